@@ -1,0 +1,88 @@
+"""Everything that can change the result of a trial, typed and checked."""
+
+import hashlib
+import json
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class TrialSettings(BaseModel):
+    """The fields that a recipe and each of its trials share. Descriptions are what `parsimony recipes NAME` prints."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str = Field(description="rooms, nyud_mt or celebamask_hq")
+    image_size: tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]] = Field(
+        description="height and width in pixels that images and labels are resized to; one number for a square"
+    )
+    protocol: Literal["standard", "paper"] = Field(
+        "standard",
+        description="standard: the field's metrics at input resolution; paper: those of arXiv 2308.12114, to compare",
+    )
+    augmentation: tuple[Literal["flip"], ...] = Field((), description="of training images: flip (left to right)")
+
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = Field(
+        description="a dilated ResNet of output stride 8"
+    )
+    backbone_width: int = Field(64, ge=1, description="channels of its stem; 64 is the published ResNet")
+    backbone_layers: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=4, max_length=4)] | None = (
+        Field(None, description="blocks in each of its four stages; left out: the published numbers")
+    )
+    head_channels: int = Field(256, ge=1, description="channels of each task's head")
+    head_rates: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = Field(
+        (12, 24, 36), description="dilation rates of DeepLabV3's pyramid"
+    )
+
+    penalty: Literal["group_lasso", "l1"] = Field(
+        "group_lasso", description="on the backbone's convolutions: group_lasso (input channels) or l1 (single weights)"
+    )
+    metric: Literal["adaptive", "euclidean"] = Field(
+        "adaptive", description="of the proximal step: Adam's own, or plain"
+    )
+    task_weighting: Literal["uncertainty", "equal"] = Field("uncertainty", description="how the losses become one")
+
+    lr: Positive = Field(1e-4, description="learning rate, the highest where it has a schedule")
+    lr_schedule: Literal["constant", "one_cycle"] = Field("constant", description="over the whole training")
+    weight_decay: Strength = Field(0.0, description="decoupled (AdamW), on weights but not on biases and norms")
+    batch_size: int = Field(16, ge=2, description="images a step")
+    epochs: int = Field(ge=1, description="passes over the training split, at most")
+    patience: int = Field(0, ge=0, description="stop after so many epochs without a better validation loss; 0: never")
+    precision: Literal["auto", "float32"] = Field("auto", description="auto: bfloat16 autocast on CUDA, else float32")
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _square(cls, value: object) -> object:
+        return (value, value) if isinstance(value, int) else value
+
+
+class TrialConfig(TrialSettings):
+    """One trial. Its `trial_id` is a hash of all fields, so that a trial is the same wherever and whenever it runs."""
+
+    tasks: Annotated[tuple[str, ...], Field(min_length=1)]
+    strength: Strength
+    seed: int = Field(ge=0)
+    data_version: str = Field(description="fingerprint of the dataset: other data, another trial")
+
+    @model_validator(mode="after")
+    def _distinct_tasks(self) -> Self:
+        if len(set(self.tasks)) < len(self.tasks):
+            raise ValueError(f"tasks {list(self.tasks)}; allowed: each task once")
+        return self
+
+    @property
+    def trial_id(self) -> str:
+        """16 hexadecimal digits."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        return f"{self.trial_id} {self.combination} lambda={self.strength:g} seed={self.seed}"
+
+    @property
+    def combination(self) -> str:
+        """The tasks' names joined by +, as the results name them."""
+        return "+".join(self.tasks)

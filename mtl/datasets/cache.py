@@ -1,0 +1,136 @@
+"""A dataset read once, at one size, and kept on disk as arrays that every trial maps into memory."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from mtl.datasets.base import SPLITS, Dataset, Split
+from mtl.errors import BadInput
+from mtl.tasks import Kind, Task
+
+# Raise it whenever a reader, a resizing or the files below change what is stored.
+VERSION = 1
+
+Arrays = dict[Split, dict[str, NDArray]]
+
+
+def materialise(
+    dataset: Dataset,
+    image_size: tuple[int, int],
+    cache_root: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Arrays:
+    """All samples at `image_size` (height, width), by split: "image", uint8 (N, H, W, 3), and every task's targets.
+
+    Targets have the form that `mtl.tasks` fixes, behind a leading N. The arrays are read-only memory maps of the files
+
+        CACHE_ROOT/NAME-HASH/SPLIT/{image,TASK}.npy
+
+    with the hash of the dataset's fingerprint, the size and `VERSION`. All tasks are stored, whichever a trial learns:
+    the trials of a sweep then share one cache, and what is not looked at is not read. `cache_root` is by default
+    $PARSIMONY_CACHE, else $XDG_CACHE_HOME/parsimony, else ~/.cache/parsimony.
+
+    Of processes that start together one builds and the others wait for it; `progress(done, total)` is called in the
+    one that builds. Raises `BadInput` where the cache cannot be written or read.
+    """
+    root = default_cache_root() if cache_root is None else cache_root
+    key = json.dumps([VERSION, dataset.fingerprint(), image_size])
+    folder = root / f"{dataset.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    if not folder.is_dir():
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            # The operating system frees this lock with its process, however that ends.
+            with FileLock(f"{folder}.lock"):
+                if not folder.is_dir():
+                    _build(dataset, image_size, folder, progress)
+        except OSError as error:  # a dataset reports its own files as BadInput, so these are the cache's
+            raise BadInput(
+                f"cache {root}: cannot be written ({error}); set PARSIMONY_CACHE to a folder with room"
+            ) from error
+    return _open(folder, dataset.tasks)
+
+
+def default_cache_root() -> Path:
+    """Where caches lie unless told otherwise, see `materialise`."""
+    if chosen := os.environ.get("PARSIMONY_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parsimony"
+
+
+def _open(folder: Path, tasks: Mapping[str, Task]) -> Arrays:
+    try:
+        return {
+            split: {
+                key: np.load(folder / split / f"{key}.npy", mmap_mode="r", allow_pickle=False)
+                for key in ("image", *tasks)
+            }
+            for split in SPLITS
+        }
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cache {folder}: cannot be read ({error}); remove this folder and it is built anew") from error
+
+
+def _build(
+    dataset: Dataset, image_size: tuple[int, int], folder: Path, progress: Callable[[int, int], None] | None
+) -> None:
+    """Write `folder` under another name and rename it, so that it is whole if it is there; needs the lock."""
+    # The lock makes this the only builder of `folder`, so what lies under this name was left by a killed one.
+    unfinished = folder.with_name(f"{folder.name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    done, total = 0, sum(dataset.size(split) for split in SPLITS)
+    try:
+        for split in SPLITS:
+            (unfinished / split).mkdir(parents=True)
+            for _ in _write_split(dataset, split, image_size, unfinished / split):
+                done += 1
+                if progress:
+                    progress(done, total)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _write_split(dataset: Dataset, split: Split, image_size: tuple[int, int], folder: Path) -> Iterator[int]:
+    """Write one split's files, one sample in memory at a time, and yield each index once it is written.
+
+    The files are written and not mapped, as a write to a map kills the process where the disk is full.
+    """
+    forms = _forms(dataset.tasks, image_size)
+    with ExitStack() as stack:
+        files = {key: stack.enter_context((folder / f"{key}.npy").open("xb")) for key in forms}
+        for key, (dtype, shape) in forms.items():
+            header = {"descr": dtype.str, "fortran_order": False, "shape": (dataset.size(split), *shape)}
+            np.lib.format.write_array_header_1_0(files[key], header)
+        for index in range(dataset.size(split)):
+            sample = dataset.read(split, index, image_size)
+            arrays = {"image": sample.image, **sample.targets}
+            for key, (dtype, shape) in forms.items():
+                array = arrays[key]
+                if (array.dtype, array.shape) != (dtype, shape):
+                    found = f"{array.dtype} {array.shape}"
+                    raise ValueError(f"dataset {dataset.name} gave {key} as {found}, not {dtype} {shape}")
+                files[key].write(array.tobytes())
+            yield index
+        for file in files.values():  # else a power cut after the rename could leave a whole folder of empty files
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _forms(tasks: Mapping[str, Task], image_size: tuple[int, int]) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+    """The dtype and shape of one sample's image and targets, as `mtl.tasks` fixes them."""
+    height, width = image_size
+    form: dict[Kind, tuple[np.dtype, tuple[int, ...]]] = {
+        "segmentation": (np.dtype(np.uint8), (height, width)),
+        "depth": (np.dtype(np.float32), (height, width)),
+        "normals": (np.dtype(np.float32), (height, width, 3)),
+        "binary": (np.dtype(np.uint8), ()),
+    }
+    return {"image": (np.dtype(np.uint8), (height, width, 3))} | {name: form[task.kind] for name, task in tasks.items()}

@@ -1,0 +1,153 @@
+"""Metrics of each kind of task, accumulated over a whole split, never averaged over batches.
+
+The sums are torchmetrics'; this file says which metrics a task has, in which unit, and which way is better.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import MeanMetric
+from torchmetrics.classification import BinaryAccuracy, BinaryF1Score
+
+from mtl.losses import valid_mask
+from mtl.tasks import Kind, Task
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """How a metric is read. `unit` is empty for a fraction."""
+
+    label: str
+    direction: Literal["maximize", "minimize"]
+    unit: str = ""
+
+
+# The first of each kind is the one that delta_m and the fronts are made of.
+METRICS: dict[Kind, dict[str, MetricInfo]] = {
+    "segmentation": {
+        "miou": MetricInfo("mean IoU", "maximize"),
+        "iou_micro": MetricInfo("micro IoU", "maximize"),
+        "pixel_accuracy": MetricInfo("pixel accuracy", "maximize"),
+    },
+    "depth": {
+        "mae": MetricInfo("depth MAE", "minimize", "m"),
+        "rmse": MetricInfo("depth RMSE", "minimize", "m"),
+        "abs_rel": MetricInfo("depth absolute relative error", "minimize"),
+        "delta1": MetricInfo("depth within a factor 1.25", "maximize"),
+    },
+    "normals": {
+        "cos": MetricInfo("normals cosine similarity", "maximize"),
+        "mean_angle": MetricInfo("normals mean angle", "minimize", "°"),
+        "within_11": MetricInfo("normals within 11.25°", "maximize"),
+        "within_22": MetricInfo("normals within 22.5°", "maximize"),
+        "within_30": MetricInfo("normals within 30°", "maximize"),
+    },
+    "binary": {
+        "accuracy": MetricInfo("accuracy", "maximize"),
+        "f1": MetricInfo("F1", "maximize"),
+    },
+}
+
+
+def primary_metric(task: Task) -> str:
+    """The full name of a task's first metric, such as segmentation_miou."""
+    return f"{task.name}_{next(iter(METRICS[task.kind]))}"
+
+
+def metric_infos(task: Task, protocol: str) -> dict[str, MetricInfo]:
+    """Every metric of a task under its full name; the paper's protocol has depth in fractions of an image's largest."""
+    infos = {f"{task.name}_{name}": info for name, info in METRICS[task.kind].items()}
+    if protocol == "paper" and task.kind == "depth":
+        return {k: MetricInfo(v.label, v.direction, "of image maximum" if v.unit else "") for k, v in infos.items()}
+    return infos
+
+
+class TaskMetrics:
+    """Accumulates one task's metrics over batches of aligned predictions and targets (see `mtl.losses.align`)."""
+
+    def __init__(self, task: Task, protocol: str, device: torch.device | str = "cpu") -> None:
+        self.task, self.protocol = task, protocol
+        if task.kind == "segmentation":
+            self._confusion = torch.zeros(task.channels, task.channels, dtype=torch.int64, device=device)
+        if task.kind == "binary":
+            self._binary = {"accuracy": BinaryAccuracy().to(device), "f1": BinaryF1Score().to(device)}
+        # In float64: a split has up to 1e9 pixels, past what sums in float32 can count.
+        self._means: dict[str, MeanMetric] = {}
+        self._device = device
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Add a batch. Unlabelled pixels and images count nowhere."""
+        prediction = prediction.float()
+        valid = valid_mask(self.task, target)
+        match self.task.kind:
+            case "segmentation":
+                classes = prediction.argmax(dim=1)
+                # torchmetrics' own count compares every pixel with every cell once torch is told to be deterministic
+                # (its fallback for bincount), 100 times slower; counts of integers are the same in any order anyway.
+                cells = target[valid].long() * self.task.channels + classes[valid]
+                self._confusion += torch.bincount(cells, minlength=self._confusion.numel()).view_as(self._confusion)
+                if self.protocol == "paper":
+                    self._add("iou_micro", _micro_iou_per_image(classes, target, valid), valid.flatten(1).any(dim=1))
+            case "depth":
+                predicted, true = prediction[:, 0][valid], target[valid]
+                error = predicted - true
+                self._add("mae", error.abs())
+                self._add("mse", error.square())
+                self._add("abs_rel", error.abs() / true)
+                self._add("delta1", ((predicted < 1.25 * true) & (true < 1.25 * predicted)).float())
+            case "normals":
+                cosine = F.cosine_similarity(prediction, target.movedim(-1, 1), dim=1)[valid].clamp(-1, 1)
+                angle = torch.rad2deg(torch.acos(cosine))
+                self._add("cos", cosine)
+                self._add("mean_angle", angle)
+                for name, degrees in (("within_11", 11.25), ("within_22", 22.5), ("within_30", 30.0)):
+                    self._add(name, (angle < degrees).float())
+            case "binary":
+                for metric in self._binary.values():
+                    metric.update(prediction[:, 0][valid], target[valid].long())
+
+    def compute(self) -> dict[str, float]:
+        """Full metric names to values; NaN where the split has no label for the task."""
+        values: dict[str, float] = {}
+        match self.task.kind:
+            case "segmentation":
+                values = _from_confusion(self._confusion.double())
+                values |= {name: float(metric.compute()) for name, metric in self._means.items()}
+            case "binary":
+                counted = self._binary["accuracy"].update_called
+                values = {k: float(m.compute()) if counted else float("nan") for k, m in self._binary.items()}
+            case _:
+                values = {name: float(metric.compute()) for name, metric in self._means.items()}
+                if "mse" in values:
+                    values["rmse"] = values.pop("mse") ** 0.5
+        return {f"{self.task.name}_{name}": values.get(name, float("nan")) for name in METRICS[self.task.kind]}
+
+    def _add(self, name: str, values: Tensor, keep: Tensor | None = None) -> None:
+        if keep is not None:
+            values = values[keep]
+        if values.numel():
+            if name not in self._means:
+                self._means[name] = MeanMetric().to(self._device)
+                self._means[name].set_dtype(torch.float64)
+            self._means[name].update(values.double())
+
+
+def _from_confusion(matrix: Tensor) -> dict[str, float]:
+    """matrix: (classes, classes), rows the truth. A class neither present nor predicted does not count."""
+    hit = matrix.diagonal()
+    union = matrix.sum(dim=0) + matrix.sum(dim=1) - hit
+    return {
+        "miou": float((hit / union)[union > 0].mean()),
+        "iou_micro": float(hit.sum() / union.sum()),
+        "pixel_accuracy": float(hit.sum() / matrix.sum()),
+    }
+
+
+def _micro_iou_per_image(classes: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """(N,): intersections over unions summed over all classes, which is hits / (2 pixels - hits)."""
+    hits = ((classes == target) & valid).flatten(1).sum(dim=1)
+    pixels = valid.flatten(1).sum(dim=1)
+    return hits / (2 * pixels - hits).clamp(min=1)

@@ -1,0 +1,67 @@
+"""How sparse a network is: the share of its groups, and of its weights, that are exactly zero."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from mtl.groups import group_rows
+
+
+@dataclass(frozen=True)
+class LayerSparsity:
+    """Counts for one convolution: its input-channel groups and its weights.
+
+    `weights_in_zero_groups` counts those that structured removal frees, `zero_weights` every weight that is zero.
+    """
+
+    name: str
+    groups: int
+    zero_groups: int
+    weights: int
+    weights_in_zero_groups: int
+    zero_weights: int
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """Shares are fractions 0..1 of the convolutions' groups and weights; 0 for a network without convolutions."""
+
+    layers: tuple[LayerSparsity, ...]
+
+    @property
+    def group_sparsity(self) -> float:
+        """Zero groups / groups."""
+        return _share(sum(x.zero_groups for x in self.layers), sum(x.groups for x in self.layers))
+
+    @property
+    def parameter_sparsity(self) -> float:
+        """Zero weights / weights. Under a group penalty these are the weights in zero groups."""
+        return _share(sum(x.zero_weights for x in self.layers), sum(x.weights for x in self.layers))
+
+
+def measure_sparsity(model: nn.Module) -> Sparsity:
+    """Sparsity of the convolutions of `model.backbone`, or of the whole module where it has no backbone."""
+    backbone = getattr(model, "backbone", None)
+    scope = backbone if isinstance(backbone, nn.Module) else model
+    layers = []
+    with torch.no_grad():
+        for name, module in scope.named_modules():
+            if isinstance(module, nn.Conv2d):
+                zero = group_rows(module.weight) == 0
+                zero_groups = zero.all(dim=1)
+                layers.append(
+                    LayerSparsity(
+                        name=name,
+                        groups=zero.shape[0],
+                        zero_groups=int(zero_groups.sum()),
+                        weights=zero.numel(),
+                        weights_in_zero_groups=int(zero_groups.sum()) * zero.shape[1],
+                        zero_weights=int(zero.sum()),
+                    )
+                )
+    return Sparsity(tuple(layers))
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

@@ -1,0 +1,249 @@
+"""One trial's training: epochs, validation, the best model, early stopping, resuming, and the test at the end."""
+
+import copy
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mtl.config import TrialConfig
+from mtl.datasets.base import Split
+from mtl.datasets.batches import Batch, evaluation_batches, training_batches
+from mtl.errors import BadInput, TrialFailed
+from mtl.losses import align, task_loss
+from mtl.metrics import TaskMetrics
+from mtl.model import MultiTaskModel, build_model
+from mtl.optimizer import ProximalAdamW
+from mtl.penalties import PENALTIES
+from mtl.sparsity import measure_sparsity
+from mtl.task_weighting import TASK_WEIGHTINGS
+from mtl.tasks import Task
+
+Arrays = Mapping[Split, Mapping[str, np.ndarray]]
+
+
+class Training:
+    """The state of one trial between epochs.
+
+        training = Training(config, tasks, arrays, device)
+        while not training.done:
+            training.run_epoch()
+        metrics = training.test()
+
+    `state_dict` after any epoch, loaded into a new Training of the same config, goes on to the same numbers: every
+    random number of an epoch comes from the seed and the epoch's index alone.
+
+    arrays: by split, what `mtl.datasets.cache.materialise` gives. Raises TrialFailed when a loss is not finite.
+    """
+
+    def __init__(self, config: TrialConfig, tasks: Sequence[Task], arrays: Arrays, device: torch.device) -> None:
+        self.config, self.tasks, self.arrays, self.device = config, list(tasks), arrays, device
+        for split in ("train", "val", "test"):
+            if len(arrays[split]["image"]) < 2:
+                raise BadInput(
+                    f"dataset {config.dataset}: its {split} split has fewer than 2 images; allowed: 2 or more"
+                )
+        torch.manual_seed(config.seed)
+        # channels_last: 1.6 times as fast for a ResNet-50 on CPU, and what tensor cores want on CUDA.
+        self.model = build_model(config, tasks).to(device).to(memory_format=torch.channels_last)
+        self.weighting = TASK_WEIGHTINGS[config.task_weighting](tasks).to(device)
+        self.optimizer = make_optimizer(self.model, self.weighting, config)
+        self.scheduler = self._make_scheduler()
+        self.autocast = config.precision == "auto" and device.type == "cuda"
+        self.history: list[dict[str, float]] = []
+        self.best_epoch = -1
+        self.best_score = math.inf
+        self.best_model: dict[str, Tensor] = {}
+
+    @property
+    def epochs_run(self) -> int:
+        return len(self.history)
+
+    @property
+    def done(self) -> bool:
+        """Whether the epochs are used up, or as many as `patience` have passed without a better validation."""
+        patience = self.config.patience
+        stale = self.epochs_run - 1 - self.best_epoch
+        return self.epochs_run >= self.config.epochs or bool(patience and self.epochs_run and stale >= patience)
+
+    def run_epoch(self) -> dict[str, float]:
+        """Train one epoch, validate, and return the epoch's row of the history."""
+        started = time.perf_counter()
+        epoch = self.epochs_run
+        losses = self._train_epoch(epoch)
+        val_losses, val_metrics = self._evaluate("val")
+        sparsity = measure_sparsity(self.model)
+        score = validation_score(val_losses)
+        if score < self.best_score:
+            self.best_epoch, self.best_score = epoch, score
+            self.best_model = copy.deepcopy(self.model.state_dict())
+        row: dict[str, float] = {"epoch": epoch}
+        row |= {f"train_{name}_loss": value for name, value in losses.items()}
+        row |= {f"val_{name}_loss": value for name, value in val_losses.items()}
+        row |= {f"val_{name}": value for name, value in val_metrics.items()}
+        row |= {"group_sparsity": sparsity.group_sparsity, "parameter_sparsity": sparsity.parameter_sparsity}
+        row["seconds"] = time.perf_counter() - started
+        self.history.append(row)
+        return row
+
+    def test(self) -> dict[str, float]:
+        """Metrics of the best model by validation, on val and on test, and its sparsity.
+
+        Raises TrialFailed where no epoch had a finite validation loss.
+        """
+        if self.best_epoch < 0:
+            raise TrialFailed("no epoch ended with a finite validation loss")
+        self.model.load_state_dict(self.best_model)
+        best = self.history[self.best_epoch]
+        _, metrics = self._evaluate("test")
+        result = {name: value for name, value in best.items() if name.startswith("val_") and not name.endswith("_loss")}
+        result |= {f"test_{name}": value for name, value in metrics.items()}
+        return result | {name: best[name] for name in ("group_sparsity", "parameter_sparsity")}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain data only, so that it can be read back with weights_only=True."""
+        return {
+            "model": self.model.state_dict(),
+            "weighting": self.weighting.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
+            "history": self.history,
+            "best_epoch": self.best_epoch,
+            "best_score": self.best_score,
+            "best_model": self.best_model,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
+        self.model.load_state_dict(state["model"])
+        self.weighting.load_state_dict(state["weighting"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.history = list(state["history"])
+        self.best_epoch, self.best_score = state["best_epoch"], state["best_score"]
+        self.best_model = state["best_model"]
+
+    def _train_epoch(self, epoch: int) -> dict[str, float]:
+        """Mean training loss of each task. Raises TrialFailed at a loss that is not finite."""
+        self.model.train()
+        seed = epoch_seed(self.config.seed, epoch)
+        torch.manual_seed(seed)  # for dropout
+        order = torch.Generator().manual_seed(seed)
+        batches = training_batches(
+            self.arrays["train"], self.tasks, self.config.batch_size, self.config.augmentation, order
+        )
+        sums = {task.name: torch.zeros((), device=self.device) for task in self.tasks}
+        steps = 0
+        for batch in batches:
+            losses = self._losses(batch)
+            total = self.weighting(losses)
+            self.optimizer.zero_grad()
+            total.backward()
+            self.optimizer.step()
+            if self.scheduler:
+                self.scheduler.step()
+            for name, loss in losses.items():
+                sums[name] += loss.detach()
+            steps += 1
+        means = {name: float(value) / steps for name, value in sums.items()}
+        for name, mean in means.items():
+            if not math.isfinite(mean):
+                raise TrialFailed(f"the loss of task {name} became {mean} in epoch {epoch}")
+        return means
+
+    def _losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The unweighted loss of each task on one training batch."""
+        images, targets = self._to_device(batch)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+            outputs = self.model(images)
+        return {
+            task.name: task_loss(
+                task,
+                *align(task, outputs[task.name].float(), targets[task.name], self.config.protocol),
+                self.config.protocol,
+            )
+            for task in self.tasks
+        }
+
+    @torch.inference_mode()
+    def _evaluate(self, split: Split) -> tuple[dict[str, float], dict[str, float]]:
+        """Losses by task and metrics by name over a whole split, in eval mode."""
+        self.model.eval()
+        protocol = self.config.protocol
+        metrics = {task.name: TaskMetrics(task, protocol, self.device) for task in self.tasks}
+        sums = {task.name: 0.0 for task in self.tasks}
+        for batch in evaluation_batches(self.arrays[split], self.tasks, 2 * self.config.batch_size):
+            images, targets = self._to_device(batch)
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+                outputs = self.model(images)
+            for task in self.tasks:
+                prediction, target = align(task, outputs[task.name].float(), targets[task.name], protocol)
+                sums[task.name] += float(task_loss(task, prediction, target, protocol)) * len(images)
+                metrics[task.name].update(prediction, target)
+        count = len(self.arrays[split]["image"])
+        values: dict[str, float] = {}
+        for task in self.tasks:
+            values |= metrics[task.name].compute()
+        return {name: total / count for name, total in sums.items()}, values
+
+    def _to_device(self, batch: Batch) -> Batch:
+        images, targets = batch
+        images = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+        return images, {name: target.to(self.device, non_blocking=True) for name, target in targets.items()}
+
+    def _make_scheduler(self) -> torch.optim.lr_scheduler.LRScheduler | None:
+        if self.config.lr_schedule == "constant":
+            return None
+        count = len(self.arrays["train"]["image"])
+        steps = self.config.epochs * (count // min(self.config.batch_size, count))
+        # Momentum stays as it is: the betas belong to the metric of the proximal step.
+        return torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, max_lr=self.config.lr, total_steps=steps, cycle_momentum=False
+        )
+
+
+def make_optimizer(model: MultiTaskModel, weighting: nn.Module, config: TrialConfig) -> ProximalAdamW:
+    """The same optimizer at every strength, 0 included; weight decay on matrices and kernels only."""
+    penalty = PENALTIES[config.penalty](strength=config.strength)
+    penalised = [m.weight for m in model.backbone.modules() if isinstance(m, nn.Conv2d)]
+    known = {id(weight) for weight in penalised}
+    others = [p for p in model.parameters() if id(p) not in known]
+    groups = [
+        {"params": penalised, "penalty": penalty, "weight_decay": config.weight_decay},
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in others if p.ndim <= 1] + list(weighting.parameters()), "weight_decay": 0.0},
+    ]
+    return ProximalAdamW(groups, lr=config.lr, metric=config.metric)
+
+
+def validation_score(losses: Mapping[str, float]) -> float:
+    """Mean log of the tasks' validation losses, lower is better; NaN losses count as the worst.
+
+    The log of a loss changes alike whatever its unit, so that no task rules the choice of the best epoch by its scale,
+    and the learned task weights, which drift, play no part.
+    """
+    if not all(math.isfinite(loss) for loss in losses.values()):
+        return math.inf
+    return sum(math.log(max(loss, 1e-12)) for loss in losses.values()) / len(losses)
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """A seed for one epoch of one trial, far from those of its neighbours."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def set_deterministic() -> None:
+    """Ask torch for kernels that give the same numbers in every run on one device.
+
+    Where CUDA has none for an operation torch warns and goes on: a sweep is not worth losing over the last digit.
+    cuBLAS reads CUBLAS_WORKSPACE_CONFIG when it starts, so the caller sets it in the environment.
+    """
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Nothing here reads memory that it has not written, and filling it all takes time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False

@@ -1,0 +1,154 @@
+"""The command line: `parsimony COMMAND …`. Exit status: 0 all done, 1 some trials failed, 2 bad input."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from mtl.errors import BadInput
+
+if TYPE_CHECKING:
+    from search.sweep import Sweep
+
+DESCRIPTION = "Search for the smallest multi-task vision model that does the job."
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(message)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    try:
+        options = make_parser().parse_args(arguments)
+        return options.run(options)
+    except BadInput as error:
+        print(f"parsimony: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader, say `head`, has what it wanted.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="parsimony", description=DESCRIPTION)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    sweep = commands.add_parser("sweep", help="every task combination, lambda and seed of a recipe, on Ray Tune")
+    _add_run_options(sweep)
+    sweep.add_argument(
+        "--address", metavar="ADDR", help="a Ray cluster to join (default: one that runs here, else a new one)"
+    )
+    sweep.add_argument("--dry-run", action="store_true", help="print the trials that would run, and stop")
+    sweep.set_defaults(run=run_sweep_command)
+
+    train = commands.add_parser("train", help="one trial of a recipe in this process, without Ray")
+    _add_run_options(train)
+    train.set_defaults(run=run_train_command)
+
+    analyze = commands.add_parser("analyze", help="fronts, tables, figures and report.html of a sweep")
+    analyze.add_argument("dir", metavar="DIR", help="the sweep's folder, STORAGE/NAME")
+    analyze.set_defaults(run=run_analyze_command)
+
+    status = commands.add_parser("status", help="what is done, running, failed, missing; time left")
+    status.add_argument("dir", metavar="DIR", help="the sweep's folder, STORAGE/NAME")
+    status.set_defaults(run=run_status_command)
+
+    recipes = commands.add_parser("recipes", help="the recipes by name, or one printed whole")
+    recipes.add_argument("name", nargs="?", metavar="NAME", help="a recipe's name, or a recipe file")
+    recipes.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a field")
+    recipes.set_defaults(run=run_recipes_command)
+    return parser
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="a recipe's name (see `parsimony recipes`), or a recipe file")
+    parser.add_argument(
+        "--storage", default="./results", metavar="URL", help="a folder (default ./results), s3:// or gs://"
+    )
+    parser.add_argument("--name", metavar="NAME", help="the sweep's name, below the storage (default: the recipe's)")
+    parser.add_argument("--data", metavar="DIR", help="the dataset's folder, for a published dataset")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a field of the recipe; repeatable"
+    )
+
+
+def run_sweep_command(options: argparse.Namespace) -> int:
+    sweep = _open(options)
+    if options.dry_run:
+        for config in sweep.configs:
+            print(config)
+        return 0
+    from search.sweep import run_sweep
+
+    results = run_sweep(sweep, options.address)
+    failed = [result for result in results if result.status == "failed"]
+    for result in failed:
+        print(f"failed: {result.config}: {result.error}", file=sys.stderr)
+    done, missing = len(results) - len(failed), len(sweep.configs) - len(results)
+    print(f"{done} trials done, {len(failed)} failed, {missing} missing: {sweep.store}/results.parquet")
+    return 1 if failed or missing else 0
+
+
+def run_train_command(options: argparse.Namespace) -> int:
+    sweep = _open(options)
+    config = sweep.configs[0]
+    if len(sweep.configs) > 1:
+        print(
+            f"{len(sweep.configs)} trials in this recipe; training {config.combination} at lambda={config.strength:g}, "
+            f"seed={config.seed} (choose with --set combinations=…, lambdas=…, seeds=[…])",
+            file=sys.stderr,
+        )
+    from search.sweep import run_one
+
+    result = run_one(sweep, config)
+    if result.status == "failed":
+        print(f"failed: {result.details or result.error}", file=sys.stderr)
+        return 1
+    for name, value in result.metrics.items():
+        print(f"{name:32} {value:.4f}")
+    print(f"model: {sweep.store}/trials/{config.trial_id}/model.pt")
+    return 0
+
+
+def run_analyze_command(options: argparse.Namespace) -> int:
+    from analysis.analyze import analyze
+    from analysis.errors import BadInput as UnreadableSweep
+
+    try:
+        written = analyze(Path(options.dir))
+    except UnreadableSweep as error:
+        raise BadInput(str(error)) from error
+    print(written)
+    return 0
+
+
+def run_status_command(options: argparse.Namespace) -> int:
+    from search.status import read_status
+
+    print(read_status(options.dir))
+    return 0
+
+
+def run_recipes_command(options: argparse.Namespace) -> int:
+    from search.config import format_recipe, load_recipe, recipe_names
+
+    if options.name:
+        print(format_recipe(load_recipe(options.name, options.set)), end="")
+        return 0
+    for name in recipe_names():
+        print(f"{name:16}{load_recipe(name).title}")
+    return 0
+
+
+def _open(options: argparse.Namespace) -> "Sweep":
+    """The sweep that the options name, checked."""
+    from search.config import load_recipe, recipe_name
+    from search.sweep import open_sweep
+
+    recipe = load_recipe(options.recipe, options.set)
+    return open_sweep(recipe, options.storage, options.name or recipe_name(options.recipe), options.data)

@@ -1,0 +1,194 @@
+"""Recipes: what a sweep varies, typed and checked, and the list of trials that follows from one."""
+
+import difflib
+import itertools
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from mtl.config import Strength, TrialConfig, TrialSettings
+from mtl.errors import BadInput
+
+Seed = Annotated[int, Field(ge=0)]
+# What may differ between two runs of one sweep: the trials asked for, and how they are run, but not what a trial is.
+RUN_FIELDS = frozenset({"tasks", "combinations", "lambdas", "seeds"})
+RESOURCE_FIELDS = frozenset({"cpus_per_trial", "gpus_per_trial", "max_retries", "checkpoint_seconds"})
+
+
+class Recipe(TrialSettings):
+    """Every combination x lambda x seed of these, each with the settings that all trials share."""
+
+    title: str = Field("", description="one line on what the recipe is for")
+    tasks: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        description="in the order in which results name them"
+    )
+    combinations: Literal["all", "single"] | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        "all", description="all (every subset of the tasks), single (each alone), or a list such as segmentation+depth"
+    )
+    lambdas: Annotated[tuple[Strength, ...], Field(min_length=1)] = Field(
+        description="strengths of the penalty; 0 is the dense model, which delta_m needs"
+    )
+    seeds: Annotated[int, Field(ge=1)] | Annotated[tuple[Seed, ...], Field(min_length=1)] = Field(
+        description="a count, or a list of seeds"
+    )
+    cpus_per_trial: int = Field(1, ge=1, description="cores of a trial, which are also its threads")
+    gpus_per_trial: float = Field(0, ge=0, description="GPUs of a trial; a fraction lets trials share one")
+    max_retries: int = Field(1, ge=0, description="times that a trial is started again when its process dies")
+    checkpoint_seconds: float = Field(30, ge=0, description="shortest time between two checkpoints of a trial")
+
+    @field_validator("tasks", "lambdas", "augmentation", "backbone_layers", "head_rates", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: object) -> object:
+        return [value] if isinstance(value, str | int | float) else value
+
+    @field_validator("combinations", mode="before")
+    @classmethod
+    def _combination_names(cls, value: object) -> object:
+        if isinstance(value, str) and value not in ("all", "single"):
+            return [value]
+        if isinstance(value, list | tuple):
+            return ["+".join(map(str, c)) if isinstance(c, list | tuple) else c for c in value]
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name in ("tasks", "lambdas", "seeds"):
+            values = getattr(self, name)
+            if isinstance(values, tuple) and len(set(values)) < len(values):
+                raise ValueError(f"{name} = {list(values)}; allowed: each value once")
+        if isinstance(self.combinations, tuple):
+            known = [frozenset(c) for c in _subsets(self.tasks)]
+            seen: set[frozenset[str]] = set()
+            for combination in self.combinations:
+                members = combination.split("+")
+                if frozenset(members) not in known or len(set(members)) < len(members):
+                    raise ValueError(
+                        f"combinations has {combination!r}; allowed: all, single, or some of {list(self.tasks)} joined by +"
+                    )
+                if frozenset(members) in seen:
+                    raise ValueError(f"combinations has {combination!r} twice; allowed: each combination once")
+                seen.add(frozenset(members))
+        return self
+
+    @property
+    def seed_list(self) -> tuple[int, ...]:
+        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+    @property
+    def task_combinations(self) -> tuple[tuple[str, ...], ...]:
+        """Each with its tasks in the recipe's order."""
+        if self.combinations == "all":
+            return _subsets(self.tasks)
+        if self.combinations == "single":
+            return tuple((task,) for task in self.tasks)
+        chosen = [c.split("+") for c in self.combinations]
+        return tuple(tuple(task for task in self.tasks if task in c) for c in chosen)
+
+
+def expand(recipe: Recipe, data_version: str) -> list[TrialConfig]:
+    """Every trial of a recipe; those with the most tasks, the longest, first, so that none ends a sweep alone."""
+    settings = recipe.model_dump(include=set(TrialSettings.model_fields))
+    combinations = sorted(recipe.task_combinations, key=len, reverse=True)
+    return [
+        TrialConfig(**settings, tasks=tasks, strength=strength, seed=seed, data_version=data_version)
+        for tasks, seed, strength in itertools.product(combinations, recipe.seed_list, recipe.lambdas)
+    ]
+
+
+def recipe_names() -> list[str]:
+    """The recipes shipped."""
+    folder = resources.files("search") / "recipes"
+    return sorted(path.name.removesuffix(".toml") for path in folder.iterdir() if path.name.endswith(".toml"))
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """A shipped recipe by its name, or a file of the user's own by its path, with KEY=VALUE overrides.
+
+    Raises BadInput, one line, for an unknown recipe or field and for a value that is not allowed.
+    """
+    if name in recipe_names():
+        text = (resources.files("search") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+    elif Path(name).is_file():
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"recipe {name}: cannot be read ({error})") from error
+    else:
+        raise BadInput(
+            f"recipe {name!r}: no such recipe; allowed: {', '.join(recipe_names())}, or a recipe file's path"
+        )
+    try:
+        fields = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"recipe {name}: not a TOML file ({error})") from error
+    fields |= dict(_parse_override(text) for text in overrides)
+    for field in fields:
+        if field not in Recipe.model_fields:
+            close = difflib.get_close_matches(field, Recipe.model_fields, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise BadInput(f"recipe {name}: unknown field {field!r}; {hint}allowed: {', '.join(Recipe.model_fields)}")
+    return _validated(name, fields)
+
+
+def recipe_name(recipe: str) -> str:
+    """The name under which a sweep of this recipe is kept unless the user gives one."""
+    return recipe if recipe in recipe_names() else Path(recipe).stem
+
+
+def format_recipe(recipe: Recipe) -> str:
+    """The whole recipe as TOML that `load_recipe` reads back, each field with its meaning."""
+    lines = []
+    for name, value in recipe.model_dump(mode="json").items():
+        lines.append(f"# {Recipe.model_fields[name].description}")
+        lines.append(f"# {name} =" if value is None else f"{name} = {json.dumps(value, ensure_ascii=False)}")
+    return "\n".join(lines) + "\n"
+
+
+def differing_settings(old: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    """Fields in which an earlier run's recipe, as `sweep.json` has it, makes other trials than this one would."""
+    new = recipe.model_dump(mode="json")
+    same = RUN_FIELDS | RESOURCE_FIELDS | {"title"}
+    return [name for name in new if name not in same and old.get(name) != new[name]]
+
+
+def _subsets(tasks: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Every non-empty subset, the small ones first, in the tasks' order."""
+    sizes = range(1, len(tasks) + 1)
+    return tuple(itertools.chain.from_iterable(itertools.combinations(tasks, size) for size in sizes))
+
+
+def _validated(name: str, fields: Mapping[str, Any]) -> Recipe:
+    try:
+        return Recipe.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "value_error":
+            raise BadInput(f"recipe {name}: {first['ctx']['error']}") from error
+        field = str(first["loc"][0])
+        found = fields.get(field, "nothing")
+        description = Recipe.model_fields[field].description
+        raise BadInput(f"recipe {name}: {field} = {found}; allowed: {description} ({first['msg']})") from error
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    """KEY=VALUE, the value as TOML (`[0, 1e-5]`, `true`), or bare: `a,b` is a list, anything else a string."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise BadInput(f"--set {text!r}; allowed: KEY=VALUE, such as --set epochs=3")
+    value = value.strip()
+    if value.startswith("["):
+        return key.strip(), _scalar(value)
+    parts = [_scalar(part.strip()) for part in value.split(",") if part.strip()]
+    return key.strip(), parts[0] if len(parts) == 1 and "," not in value else parts
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,152 @@
+"""Rows of trials and epochs, and the tables that are made of them."""
+
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pandas as pd
+
+from mtl.config import TrialConfig
+from mtl.metrics import MetricInfo
+from search.storage import HISTORY, RESULTS, Store, trial_file
+
+Status = Literal["done", "failed", "stopped"]
+IDENTITY = ["trial_id", "status", "tasks", "penalty", "lambda", "seed", "epochs_run"]
+SPARSITY = ["group_sparsity", "parameter_sparsity"]
+DELTA = ["delta_m", "test_delta_m"]
+RUN = ["train_seconds", "started_at", "ended_at", "error"]
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """How a trial ended. Times are UTC, ISO 8601; `history` has a row an epoch; `details` may hold a traceback."""
+
+    config: TrialConfig
+    status: Status
+    started_at: str
+    ended_at: str
+    train_seconds: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    history: tuple[Mapping[str, float], ...] = ()
+    error: str = ""
+    details: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """The trial's row of results.parquet, delta_m apart, which needs other trials' rows."""
+        return {
+            "trial_id": self.config.trial_id,
+            "status": self.status,
+            "tasks": self.config.combination,
+            "penalty": self.config.penalty,
+            "lambda": self.config.strength,
+            "seed": self.config.seed,
+            "epochs_run": len(self.history),
+            **self.metrics,
+            "train_seconds": self.train_seconds,
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+            "error": self.error or None,
+        }
+
+    def to_json(self) -> bytes:
+        """The text of the trial's result.json."""
+        data = {
+            "config": self.config.model_dump(mode="json"),
+            "status": self.status,
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+            "train_seconds": self.train_seconds,
+            "metrics": dict(self.metrics),
+            "history": [dict(row) for row in self.history],
+            "error": self.error,
+            "details": self.details,
+        }
+        return json.dumps(data, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "TrialResult":
+        """The inverse of `to_json`."""
+        fields = json.loads(data)
+        fields["config"] = TrialConfig.model_validate(fields["config"])
+        fields["history"] = tuple(fields["history"])
+        return cls(**fields)
+
+
+def read_results(store: Store) -> dict[str, TrialResult]:
+    """Every finished trial of a sweep, by its id."""
+    results = {}
+    for trial_id in store.finished_trials():
+        data = store.read(trial_file(trial_id, "result.json"))
+        if data is not None:
+            results[trial_id] = TrialResult.from_json(data)
+    return results
+
+
+def write_tables(
+    store: Store, results: Iterable[TrialResult], infos: Mapping[str, MetricInfo], primaries: Mapping[str, str]
+) -> None:
+    """results.parquet and history.parquet, made anew from all results.
+
+    infos: the metrics by full name; primaries: the metric of each task that delta_m is made of.
+    """
+    results = list(results)
+    store.write(RESULTS, _parquet(results_table(results, infos, primaries)))
+    store.write(HISTORY, _parquet(history_table(results)))
+
+
+def results_table(
+    results: Iterable[TrialResult], infos: Mapping[str, MetricInfo], primaries: Mapping[str, str]
+) -> pd.DataFrame:
+    """One row a trial; the columns are the same whichever trials have ended."""
+    metrics = [f"{split}_{name}" for split in ("val", "test") for name in infos]
+    table = pd.DataFrame([result.row() for result in results], columns=IDENTITY + metrics + SPARSITY + DELTA + RUN)
+    for column, split in (("delta_m", "val"), ("test_delta_m", "test")):
+        table[column] = delta_m(table, split, infos, primaries)
+    kinds = dict.fromkeys(metrics + SPARSITY + DELTA + ["lambda", "train_seconds"], "float64")
+    return table.astype(kinds | {"seed": "int64", "epochs_run": "int64"} | {"error": "str", "status": "str"})
+
+
+def delta_m(
+    table: pd.DataFrame, split: str, infos: Mapping[str, MetricInfo], primaries: Mapping[str, str]
+) -> pd.Series:
+    """Mean over a row's tasks of the relative change of the primary metric, as a fraction, better is positive.
+
+    The reference of each task is its dense (lambda 0) single-task model of the same seed (Maninis et al. 2019, eq. 7);
+    NaN where a reference is missing or 0.
+    """
+    dense = table[(table["lambda"] == 0) & (table["status"] == "done")]
+    reference = {
+        (row["tasks"], row["seed"]): row[f"{split}_{primaries[row['tasks']]}"]
+        for row in dense.to_dict("records")
+        if row["tasks"] in primaries
+    }
+
+    def change(row: pd.Series) -> float:
+        changes = []
+        for task in row["tasks"].split("+"):
+            metric = primaries[task]
+            sign = 1 if infos[metric].direction == "maximize" else -1
+            base = reference.get((task, row["seed"]), math.nan)
+            changes.append(sign * (row[f"{split}_{metric}"] - base) / abs(base) if base else math.nan)
+        return sum(changes) / len(changes)
+
+    return pd.Series([change(row) for _, row in table.iterrows()], index=table.index, dtype="float64")
+
+
+def history_table(results: Iterable[TrialResult]) -> pd.DataFrame:
+    """One row a trial and epoch."""
+    rows = [
+        {"trial_id": result.config.trial_id, "epoch": row["epoch"], "lambda": result.config.strength, **row}
+        for result in results
+        for row in result.history
+    ]
+    return pd.DataFrame(rows, columns=None if rows else ["trial_id", "epoch", "lambda"])
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue()

@@ -1,0 +1,38 @@
+"""The state of a sweep, running or not, from its files alone."""
+
+import json
+from datetime import UTC, datetime
+
+from mtl.errors import BadInput
+from search.progress import STORE_SECONDS, Snapshot
+from search.results import read_results
+from search.storage import PROGRESS, SWEEP, Store
+
+# A driver that lives writes its progress every few seconds; some slack for a slow store.
+SILENCE_SECONDS = 12 * STORE_SECONDS
+
+
+def read_status(folder: str) -> str:
+    """What is done, running, failed and missing, in lines. Raises BadInput where there is no sweep."""
+    storage, _, name = folder.rstrip("/").rpartition("/")
+    store = Store(storage or ".", name)
+    description = store.read(SWEEP)
+    if description is None:
+        raise BadInput(f"{folder}: no sweep (it has no {SWEEP}); allowed: the folder STORAGE/NAME of a sweep")
+    planned = json.loads(description)["trials_planned"]
+    results = read_results(store).values()
+    done = sum(result.status != "failed" for result in results)
+    failed = [result for result in results if result.status == "failed"]
+    lines = [
+        f"{folder}: {done} done, {len(failed)} failed, {max(0, planned - done - len(failed))} not ended, of {planned}"
+    ]
+    saved = store.read(PROGRESS)
+    if saved is not None and done + len(failed) < planned:
+        snapshot = Snapshot(**json.loads(saved))
+        age = (datetime.now(UTC) - datetime.fromisoformat(snapshot.updated_at)).total_seconds()
+        if age <= SILENCE_SECONDS:
+            lines.append(f"running: {snapshot.line()}")
+        else:
+            lines.append(f"not running since {snapshot.updated_at}; the same command goes on with it")
+    lines += [f"failed: {result.config}: {result.error}" for result in failed]
+    return "\n".join(lines)

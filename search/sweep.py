@@ -1,0 +1,211 @@
+"""A sweep from recipe to results: planned, checked against what the store has, run, and written down."""
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mtl.config import TrialConfig
+from mtl.constant_predictor import constant_predictor
+from mtl.datasets.base import Dataset
+from mtl.datasets.cache import materialise
+from mtl.datasets.registry import load_dataset
+from mtl.errors import BadInput
+from mtl.metrics import MetricInfo, metric_infos, primary_metric
+from mtl.tasks import Task
+from search.config import Recipe, differing_settings, expand
+from search.progress import Progress
+from search.results import TrialResult, read_results, write_tables
+from search.storage import SWEEP, Store
+from search.trial import RunContext, TrialRun
+
+SCHEMA = 1
+OBJECTIVES = (("delta_m", "maximize"), ("group_sparsity", "maximize"))
+# The tables are made anew from all rows; in between, each trial's own result.json is the truth.
+TABLE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A recipe with its data and its store, checked: the trials can be listed and run."""
+
+    recipe: Recipe
+    dataset: Dataset
+    data: str | None
+    store: Store
+
+    @property
+    def tasks(self) -> list[Task]:
+        return [self.dataset.tasks[name] for name in self.recipe.tasks]
+
+    @cached_property
+    def configs(self) -> list[TrialConfig]:
+        return expand(self.recipe, self.dataset.fingerprint())
+
+    @property
+    def metrics(self) -> dict[str, MetricInfo]:
+        """Every metric of the recipe's tasks by its full name."""
+        return {name: info for task in self.tasks for name, info in metric_infos(task, self.recipe.protocol).items()}
+
+    @property
+    def primaries(self) -> dict[str, str]:
+        return {task.name: primary_metric(task) for task in self.tasks}
+
+    @property
+    def context(self) -> RunContext:
+        return RunContext(
+            storage=self.store.storage,
+            name=self.store.name,
+            data=self.data,
+            threads=self.recipe.cpus_per_trial,
+            checkpoint_seconds=self.recipe.checkpoint_seconds,
+        )
+
+    def write_tables(self, results: Sequence[TrialResult]) -> None:
+        write_tables(self.store, results, self.metrics, self.primaries)
+
+
+def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None) -> Sweep:
+    """Check everything that can be checked before a trial runs; writes nothing. Raises BadInput."""
+    dataset = load_dataset(recipe.dataset, Path(data).expanduser().absolute() if data else None)
+    for task in recipe.tasks:
+        if task not in dataset.tasks:
+            raise BadInput(
+                f"tasks: {task!r}; allowed, as dataset {dataset.name} has labels for them: {', '.join(dataset.tasks)}"
+            )
+    store = Store(storage, name)
+    store.check_writable()
+    earlier = store.read(SWEEP)
+    if earlier is not None:
+        fields = differing_settings(json.loads(earlier)["recipe"], recipe)
+        if fields:
+            found, asked = json.loads(earlier)["recipe"].get(fields[0]), recipe.model_dump(mode="json")[fields[0]]
+            raise BadInput(
+                f"sweep {store} was run with {fields[0]} = {found}, this recipe has {asked}: "
+                "allowed: the same settings, or another --name"
+            )
+    return Sweep(recipe, dataset, str(Path(data).expanduser().absolute()) if data else None, store)
+
+
+def run_sweep(sweep: Sweep, address: str | None) -> list[TrialResult]:
+    """Run the trials that have no result yet; returns the results of the recipe's trials, failed ones among them."""
+    # Ray takes seconds to import: not before the input is known to be good.
+    from search.runner import run_trials, start_ray
+
+    recipe, store = sweep.recipe, sweep.store
+    results = read_results(store)
+    to_run = [c for c in sweep.configs if c.trial_id not in results or results[c.trial_id].status == "failed"]
+    done_before = len(sweep.configs) - len(to_run)
+    say(f"sweep {store}: {len(sweep.configs)} trials, {done_before} done before, {len(to_run)} to run")
+    if to_run:
+        start_ray(address, recipe.cpus_per_trial, recipe.gpus_per_trial)
+        _prepare(sweep)
+        for config in to_run:
+            results.pop(config.trial_id, None)
+        progress = Progress(store, to_run, done_before)
+        progress.show()
+        tables_written = time.monotonic()
+
+        def on_result(result: TrialResult) -> None:
+            nonlocal tables_written
+            results[result.config.trial_id] = result
+            progress.ended(result.config.trial_id, failed=result.status == "failed")
+            if time.monotonic() - tables_written >= TABLE_SECONDS:
+                sweep.write_tables(list(results.values()))
+                tables_written = time.monotonic()
+
+        try:
+            run_trials(
+                to_run,
+                sweep.context,
+                gpus_per_trial=recipe.gpus_per_trial,
+                max_retries=recipe.max_retries,
+                on_epoch=lambda config: progress.epoch(config.trial_id),
+                on_result=on_result,
+            )
+        finally:
+            progress.show(final=True)
+    sweep.write_tables(list(results.values()))
+    return [results[c.trial_id] for c in sweep.configs if c.trial_id in results]
+
+
+def run_one(sweep: Sweep, config: TrialConfig) -> TrialResult:
+    """One trial of the sweep in this process, into the same store; not run again where it has been done."""
+    results = read_results(sweep.store)
+    done = results.get(config.trial_id)
+    if done is not None and done.status != "failed":
+        say(f"trial {config.trial_id} was done before")
+        return done
+    _prepare(sweep)
+    run = TrialRun(config, sweep.context)
+    while run.result is None:
+        row = run.step()
+        if row:
+            values = "  ".join(
+                f"{name} {row[f'val_{name}']:.4g}" for name in (sweep.primaries[t] for t in config.tasks)
+            )
+            say(f"epoch {row['epoch'] + 1:.0f}/{config.epochs}  {values}  group_sparsity {row['group_sparsity']:.3f}")
+    results[config.trial_id] = run.result
+    sweep.write_tables(list(results.values()))
+    return run.result
+
+
+def _prepare(sweep: Sweep) -> None:
+    """Build this node's cache of the data and write sweep.json."""
+    arrays = materialise(sweep.dataset, sweep.recipe.image_size, progress=say_data_progress)
+    constant = constant_predictor(arrays["train"], arrays["test"], sweep.tasks, sweep.recipe.protocol)
+    sweep.store.write(SWEEP, json.dumps(describe(sweep, constant), indent=1, ensure_ascii=False).encode())
+
+
+def describe(sweep: Sweep, constant: dict[str, float]) -> dict[str, Any]:
+    """The content of sweep.json."""
+    return {
+        "schema": SCHEMA,
+        "name": sweep.store.name,
+        "recipe": sweep.recipe.model_dump(mode="json"),
+        "data_version": sweep.dataset.fingerprint(),
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "trials_planned": len(sweep.configs),
+        "objectives": [{"column": column, "direction": direction} for column, direction in OBJECTIVES],
+        "tasks": {
+            task.name: {"kind": task.kind, "classes": list(task.classes), "primary": primary_metric(task)}
+            for task in sweep.tasks
+        },
+        "metrics": {name: asdict(info) for name, info in sweep.metrics.items()},
+        "constant_predictor": constant,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on."""
+    packages = ("parsimony", "torch", "torchvision", "ray", "optuna", "numpy")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+
+
+def git_commit() -> str | None:
+    """The commit of the source, `-dirty` where it was changed since; None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
+
+
+def say(line: str) -> None:
+    """A line for the person who watches; results alone go to standard output."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def say_data_progress(done: int, total: int) -> None:
+    """One line as the data's cache is begun, and one when it is complete."""
+    if done in (1, total):
+        say(f"data: {done} of {total} images prepared")

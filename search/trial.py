@@ -1,0 +1,163 @@
+"""One trial against a store: started or resumed, an epoch at a time, its checkpoints and its result written."""
+
+import functools
+import io
+import os
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mtl.config import TrialConfig
+from mtl.datasets.cache import materialise
+from mtl.datasets.registry import load_dataset
+from mtl.tasks import Task
+from mtl.training import Arrays, Training, set_deterministic
+from search.results import Status, TrialResult
+from search.storage import Store, trial_file
+
+# cuBLAS gives the same sums in every run only with a workspace of fixed size, which it reads as CUDA starts.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """Where and how trials run: all that a trial needs besides its config, and nothing that changes its result."""
+
+    storage: str
+    name: str
+    data: str | None
+    threads: int
+    checkpoint_seconds: float
+
+    def store(self) -> Store:
+        return Store(self.storage, self.name)
+
+
+class TrialRun:
+    """A trial in progress. An error of the trial's own becomes its result; it is never raised.
+
+    run = TrialRun(config, context)
+    while run.result is None:
+        run.step()
+    """
+
+    def __init__(self, config: TrialConfig, context: RunContext) -> None:
+        self.config, self.context, self.store = config, context, context.store()
+        self.result: TrialResult | None = None
+        self.train_seconds = 0.0
+        self.started_at = _now()
+        self._saved = time.monotonic()
+        self._training: Training | None = None
+        # A failure of an earlier run must not pass for the end of this one.
+        self.store.delete(trial_file(config.trial_id, "result.json"))
+
+    def step(self) -> Mapping[str, float]:
+        """Train one epoch, or end the trial; returns the epoch's row of the history.
+
+        Raises only where the storage fails: that is no fault of the trial's, and it may be started again.
+        """
+        started = time.perf_counter()
+        row: Mapping[str, float] = {}
+        metrics: Mapping[str, float] | None = None
+        try:
+            training = self._training = self._training or self._start()
+            if not training.done:
+                row = training.run_epoch()
+            if training.done:
+                metrics = training.test()
+        except Exception as error:  # whatever it is, a failed trial is a row and the others go on
+            self._finish("failed", error=_describe(error), details=traceback.format_exc())
+            return row
+        finally:
+            self.train_seconds += time.perf_counter() - started
+        if metrics is not None:
+            self._save_model(training)
+            self._finish("done", metrics=metrics)
+        elif time.monotonic() - self._saved >= self.context.checkpoint_seconds:
+            self.save_checkpoint()
+        return row
+
+    def save_checkpoint(self) -> None:
+        """Write all that a new process needs to go on."""
+        if self._training is not None and self._training.epochs_run:
+            state = {
+                "training": self._training.state_dict(),
+                "train_seconds": self.train_seconds,
+                "started_at": self.started_at,
+            }
+            self.store.write(trial_file(self.config.trial_id, "checkpoint.pt"), to_bytes(state))
+        self._saved = time.monotonic()
+
+    def _start(self) -> Training:
+        torch.set_num_threads(self.context.threads)
+        set_deterministic()
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        tasks, arrays = trial_data(self.config, self.context.data)
+        training = Training(self.config, tasks, arrays, device)
+        saved = self.store.read(trial_file(self.config.trial_id, "checkpoint.pt"))
+        if saved is not None:
+            state = torch.load(io.BytesIO(saved), map_location=device, weights_only=True)
+            training.load_state_dict(state["training"])
+            self.train_seconds, self.started_at = state["train_seconds"], state["started_at"]
+        return training
+
+    def _save_model(self, training: Training) -> None:
+        model = {
+            "config": self.config.model_dump(mode="json"),
+            "tasks": [(task.name, task.kind, list(task.classes)) for task in training.tasks],
+            "model": {name: tensor.cpu() for name, tensor in training.model.state_dict().items()},
+        }
+        self.store.write(trial_file(self.config.trial_id, "model.pt"), to_bytes(model))
+
+    def _finish(self, status: Status, **fields: Any) -> None:
+        history = tuple(self._training.history) if self._training else ()
+        self.result = TrialResult(
+            self.config, status, self.started_at, _now(), self.train_seconds, history=history, **fields
+        )
+        self.store.write(trial_file(self.config.trial_id, "result.json"), self.result.to_json())
+        if status == "done":
+            self.store.delete(trial_file(self.config.trial_id, "checkpoint.pt"))
+
+
+def run_trial(config: TrialConfig, context: RunContext) -> TrialResult:
+    """A whole trial in this process."""
+    run = TrialRun(config, context)
+    while run.result is None:
+        run.step()
+    return run.result
+
+
+@functools.lru_cache(maxsize=4)
+def _dataset_arrays(name: str, data: str | None, image_size: tuple[int, int]) -> tuple[Mapping[str, Task], Arrays]:
+    """A process's trials share the memory maps; the processes of a node share their pages."""
+    dataset = load_dataset(name, Path(data) if data else None)
+    return dataset.tasks, materialise(dataset, image_size)
+
+
+def trial_data(config: TrialConfig, data: str | None) -> tuple[list[Task], Arrays]:
+    """The trial's tasks and its splits' arrays, from this node's cache."""
+    tasks, arrays = _dataset_arrays(config.dataset, data, config.image_size)
+    return [tasks[name] for name in config.tasks], arrays
+
+
+def to_bytes(state: object) -> bytes:
+    """What torch.save writes, in memory."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _describe(error: BaseException) -> str:
+    """One line: the error's kind and the first line of its message."""
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}".rstrip(": ")
