@@ -3,6 +3,8 @@
 Predictions are float32; targets are as `mtl.tasks` fixes them, batched: (N, H, W), (N, H, W, 3) for normals, (N,).
 """
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,7 +24,7 @@ def align(task: Task, prediction: Tensor, target: Tensor, protocol: str) -> tupl
     if not task.dense:
         return prediction, target
     if protocol == "standard":
-        return F.interpolate(prediction, size=target.shape[1:3], mode="bilinear", align_corners=False), target
+        return enlarge(prediction, (target.shape[1], target.shape[2])), target
     rows = _nearest(target.shape[1], prediction.shape[2], target.device)
     columns = _nearest(target.shape[2], prediction.shape[3], target.device)
     target = target[:, rows][:, :, columns]
@@ -31,9 +33,38 @@ def align(task: Task, prediction: Tensor, target: Tensor, protocol: str) -> tupl
     return prediction, target
 
 
+def enlarge(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear interpolation of (N, C, h, w) to `size`, as F.interpolate(mode="bilinear", align_corners=False).
+
+    Done as a product with a matrix for each side. F.interpolate takes five times as long to differentiate on CPU, and
+    its gradient on CUDA is not deterministic.
+    """
+    rows = _bilinear(x.shape[2], size[0], x.device, x.dtype)
+    columns = _bilinear(x.shape[3], size[1], x.device, x.dtype)
+    return rows @ x.contiguous() @ columns.T
+
+
+@functools.lru_cache(maxsize=32)
+def _bilinear(source: int, count: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(count, source): the weights with which `count` equal cells read a line of `source` pixels."""
+    # Made in inference mode it could not be saved for a later backward pass.
+    with torch.inference_mode(False):
+        position = ((torch.arange(count, dtype=torch.float64) + 0.5) * source / count - 0.5).clamp(0, source - 1)
+        distance = (position[:, None] - torch.arange(source, dtype=torch.float64)).abs()
+        return (1 - distance).clamp(min=0).to(device, dtype)
+
+
 def _nearest(source: int, count: int, device: torch.device) -> Tensor:
     """The `count` indices into a side of `source` pixels that lie nearest to the centres of `count` equal cells."""
     return ((torch.arange(count, device=device) + 0.5) * source / count).long().clamp(max=source - 1)
+
+
+def cosine_to_unit(prediction: Tensor, target: Tensor) -> Tensor:
+    """(N, H, W): cosines between predictions (N, 3, H, W) of any length and unit targets (N, H, W, 3)."""
+    # Written out, as torch's norm over a dimension that is not the last takes ten times as long on CPU.
+    x, y, z = prediction.unbind(dim=1)
+    dot = x * target[..., 0] + y * target[..., 1] + z * target[..., 2]
+    return dot * (x * x + y * y + z * z + 1e-12).rsqrt()
 
 
 def valid_mask(task: Task, target: Tensor) -> Tensor:
@@ -62,8 +93,7 @@ def task_loss(task: Task, prediction: Tensor, target: Tensor, protocol: str) -> 
     elif task.kind == "depth":
         total = ((prediction[:, 0] - target).abs() * valid).sum()
     elif task.kind == "normals":
-        cosine = F.cosine_similarity(prediction, target.movedim(-1, 1), dim=1)
-        total = ((1 - cosine) * valid).sum()
+        total = ((1 - cosine_to_unit(prediction, target)) * valid).sum()
     else:
         labels = torch.where(valid, target, 0).to(prediction.dtype)
         total = (F.binary_cross_entropy_with_logits(prediction[:, 0], labels, reduction="none") * valid).sum()

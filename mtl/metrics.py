@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAccuracy, BinaryF1Score
 
-from mtl.losses import valid_mask
+from mtl.losses import cosine_to_unit, valid_mask
 from mtl.tasks import Kind, Task
 
 
@@ -99,13 +98,13 @@ class TaskMetrics:
                 self._add("abs_rel", error.abs() / true)
                 self._add("delta1", ((predicted < 1.25 * true) & (true < 1.25 * predicted)).float())
             case "normals":
-                cosine = F.cosine_similarity(prediction, target.movedim(-1, 1), dim=1)[valid].clamp(-1, 1)
+                cosine = cosine_to_unit(prediction, target)[valid].clamp(-1, 1)
                 angle = torch.rad2deg(torch.acos(cosine))
                 self._add("cos", cosine)
                 self._add("mean_angle", angle)
                 for name, degrees in (("within_11", 11.25), ("within_22", 22.5), ("within_30", 30.0)):
                     self._add(name, (angle < degrees).float())
-            case "binary":
+            case "binary" if valid.any():
                 for metric in self._binary.values():
                     metric.update(prediction[:, 0][valid], target[valid].long())
 

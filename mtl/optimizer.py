@@ -19,7 +19,8 @@ class ProximalAdamW(torch.optim.AdamW):
 
     - metric="adaptive": D = diag(sqrt(v_hat) + eps), Adam's own metric, v_hat corrected for its bias
       (Deleu & Bengio 2021, arXiv 2102.03869);
-    - metric="euclidean": D = 1.
+    - metric="euclidean": D = 1. Adam divides the gradients, and so a loss that is penalised has other minima than the
+      fixed points of this step; the adaptive metric has the same (Deleu & Bengio 2021, section 3).
 
     With no penalty, or one of strength 0, a step is torch's AdamW step exactly.
 
@@ -56,7 +57,17 @@ class ProximalAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        loss = super().step(closure)
+        """One step from the gradients there are; `closure`, if given, computes them and the loss first."""
+        loss: float | None = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None and not _same_order(p.grad, p):
+                    # torch 2.15's fused kernel on CPU pairs the elements by their place in memory, whatever the strides.
+                    p.grad = torch.empty_like(p).copy_(p.grad)
+        super().step()
         for group in self.param_groups:
             penalty: Penalty | None = group["penalty"]
             weights = [p for p in group["params"] if p.grad is not None]
@@ -69,7 +80,8 @@ class ProximalAdamW(torch.optim.AdamW):
     def _adam_metric(self, weight: Tensor, group: dict[str, Any]) -> Tensor:
         """sqrt(v_hat) + eps, the diagonal by which Adam divides the gradient's mean."""
         state = self.state[weight]
-        bias_correction = 1 - group["betas"][1] ** state["step"].to(weight.device)
+        # In float64: torch counts steps in float32, whose 1 - 0.999 is off by 6e-5 of itself.
+        bias_correction = 1 - group["betas"][1] ** state["step"].to(weight.device, torch.float64)
         return (state["exp_avg_sq"] / bias_correction).sqrt_().add_(group["eps"])
 
     def state_dict(self) -> dict[str, Any]:
@@ -91,3 +103,8 @@ class ProximalAdamW(torch.optim.AdamW):
             group["penalty"] = penalty
             if penalty is not None:
                 penalty.strength = strength
+
+
+def _same_order(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors of one shape have their elements in the same order in memory."""
+    return all(size <= 1 or i == j for size, i, j in zip(a.shape, a.stride(), b.stride(), strict=True))

@@ -137,24 +137,23 @@ class Training:
         batches = training_batches(
             self.arrays["train"], self.tasks, self.config.batch_size, self.config.augmentation, order
         )
-        sums = {task.name: torch.zeros((), device=self.device) for task in self.tasks}
-        steps = 0
+        steps: list[Tensor] = []
         for batch in batches:
             losses = self._losses(batch)
-            total = self.weighting(losses)
             self.optimizer.zero_grad()
-            total.backward()
+            self.weighting(losses).backward()
             self.optimizer.step()
             if self.scheduler:
                 self.scheduler.step()
-            for name, loss in losses.items():
-                sums[name] += loss.detach()
-            steps += 1
-        means = {name: float(value) / steps for name, value in sums.items()}
-        for name, mean in means.items():
-            if not math.isfinite(mean):
-                raise TrialFailed(f"the loss of task {name} became {mean} in epoch {epoch}")
-        return means
+            steps.append(torch.stack([losses[task.name].detach() for task in self.tasks]))
+        # Looked at once an epoch: a look at each step would have the device wait for it.
+        table = torch.stack(steps).double().cpu()
+        finite = table.isfinite()
+        if not finite.all():
+            step = int((~finite).any(dim=1).nonzero()[0])
+            name = self.tasks[int((~finite[step]).nonzero()[0])].name
+            raise TrialFailed(f"the loss of task {name} became not finite in epoch {epoch}, step {step}")
+        return {task.name: float(mean) for task, mean in zip(self.tasks, table.mean(dim=0), strict=True)}
 
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
         """The unweighted loss of each task on one training batch."""

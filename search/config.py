@@ -68,7 +68,7 @@ class Recipe(TrialSettings):
                 members = combination.split("+")
                 if frozenset(members) not in known or len(set(members)) < len(members):
                     raise ValueError(
-                        f"combinations has {combination!r}; allowed: all, single, or some of {list(self.tasks)} joined by +"
+                        f"combinations has {combination!r}; allowed: all, single, or {list(self.tasks)} joined by +"
                     )
                 if frozenset(members) in seen:
                     raise ValueError(f"combinations has {combination!r} twice; allowed: each combination once")

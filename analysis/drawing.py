@@ -1,0 +1,169 @@
+"""What the figures share: their style and palette, the λ axis, the grid of panels, and the two file formats."""
+
+import io
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from analysis import text
+
+DPI = 150
+# Okabe & Ito (2008): seven colours that people with any common colour blindness can tell apart, on white.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
+Line = Literal["-", "--", "-.", ":"]
+LINES: tuple[Line, ...] = ("-", "--", "-.", ":")
+GREY = "#7a7a7a"
+PALE = "#bdbdbd"
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A finished figure in both formats, with the words that stand beside it."""
+
+    name: str
+    title: str
+    caption: str
+    png: bytes
+    svg: str
+
+
+def style() -> AbstractContextManager[None]:
+    """The look of all figures, within the block."""
+    return matplotlib.rc_context(
+        {
+            "svg.fonttype": "none",
+            "font.size": 9,
+            "axes.titlesize": 9.5,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": "#e6e6e6",
+            "grid.linewidth": 0.6,
+            "axes.axisbelow": True,
+            "legend.frameon": False,
+        }
+    )
+
+
+class StrengthAxis:
+    """A logarithmic λ axis on which λ = 0 has a place of its own, left of a break."""
+
+    def __init__(self, strengths: Sequence[float]) -> None:
+        self.strengths = sorted(set(strengths))
+        logs = [math.log10(value) for value in self.strengths if value > 0]
+        self.low, self.high = (min(logs), max(logs)) if logs else (0.0, 0.0)
+        self.gap = max(0.5, 0.2 * (self.high - self.low))
+
+    @property
+    def zero(self) -> float:
+        """Where λ = 0 stands."""
+        return self.low - self.gap
+
+    def positions(self, strengths: Floats) -> Floats:
+        """Places on the axis, (n,): log10 λ, and `zero` for λ = 0."""
+        return np.array([math.log10(value) if value > 0 else self.zero for value in strengths])
+
+    def prepare(self, ax: Axes) -> None:
+        """Sets limits, ticks, label and the mark of the break."""
+        ticks = {value: self.positions(np.array([value]))[0] for value in self._ticks()}
+        ax.set_xticks(list(ticks.values()), [text.strength(value) for value in ticks])
+        first = self.zero if self.strengths[0] == 0 else self.low
+        last = max(self.high, first) if self.strengths[-1] > 0 else first
+        margin = 0.06 * (last - first) + 0.05
+        ax.set_xlim(first - margin, last + margin)
+        ax.set_xlabel("λ")
+        if self.strengths[0] == 0 and last > first:
+            at = self.zero + self.gap / 2
+            lean = 0.012 * (last - first)
+            for shift in (-lean, lean):
+                mark = ([at + shift - lean, at + shift + lean], [-0.025, 0.025])
+                ax.plot(*mark, color="black", linewidth=0.8, transform=ax.get_xaxis_transform(), clip_on=False)
+
+    def _ticks(self) -> list[float]:
+        positive = [value for value in self.strengths if value > 0]
+        if len(positive) > 5 or self.high - self.low > 5:
+            # Proposed rather than listed strengths: whole decades, every second or third where they are many.
+            step = max(1, math.ceil((self.high - self.low) / 5))
+            decades = [10.0**power for power in range(math.ceil(self.low), math.floor(self.high) + 1, step)]
+            positive = decades or [positive[0], positive[-1]]
+        return [0.0] * (self.strengths[0] == 0) + positive
+
+
+def grid(
+    titles: list[str],
+    handles: list[Line2D],
+    note: str,
+    *,
+    columns: int = 4,
+    size: tuple[float, float] = (2.3, 2.0),
+    between: float = 0.5,
+) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel of `size` inches for each title, row by row, and a legend and a note below.
+
+    One or two panels are drawn larger. The margins are reckoned rather than found by a layout engine, which would draw
+    everything several times.
+    """
+    rows = math.ceil(len(titles) / columns)
+    columns = math.ceil(len(titles) / rows)
+    if len(titles) <= 2:
+        size = (3.7, 2.7)
+    top = 0.15 + 0.17 * max(title.count("\n") + 1 for title in titles)
+    left, right, below = 0.9, 0.15, 0.5
+    between_rows = below + top
+    width = left + columns * size[0] + (columns - 1) * between + right
+    needed = [0.07 * len(str(handle.get_label())) + 0.65 for handle in handles]
+    in_legend = len(handles) if sum(needed) < width - left else max(1, int(width / max(needed)))
+    legend = 0.21 * math.ceil(len(handles) / in_legend) + 0.1
+    bottom = below + legend + 0.25
+    height = top + rows * size[1] + (rows - 1) * between_rows + bottom
+    figure = Figure(figsize=(width, height), facecolor="white")
+    axes = []
+    for place in range(len(titles)):
+        row, column = divmod(place, columns)
+        x = left + column * (size[0] + between)
+        y = height - top - (row + 1) * size[1] - row * between_rows
+        axes.append(figure.add_axes((x / width, y / height, size[0] / width, size[1] / height)))
+    figure.legend(
+        handles=handles, loc="lower center", bbox_to_anchor=(0.5, 0.22 / height), ncols=in_legend, borderaxespad=0
+    )
+    figure.text(0.5, 0.1 / height, note, ha="center", va="bottom", fontsize=8, color="#444444")
+    return figure, axes
+
+
+def share_y(axes: list[Axes]) -> None:
+    """Gives panels that show the same quantity the same y limits."""
+    low = min(ax.get_ylim()[0] for ax in axes)
+    high = max(ax.get_ylim()[1] for ax in axes)
+    for ax in axes:
+        ax.set_ylim(low, high)
+
+
+def label_left(axes: list[Axes]) -> None:
+    """Keeps the y label of the leftmost panels only, for panels that all have the same."""
+    left = min(ax.get_position().x0 for ax in axes)
+    for ax in axes:
+        if ax.get_position().x0 > left + 1e-6:
+            ax.set_ylabel("")
+
+
+def finish(figure: Figure, name: str, title: str, caption: str) -> Drawing:
+    """Both file formats of a figure, the same bytes for the same numbers."""
+    FigureCanvasAgg(figure)
+    png, svg = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return Drawing(name, title, caption, png.getvalue(), svg.getvalue().decode())

@@ -1,0 +1,210 @@
+"""A sweep as its files tell it: what was run, one row a trial, one row an epoch."""
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from analysis.errors import BadInput
+from analysis.files import read_bytes
+
+SCHEMA = 1
+STATUSES = ("done", "failed", "stopped")
+DIRECTIONS = ("maximize", "minimize")
+NUMBERS = ["lambda", "seed", "group_sparsity", "parameter_sparsity", "delta_m", "test_delta_m"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of one task: `unit` is "" for a bare number."""
+
+    name: str
+    label: str
+    unit: str
+    maximize: bool
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A column of the results that the front trades against the others."""
+
+    column: str
+    maximize: bool
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep, finished or running.
+
+    Attributes:
+        folder: where its files lie.
+        info: `sweep.json` as read.
+        tasks: each task's primary metric, in the recipe's order.
+        metrics: by name, without the split's prefix.
+        objectives: what the front is drawn over.
+        results: one row a trial that ended, whatever its status.
+        history: one row a trial and epoch; None where the sweep has not written one.
+    """
+
+    folder: Path
+    info: dict[str, Any]
+    tasks: dict[str, str]
+    metrics: dict[str, Metric]
+    objectives: tuple[Objective, ...]
+    results: pd.DataFrame
+    history: pd.DataFrame | None
+
+    @property
+    def name(self) -> str:
+        """What the sweep is called."""
+        return str(self.info["name"])
+
+    @property
+    def planned(self) -> int:
+        """How many trials the sweep set out to run."""
+        return int(self.info["trials_planned"])
+
+    @property
+    def constant_predictor(self) -> dict[str, float]:
+        """Test metrics of the best prediction that ignores the image; empty where the sweep does not know them."""
+        return dict(self.info.get("constant_predictor") or {})
+
+    def trials(self, status: str) -> pd.DataFrame:
+        """The results' rows of one status: done, failed or stopped."""
+        return self.results[self.results["status"] == status]
+
+    def tasks_of(self, combination: str) -> list[str]:
+        """The tasks of a combination such as "segmentation+depth", in the recipe's order."""
+        return [task for task in self.tasks if task in combination.split("+")]
+
+
+def load_sweep(folder: Path | str) -> Sweep:
+    """Reads `sweep.json`, `results.parquet` and, where there is one, `history.parquet`.
+
+    Raises:
+        BadInput: the folder is no sweep, a file is missing, damaged or of another schema, a column is missing, a done
+            trial lacks a number that it must have, or a number is infinite.
+    """
+    folder = Path(folder)
+    if not (folder / "sweep.json").is_file():
+        raise BadInput(f"{folder} is no sweep: it holds no sweep.json")
+    info = _read_info(folder / "sweep.json")
+    tasks, metrics, objectives = _meaning(info, folder / "sweep.json")
+    if not (folder / "results.parquet").is_file():
+        raise BadInput(f"{folder} holds no results.parquet: no trial of this sweep has ended yet")
+    results = _read_table(folder / "results.parquet")
+    history = _read_table(folder / "history.parquet") if (folder / "history.parquet").is_file() else None
+    if history is not None:
+        _need_columns(history, ["trial_id", "epoch"], folder / "history.parquet")
+    sweep = Sweep(folder, info, tasks, metrics, objectives, results, history)
+    _check_results(sweep, folder / "results.parquet")
+    return sweep
+
+
+def _read_info(path: Path) -> dict[str, Any]:
+    try:
+        info = json.loads(read_bytes(path))
+    except ValueError as error:
+        raise BadInput(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(info, dict) or info.get("schema") != SCHEMA:
+        found = info.get("schema") if isinstance(info, dict) else type(info).__name__
+        raise BadInput(f"{path}: schema is {found!r}; this version reads schema {SCHEMA}")
+    needed = {"name": str, "recipe": dict, "trials_planned": int, "objectives": list, "tasks": dict, "metrics": dict}
+    for field, kind in needed.items():
+        if not isinstance(info.get(field), kind):
+            raise BadInput(f"{path}: {field} is {info.get(field)!r}; it must be a {kind.__name__}")
+    return info
+
+
+def _meaning(info: dict[str, Any], path: Path) -> tuple[dict[str, str], dict[str, Metric], tuple[Objective, ...]]:
+    """The tasks, metrics and objectives that `sweep.json` declares."""
+    try:
+        metrics = {
+            name: Metric(name, str(about.get("label") or name), str(about.get("unit") or ""), _maximize(about, path))
+            for name, about in info["metrics"].items()
+        }
+        objectives = tuple(Objective(str(about["column"]), _maximize(about, path)) for about in info["objectives"])
+        # A JSON file may have been sorted by key, so the order of the tasks is the recipe's.
+        order = info["recipe"].get("tasks") or list(info["tasks"])
+        tasks = {str(task): str(info["tasks"][task]["primary"]) for task in order}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise BadInput(f"{path}: tasks, metrics or objectives are not as schema {SCHEMA} has them: {error!r}") from None
+    for task, primary in tasks.items():
+        if primary not in metrics:
+            raise BadInput(f"{path}: task {task} has the primary metric {primary}; known are {', '.join(metrics)}")
+    if not objectives:
+        raise BadInput(f"{path}: objectives is empty; a front needs at least one")
+    return tasks, metrics, objectives
+
+
+def _maximize(about: dict[str, Any], path: Path) -> bool:
+    direction = about["direction"]
+    if direction not in DIRECTIONS:
+        raise BadInput(f"{path}: direction is {direction!r}; it must be one of {', '.join(DIRECTIONS)}")
+    return bool(direction == "maximize")
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(io.BytesIO(read_bytes(path)))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise BadInput(f"{path} is not a whole Parquet file: {str(error).splitlines()[0]}") from None
+
+
+def _need_columns(table: pd.DataFrame, columns: list[str], path: Path) -> None:
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise BadInput(f"{path} has no column {', '.join(missing)}")
+
+
+def _check_results(sweep: Sweep, path: Path) -> None:
+    """Refuses rows that would be averaged wrongly or dropped in silence; makes the number columns floats in place."""
+    results = sweep.results
+    _need_columns(results, ["trial_id", "status", "tasks", "penalty", "error", *NUMBERS], path)
+    _need_columns(results, [objective.column for objective in sweep.objectives], path)
+    repeated = results["trial_id"][results["trial_id"].duplicated()]
+    if len(repeated):
+        raise BadInput(f"{path}: trial_id {repeated.iloc[0]} stands in more than one row")
+    unknown = results["status"][~results["status"].isin(STATUSES)]
+    if len(unknown):
+        raise BadInput(f"{path}: status is {unknown.iloc[0]!r}; it must be one of {', '.join(STATUSES)}")
+    for combination in results["tasks"].unique():
+        strange = [task for task in str(combination).split("+") if task not in sweep.tasks]
+        if strange:
+            raise BadInput(f"{path}: tasks is {combination!r}; sweep.json knows {', '.join(sweep.tasks)}")
+
+    metrics = [f"{split}_{name}" for split in ("val", "test") for name in sweep.metrics]
+    metrics = [column for column in metrics if column in results.columns]
+    numbers = list(dict.fromkeys([*NUMBERS, *metrics, *(objective.column for objective in sweep.objectives)]))
+    for column in numbers:
+        try:
+            # A column of a sweep whose trials all failed so far holds nothing but nulls, without a number type.
+            results[column] = pd.to_numeric(results[column]).astype(float)
+        except (TypeError, ValueError):
+            raise BadInput(f"{path}: column {column} holds something that is not a number") from None
+
+    done = sweep.trials("done")
+    for column in numbers:
+        infinite = np.isinf(done[column].to_numpy())
+        if infinite.any():
+            raise BadInput(f"{path}: column {column} is infinite in trial {done['trial_id'][infinite].iloc[0]}")
+    _need_numbers(done, ["lambda", "seed", "group_sparsity", "parameter_sparsity"], path)
+    for combination, rows in done.groupby("tasks"):
+        primaries = [sweep.tasks[task] for task in sweep.tasks_of(str(combination))]
+        needed = [f"{split}_{name}" for split in ("val", "test") for name in primaries]
+        _need_columns(results, needed, path)
+        _need_numbers(rows, needed, path)
+
+
+def _need_numbers(rows: pd.DataFrame, columns: list[str], path: Path) -> None:
+    for column in columns:
+        absent = rows[column].isna()
+        if absent.any():
+            raise BadInput(
+                f"{path}: column {column} has no number in the done trial {rows['trial_id'][absent].iloc[0]}"
+            )

@@ -1,0 +1,56 @@
+"""Means over seeds: the trials of one combination, penalty and λ become one row."""
+
+import pandas as pd
+
+from analysis.errors import BadInput
+from analysis.load import Sweep
+
+KEYS = ["tasks", "penalty", "lambda"]
+
+
+def settings_table(sweep: Sweep) -> pd.DataFrame:
+    """One row a setting (tasks, penalty, λ), over its done trials; small combinations first, then by λ.
+
+    Columns: the keys; `seeds`, how many different ones; `trials`, how many were averaged (more than seeds where the
+    recipe left other fields open); `delta_m_trials`, in how many trials Δm is known; and for every objective, sparsity,
+    Δm and metric `<column>_mean` and `<column>_std`, in the units of the results. The deviation is the sample's
+    (ddof 1), so it is NaN for one trial.
+
+    Raises:
+        BadInput: no trial is done.
+    """
+    done = sweep.trials("done")
+    if done.empty:
+        raise BadInput(f"{sweep.folder}: nothing finished yet: of {sweep.planned} planned trials none is done")
+    grouped = done.groupby(KEYS, sort=False, dropna=False)
+    columns = _value_columns(sweep)
+    table = pd.concat(
+        [
+            grouped["seed"].nunique().rename("seeds"),
+            grouped.size().rename("trials"),
+            grouped["delta_m"].count().rename("delta_m_trials"),
+            grouped[columns].mean().add_suffix("_mean"),
+            grouped[columns].std(ddof=1).add_suffix("_std"),
+        ],
+        axis=1,
+    ).reset_index()
+    places = {task: place for place, task in enumerate(sweep.tasks)}
+
+    def small_first(combination: str) -> tuple[int, list[int]]:
+        return combination.count("+"), [places[task] for task in combination.split("+")]
+
+    order = sorted(table["tasks"].unique(), key=small_first)
+    table["tasks"] = pd.Categorical(table["tasks"], order)
+    table = table.sort_values(KEYS, ignore_index=True)
+    table["tasks"] = table["tasks"].astype(str)
+    return table
+
+
+def _value_columns(sweep: Sweep) -> list[str]:
+    metrics = [f"{split}_{name}" for split in ("val", "test") for name in sweep.metrics]
+    columns = [
+        *(objective.column for objective in sweep.objectives),
+        *("delta_m", "test_delta_m", "group_sparsity", "parameter_sparsity"),
+        *(column for column in metrics if column in sweep.results.columns),
+    ]
+    return list(dict.fromkeys(columns))

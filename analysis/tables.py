@@ -1,0 +1,133 @@
+"""The paper-style table of a sweep: numbers for programs (CSV), and the same written for people."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis import text
+from analysis.fronts import OVERALL, TOLERANCE, best_trade_off, overall_best
+from analysis.load import Metric, Sweep
+
+CONSTANT = "constant predictor"
+# What the tables 1 to 3 of arXiv 2308.12114 report, shown beside the sweep's own primary metrics where it has them.
+PAPER_METRICS = ("segmentation_iou_micro", "depth_mae", "normals_cos")
+DEVIATION_NOTE = "± is the sample standard deviation over seeds (ddof 1); a value without ± comes from one trial."
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table of strings. `marked` says of each row whether it is to stand out."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    marked: tuple[bool, ...]
+    note: str
+
+    def markdown(self) -> str:
+        """A pipe table with its note below; marked rows are bold."""
+        lines = [self.header, tuple("---" for _ in self.header)]
+        for row, marked in zip(self.rows, self.marked, strict=True):
+            lines.append(tuple(f"**{cell}**" if marked and cell else cell for cell in row))
+        body = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+        return f"{body}\n\n{self.note}\n"
+
+
+def shown_metrics(sweep: Sweep) -> list[Metric]:
+    """Each task's primary metric, and the paper's for that task, as far as the trials report them."""
+    names = []
+    for task, primary in sweep.tasks.items():
+        names += [primary, *(name for name in PAPER_METRICS if name in sweep.metrics and name.startswith(f"{task}_"))]
+    return [sweep.metrics[name] for name in dict.fromkeys(names) if f"test_{name}" in sweep.results.columns]
+
+
+def front_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
+    """The numbers of `front.csv`, one row a setting: selection on validation, means and deviations, all fractions."""
+    names = ["delta_m", "test_delta_m", "group_sparsity", "parameter_sparsity"]
+    names += [objective.column for objective in sweep.objectives]
+    for primary in sweep.tasks.values():
+        names += [column for column in (f"val_{primary}", f"test_{primary}") if column in sweep.results.columns]
+    values = [f"{name}_{part}" for name in dict.fromkeys(names) for part in ("mean", "std")]
+    selection = ["objectives", "on_front", "on_overall_front", "best_trade_off"]
+    return marked[["tasks", "penalty", "lambda", "seeds", "trials", "delta_m_trials", *selection, *values]]
+
+
+def results_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
+    """The paper-style table in numbers: test metrics, sparsities (fractions) and test Δm (fraction) of each setting.
+
+    The last row holds the constant predictor's metrics, where the sweep knows them.
+    """
+    names = [*(f"test_{metric.name}" for metric in shown_metrics(sweep)), "group_sparsity", "parameter_sparsity"]
+    values = [f"{name}_{part}" for name in [*names, "test_delta_m"] for part in ("mean", "std")]
+    table = marked[["tasks", "penalty", "lambda", "seeds", "trials", *values, "on_front"]].astype({"on_front": object})
+    constant = {f"test_{name}_mean": value for name, value in sweep.constant_predictor.items()}
+    if not constant:
+        return table
+    row = {"tasks": CONSTANT} | {column: value for column, value in constant.items() if column in values}
+    return pd.concat([table, pd.DataFrame([row])], ignore_index=True).astype({"seeds": "Int64", "trials": "Int64"})
+
+
+def written_results(sweep: Sweep, marked: pd.DataFrame) -> TextTable:
+    """The paper-style table as strings: `mean ± std`, percentages, an arrow for the better direction, the front."""
+    numbers = results_table(sweep, marked)
+    several_penalties = marked["penalty"].nunique() > 1
+    columns: dict[str, list[str]] = {"tasks": [str(tasks) for tasks in numbers["tasks"]]}
+    if several_penalties:
+        columns["penalty"] = [str(one) if pd.notna(one) else "" for one in numbers["penalty"]]
+    columns["λ"] = [text.strength(value) if pd.notna(value) else "" for value in numbers["lambda"]]
+    columns["trials"] = [str(value) if pd.notna(value) else "" for value in numbers["trials"]]
+    columns["front"] = ["●" if value is True else "" for value in numbers["on_front"]]
+    columns["Δm [%] ↑"] = [text.percent(*pair, signed=True) for pair in _pairs(numbers, "test_delta_m")]
+    for header, name in (("groups gone [%]", "group_sparsity"), ("weights gone [%]", "parameter_sparsity")):
+        columns[header] = [text.percent(*pair) for pair in _pairs(numbers, name)]
+    for metric in shown_metrics(sweep):
+        mean, std = numbers[f"test_{metric.name}_mean"], numbers[f"test_{metric.name}_std"]
+        digits = text.decimals(float(mean.abs().max()))
+        columns[metric_header(metric)] = [text.mean_std(*pair, digits) for pair in zip(mean, std, strict=True)]
+    on_front = tuple(value is True for value in numbers["on_front"])
+    note = f"Test split; ● marks each combination's front, chosen on the validation split. {DEVIATION_NOTE}"
+    return TextTable(tuple(columns), tuple(zip(*columns.values(), strict=True)), on_front, note)
+
+
+def written_trade_offs(marked: pd.DataFrame, volumes: pd.DataFrame) -> TextTable:
+    """One row a combination, and one over all: hypervolume, size of the front, best trade-off (test split)."""
+    rows = []
+    for volume in volumes.to_dict("records"):
+        overall = volume["tasks"] == OVERALL
+        index = overall_best(marked) if overall else best_trade_off(marked[marked["tasks"] == volume["tasks"]])
+        best = None if index is None else marked.loc[index].to_dict()
+        star = "" if volume["reference"] == "fixed" else "*"
+        name = f"{OVERALL}: {best['tasks']}" if overall and best is not None else str(volume["tasks"])
+        cells = [name, f"{volume['hypervolume']:.3g}{star}", f"{volume['points_on_front']} of {volume['points']}"]
+        if best is None:
+            rows.append((*cells, "", "", ""))
+            continue
+        groups = text.percent(best["group_sparsity_mean"], best["group_sparsity_std"])
+        delta_m = text.percent(best["test_delta_m_mean"], best["test_delta_m_std"], signed=True)
+        rows.append((*cells, text.strength(best["lambda"]), groups, delta_m))
+    header = ("tasks", "hypervolume", "on the front", "λ of the best trade-off", "groups gone [%]", "Δm [%] ↑")
+    note = (
+        f"Best trade-off: the sparsest setting that loses at most {100 * TOLERANCE:g} points of Δm, on validation, "
+        "against dense single-task models, or against the best of its combination where that is already below them. "
+        "Hypervolume: of the front's test values, fractions where they are written as percentages above. "
+    )
+    fixed = volumes[volumes["reference"] == "fixed"]
+    if len(fixed):
+        first = fixed.iloc[0]
+        corner = (f"{column} = {first[f'reference_{column}']:g}" for column in first["objectives"].split("+"))
+        note += f"It is measured from {', '.join(corner)}. ".replace("-", text.MINUS)
+    if len(fixed) < len(volumes):
+        note += (
+            "* An objective without a fixed reference is measured from its worst observed value, so this volume "
+            "compares with nothing else. "
+        )
+    return TextTable(header, tuple(rows), tuple(volumes["tasks"] == OVERALL), note + DEVIATION_NOTE)
+
+
+def metric_header(metric: Metric) -> str:
+    """The label, the unit if there is one, and the better direction."""
+    unit = f" [{metric.unit}]" if metric.unit else ""
+    return f"{metric.label}{unit} {'↑' if metric.maximize else '↓'}"
+
+
+def _pairs(numbers: pd.DataFrame, name: str) -> "zip[tuple[float, float]]":
+    return zip(numbers[f"{name}_mean"], numbers[f"{name}_std"], strict=True)

@@ -1,0 +1,31 @@
+"""What all tests share: one thread, a cache of their own, and skips that count as failures where asked for."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # a network of a few kilobytes gains nothing from two, and tests may run beside trials
+
+REQUIRE_ALL = os.environ.get("PARSIMONY_REQUIRE_ALL") == "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test reads or fills the user's cache; processes that tests start inherit this one."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PARSIMONY_CACHE", str(folder))
+        yield folder
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """With PARSIMONY_REQUIRE_ALL=1 a skip is a failure, except for tests that need a GPU."""
+    report = yield
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail") and item.get_closest_marker("gpu") is None:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and PARSIMONY_REQUIRE_ALL=1: {report.longrepr}"
+    return report

@@ -1,0 +1,131 @@
+"""The tables: numbers by hand, and how they are written."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.fake_sweep import write_sweep
+
+from analysis import text
+from analysis.fronts import hypervolume_table, with_fronts
+from analysis.load import Sweep, load_sweep
+from analysis.settings import settings_table
+from analysis.tables import TextTable, front_table, results_table, written_results, written_trade_offs
+
+
+def prepared(folder: Path) -> tuple[Sweep, pd.DataFrame]:
+    sweep = load_sweep(folder)
+    return sweep, with_fronts(sweep, settings_table(sweep))
+
+
+def known_answer(folder: Path) -> Path:
+    """Depth alone, dense and sparse, three seeds each."""
+    results = load_sweep(
+        write_sweep(folder / "source", combinations=["depth"], lambdas=[0, 1e-4], seeds=[0, 1, 2])
+    ).results
+    results["test_depth_mae"] = [0.3, 0.4, 0.5, 0.6, 0.6, 0.6]
+    results["group_sparsity"] = [0, 0, 0, 0.6, 0.7, 0.8]
+    results["parameter_sparsity"] = [0, 0, 0, 0.9, 0.9, 0.9]
+    results["delta_m"] = [0, 0, 0, -0.1, -0.1, -0.1]
+    results["test_delta_m"] = [0, 0, 0, -0.2, -0.1, -0.3]
+    return write_sweep(folder / "known", combinations=["depth"], lambdas=[0, 1e-4], seeds=[0, 1, 2], results=results)
+
+
+def test_numbers_with_the_constant_predictor_below(tmp_path: Path) -> None:
+    table = results_table(*prepared(known_answer(tmp_path)))
+    assert table["tasks"].tolist() == ["depth", "depth", "constant predictor"]
+    dense, sparse, constant = (table.iloc[place] for place in range(3))
+    assert (dense["test_depth_mae_mean"], dense["test_depth_mae_std"]) == pytest.approx((0.4, 0.1))
+    assert (sparse["group_sparsity_mean"], sparse["group_sparsity_std"]) == pytest.approx((0.7, 0.1))
+    assert (sparse["test_delta_m_mean"], sparse["test_delta_m_std"]) == pytest.approx((-0.2, 0.1))
+    assert constant["test_depth_mae_mean"] == 0.98
+    assert constant.drop(["tasks", "test_depth_mae_mean", "test_segmentation_miou_mean", "test_normals_cos_mean",
+                          "test_segmentation_iou_micro_mean"]).isna().all()  # fmt: skip
+
+
+def test_written_as_the_paper_writes_them(tmp_path: Path) -> None:
+    table = written_results(*prepared(known_answer(tmp_path)))
+    dense, sparse, constant = (dict(zip(table.header, row, strict=True)) for row in table.rows)
+    assert (dense["λ"], dense["trials"], dense["depth MAE [m] ↓"]) == ("0", "3", "0.400 ± 0.100")
+    assert dense["Δm [%] ↑"] == "+0.0 ± 0.0"
+    assert (sparse["λ"], sparse["groups gone [%]"], sparse["Δm [%] ↑"]) == ("1e-4", "70.0 ± 10.0", "−20.0 ± 10.0")
+    assert (constant["depth MAE [m] ↓"], constant["Δm [%] ↑"], constant["λ"]) == ("0.980", "", "")
+    assert table.marked == (True, True, False)
+
+
+def test_one_seed_has_no_deviation_and_the_note_says_so(tmp_path: Path) -> None:
+    table = written_results(*prepared(write_sweep(tmp_path, seeds=[0])))
+    assert not any("±" in cell for row in table.rows for cell in row)
+    assert "a value without ± comes from one trial" in table.note
+
+
+def test_markdown_has_one_line_a_row_and_the_same_cells(tmp_path: Path) -> None:
+    lines = written_results(*prepared(write_sweep(tmp_path))).markdown().splitlines()
+    assert len({line.count("|") for line in lines[:38]}) == 1
+    assert lines[0].startswith("| tasks | λ | trials |")
+    assert lines[37].startswith("| constant predictor |")
+
+
+def test_markdown_escapes_its_own_separator() -> None:
+    assert "a\\|b" in TextTable(("x",), (("a|b",),), (False,), "").markdown()
+
+
+def test_front_table_is_complete_and_survives_csv(tmp_path: Path) -> None:
+    table = front_table(*prepared(write_sweep(tmp_path)))
+    for column in ("tasks", "lambda", "seeds", "objectives", "on_front", "delta_m_mean", "test_delta_m_std",
+                   "group_sparsity_std", "parameter_sparsity_mean", "test_depth_mae_mean"):  # fmt: skip
+        assert column in table
+    again = pd.read_csv(io.StringIO(table.to_csv(index=False)))
+    pd.testing.assert_frame_equal(again, table, check_dtype=False)
+
+
+def test_tasks_and_units_it_has_never_heard_of(tmp_path: Path) -> None:
+    tasks = {"male": {"kind": "binary", "primary": "male_accuracy"}}
+    metrics = {"male_accuracy": {"direction": "maximize", "unit": "%", "label": "accuracy"}}
+    sweep, marked = prepared(write_sweep(tmp_path, tasks=tasks, metrics=metrics))
+    table = written_results(sweep, marked)
+    assert "accuracy [%] ↑" in table.header
+    assert table.rows[-1][table.header.index("accuracy [%] ↑")] == "58.0"
+
+
+def test_several_penalties_get_a_column(tmp_path: Path) -> None:
+    results = load_sweep(write_sweep(tmp_path / "one", combinations=["depth"])).results
+    both = pd.concat([results, results.assign(penalty="l1", trial_id="l1-" + results["trial_id"])])
+    table = written_results(*prepared(write_sweep(tmp_path / "two", combinations=["depth"], results=both)))
+    assert [row[1] for row in table.rows] == ["group_lasso"] * 5 + ["l1"] * 5 + [""]
+
+
+def test_trade_offs_name_a_setting_for_each_combination_and_overall(tmp_path: Path) -> None:
+    sweep, marked = prepared(known_answer(tmp_path))
+    table = written_trade_offs(marked, hypervolume_table(sweep, marked))
+    # Ten points of Δm are more than may be lost: the dense model it is. The volume is the sparse one's box, 0.7 · 0.8.
+    assert table.rows[0] == ("depth", "0.56", "2 of 2", "0", "0.0 ± 0.0", "+0.0 ± 0.0")
+    assert table.rows[1][0] == "all: depth"
+    assert table.marked == (False, True)
+
+
+def test_trade_offs_without_baselines_are_starred_and_empty(tmp_path: Path) -> None:
+    sweep, marked = prepared(write_sweep(tmp_path, combinations=["segmentation+depth"]))
+    table = written_trade_offs(marked, hypervolume_table(sweep, marked))
+    assert len(table.rows) == 1
+    assert table.rows[0][1].endswith("*")
+    assert table.rows[0][3:] == ("", "", "")
+    assert "* An objective without a fixed reference" in table.note
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(0, "0"), (1e-4, "1e-4"), (0.5, "5e-1"), (3.1623e-05, "3.16e-5"), (2, "2e0"), (1e-10, "1e-10")],
+)
+def test_strength(value: float, written: str) -> None:
+    assert text.strength(value) == written
+
+
+def test_mean_std() -> None:
+    assert text.mean_std(0.4123, 0.0126, 3) == "0.412 ± 0.013"
+    assert text.mean_std(-0.4, np.nan, 1) == "−0.4"
+    assert text.mean_std(-0.04, np.nan, 1) == "0.0"
+    assert text.mean_std(np.nan, np.nan, 1) == ""
+    assert text.percent(0.021, 0.004, signed=True) == "+2.1 ± 0.4"

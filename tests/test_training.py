@@ -1,0 +1,176 @@
+"""One trial's training: it learns, it is the same twice, it goes on where it stopped, and it says when it fails."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mtl.errors import BadInput, TrialFailed
+from mtl.training import Training, epoch_seed, make_optimizer, set_deterministic, validation_score
+from tests.small import TASKS, arrays, config
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _deterministic() -> None:
+    set_deterministic()
+
+
+def trained(**fields: object) -> Training:
+    training = Training(config(**fields), TASKS, arrays(), CPU)
+    while not training.done:
+        training.run_epoch()
+    return training
+
+
+def numbers(training: Training) -> list[dict[str, float]]:
+    """The history without what a clock says."""
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in training.history]
+
+
+def test_training_learns_and_the_test_is_of_the_best_epoch() -> None:
+    training = trained(epochs=30, lr=1e-2, strength=0.0)
+    assert training.history[-1]["train_depth_loss"] < 0.5 * training.history[0]["train_depth_loss"]
+    scores = [
+        validation_score({task.name: row[f"val_{task.name}_loss"] for task in TASKS}) for row in training.history
+    ]
+    assert training.best_epoch == int(np.argmin(scores))
+    metrics = training.test()
+    assert metrics["val_depth_mae"] == training.history[training.best_epoch]["val_depth_mae"]
+    # Tested in eval mode with the best weights: evaluating again on val gives the best epoch's very numbers.
+    assert training._evaluate("val")[1]["depth_mae"] == metrics["val_depth_mae"]
+    assert not training.model.training
+    assert set(metrics) >= {"test_segmentation_miou", "test_normals_cos", "test_male_accuracy", "group_sparsity"}
+
+
+@pytest.mark.parametrize("metric", ["adaptive", "euclidean"])
+@pytest.mark.parametrize("protocol", ["standard", "paper"])
+def test_two_runs_of_one_trial_are_equal(metric: str, protocol: str) -> None:
+    first, second = (trained(metric=metric, protocol=protocol) for _ in range(2))
+    assert numbers(first) == numbers(second)
+    assert first.test() == second.test()
+
+
+def test_seed_and_strength_change_the_trial() -> None:
+    base = numbers(trained())
+    assert numbers(trained(seed=1)) != base
+    assert numbers(trained(strength=0.0)) != base
+
+
+@pytest.mark.parametrize("lr_schedule", ["constant", "one_cycle"])
+@pytest.mark.parametrize("stop", [1, 3])
+def test_resumed_is_unbroken(lr_schedule: str, stop: int) -> None:
+    whole = trained(epochs=5, lr_schedule=lr_schedule)
+    broken = Training(config(epochs=5, lr_schedule=lr_schedule), TASKS, arrays(), CPU)
+    for _ in range(stop):
+        broken.run_epoch()
+    buffer = io.BytesIO()
+    torch.save(broken.state_dict(), buffer)
+    torch.manual_seed(987)  # another process has another state of everything
+    resumed = Training(config(epochs=5, lr_schedule=lr_schedule), TASKS, arrays(), CPU)
+    buffer.seek(0)
+    resumed.load_state_dict(torch.load(buffer, weights_only=True))
+    while not resumed.done:
+        resumed.run_epoch()
+    assert numbers(resumed) == numbers(whole)
+    assert resumed.test() == whole.test()
+
+
+def test_best_model_is_kept_as_it_was() -> None:
+    """Later epochs must not change the weights that were best."""
+    training = Training(config(epochs=4, lr=0.05, lr_schedule="constant"), TASKS, arrays(), CPU)
+    training.run_epoch()
+    best = {name: value.clone() for name, value in training.best_model.items()}
+    training.best_score = -math.inf  # nothing can be better from here on
+    training.run_epoch()
+    assert training.best_epoch == 0
+    assert all(torch.equal(best[name], value) for name, value in training.best_model.items())
+    assert any(not torch.equal(best[name], value) for name, value in training.model.state_dict().items())
+
+
+def test_patience_stops() -> None:
+    training = Training(config(epochs=50, patience=2), TASKS, arrays(), CPU)
+    training.run_epoch()
+    training.best_score = -math.inf
+    epochs = 1
+    while not training.done:
+        training.run_epoch()
+        epochs += 1
+    assert epochs == 3
+
+
+def test_log_variances_are_trained_and_move_towards_their_optimum() -> None:
+    """At the optimum of exp(-s) L + s, s = log L: a loss below 1 pulls its log-variance down."""
+    training = trained(epochs=20, lr=1e-2, strength=0.0)
+    variances = training.weighting.log_variances
+    assert all(value.item() != 0 for value in variances.values())
+    assert variances["normals"].item() < -0.1
+    optimised = {id(p) for group in training.optimizer.param_groups for p in group["params"]}
+    everything = [*training.model.parameters(), *training.weighting.parameters()]
+    assert optimised == {id(p) for p in everything}
+
+
+def test_penalty_is_on_the_backbones_convolutions_alone() -> None:
+    training = Training(config(strength=1e4), TASKS, arrays(), CPU)
+    penalised = training.optimizer.param_groups[0]
+    names = {id(p): name for name, p in training.model.named_parameters()}
+    assert {names[id(p)] for p in penalised["params"]} == {
+        name for name, p in training.model.named_parameters() if name.startswith("backbone.") and p.ndim == 4
+    }
+    training.run_epoch()
+    assert training.history[0]["group_sparsity"] == 1.0
+    assert all((p != 0).any() for p in training.model.heads.parameters() if p.ndim > 1)
+
+
+def test_same_optimizer_at_every_strength() -> None:
+    settings = []
+    for strength in (0.0, 1.0):
+        training = Training(config(strength=strength), TASKS, arrays(), CPU)
+        groups = make_optimizer(training.model, training.weighting, training.config).param_groups
+        settings.append([{k: v for k, v in group.items() if k not in ("params", "penalty")} for group in groups])
+    assert settings[0] == settings[1]
+
+
+def test_nan_loss_fails_and_names_the_task() -> None:
+    data = arrays()
+    data["train"]["depth"][:] = np.inf
+    data["train"]["segmentation"][:] = 0
+    training = Training(config(), TASKS, data, CPU)
+    with pytest.raises(TrialFailed, match="task depth became not finite in epoch 0, step 0"):
+        training.run_epoch()
+
+
+def test_an_empty_split_is_bad_input() -> None:
+    data = arrays()
+    data["val"] = {name: array[:1] for name, array in data["val"].items()}
+    with pytest.raises(BadInput, match="val split has fewer than 2 images"):
+        Training(config(), TASKS, data, CPU)
+
+
+def test_epoch_seeds_are_distinct() -> None:
+    seeds = {epoch_seed(seed, epoch) for seed in range(20) for epoch in range(200)}
+    assert len(seeds) == 4000
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_validation_score_does_not_depend_on_units() -> None:
+    one, other = {"a": 1.0, "b": 2.0}, {"a": 1.1, "b": 1.7}
+    metres = validation_score(one) - validation_score(other)
+    millimetres = validation_score(one | {"b": 2000.0}) - validation_score(other | {"b": 1700.0})
+    assert metres == pytest.approx(millimetres)
+    assert validation_score({"a": math.nan}) == math.inf
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_two_runs_on_a_gpu_are_equal() -> None:
+    runs = []
+    for _ in range(2):
+        training = Training(config(), TASKS, arrays(), torch.device("cuda"))
+        while not training.done:
+            training.run_epoch()
+        runs.append((numbers(training), training.test()))
+    assert runs[0] == runs[1]
