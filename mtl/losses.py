@@ -79,7 +79,8 @@ def valid_mask(task: Task, target: Tensor) -> Tensor:
 def task_loss(task: Task, prediction: Tensor, target: Tensor, protocol: str) -> Tensor:
     """Mean loss over the labelled pixels (or images) of aligned tensors; 0, with a gradient of 0, where none is.
 
-    segmentation: cross-entropy. depth: L1. normals: 1 - cosine. binary: cross-entropy with logits.
+    segmentation: cross-entropy, in the paper's protocol with its label smoothing. depth: L1, in the paper's protocol
+    the squared error. normals: 1 - cosine. binary: cross-entropy with logits.
     """
     valid = valid_mask(task, target)
     count = valid.sum().clamp(min=1)
@@ -91,7 +92,8 @@ def task_loss(task: Task, prediction: Tensor, target: Tensor, protocol: str) -> 
         smoothing = PAPER_LABEL_SMOOTHING if protocol == "paper" else 0.0
         total = F.cross_entropy(logits, classes, ignore_index=IGNORE, label_smoothing=smoothing, reduction="sum")
     elif task.kind == "depth":
-        total = ((prediction[:, 0] - target).abs() * valid).sum()
+        error = prediction[:, 0] - target
+        total = ((error.square() if protocol == "paper" else error.abs()) * valid).sum()
     elif task.kind == "normals":
         total = ((1 - cosine_to_unit(prediction, target)) * valid).sum()
     else:

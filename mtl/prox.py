@@ -71,8 +71,8 @@ def _shrink(x: Tensor, d: Tensor, u: Tensor, rho: Tensor) -> Tensor:
         s = s + increment
         if not x.is_cuda and not bool((increment > tolerance * s).any()):
             break
-    share = (e * s).add_(1).reciprocal_()
-    return torch.where(rho == torch.inf, x, x - x * share)
+    es = e * s
+    return torch.where(rho == torch.inf, x, x * (es / (es + 1)))
 
 
 def row_norm(x: Tensor) -> Tensor:

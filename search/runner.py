@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -26,6 +27,7 @@ from search.trial import RunContext, TrialRun
 
 # Results and checkpoints go to our own store; Ray's object store carries nothing but small messages.
 OBJECT_STORE_BYTES = 100 * 1024**2
+CONNECT_SECONDS = 10.0
 
 
 class TrialActor(tune.Trainable):
@@ -68,8 +70,9 @@ def start_ray(address: str | None, cpus_per_trial: int, gpus_per_trial: float) -
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address not in (None, "auto"):
         try:
+            _check_listens(address)
             ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise BadInput(
                 f"--address {address}: no Ray cluster answers there ({str(error).splitlines()[0]})"
             ) from error
@@ -86,6 +89,13 @@ def start_ray(address: str | None, cpus_per_trial: int, gpus_per_trial: float) -
         if wanted > have.get(kind, 0):
             ray.shutdown()
             raise BadInput(f"{field} = {wanted}; allowed: at most the {have.get(kind, 0):g} {kind}s of this machine")
+
+
+def _check_listens(address: str) -> None:
+    """Raise OSError or ValueError where nothing listens at [ray://]HOST:PORT: ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS):
+        pass
 
 
 def run_trials(

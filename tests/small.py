@@ -38,7 +38,7 @@ def config(**fields: Any) -> TrialConfig:
 
 
 def arrays(seed: int = 0, train: int = 24) -> dict[Any, dict[str, np.ndarray]]:
-    """Images in which depth is the brightness and the class a coarse step of it, so that there is something to learn."""
+    """Images in which depth is the brightness and the class a coarse step of it, to be learnt."""
     rng = np.random.default_rng(seed)
 
     def split(count: int) -> dict[str, np.ndarray]:

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.fake_sweep import write_sweep
 from matplotlib.figure import Figure
 
 from analysis.drawing import StrengthAxis
@@ -14,6 +13,7 @@ from analysis.figures import draw_all, front_panels, metric_panels, sparsity_pan
 from analysis.fronts import with_fronts
 from analysis.load import Sweep, load_sweep
 from analysis.settings import settings_table
+from tests.fake_sweep import write_sweep
 
 
 def prepared(folder: Path) -> tuple[Sweep, pd.DataFrame]:

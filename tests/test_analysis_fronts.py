@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.fake_sweep import METRICS, TASKS, results_table, write_sweep
 
 from analysis.errors import BadInput
 from analysis.figures import front_panels
 from analysis.fronts import best_trade_off, hypervolume_table, overall_best, with_fronts
 from analysis.load import Sweep, load_sweep
 from analysis.settings import settings_table
+from tests.fake_sweep import METRICS, TASKS, results_table, write_sweep
 
 PRIMARY = {task: about["primary"] for task, about in TASKS.items()}
 

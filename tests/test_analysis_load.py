@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.fake_sweep import METRICS, TASKS, write_sweep
 
 from analysis.errors import BadInput
 from analysis.load import load_sweep
+from tests.fake_sweep import METRICS, TASKS, write_sweep
 
 
 def test_a_whole_sweep(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.fake_sweep import LAMBDAS, write_sweep
 
 from analysis import summary
 from analysis.analyze import analyze
@@ -15,6 +14,7 @@ from analysis.errors import BadInput
 from analysis.fronts import hypervolume_table, with_fronts
 from analysis.load import load_sweep
 from analysis.settings import settings_table
+from tests.fake_sweep import LAMBDAS, write_sweep
 
 HOSTILE = "loss is nan </pre><script>alert('x')</script>\x00 \x1b[31mred\x1b[0m & more"
 FILES = {

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.fake_sweep import write_sweep
 
 from analysis import text
 from analysis.fronts import hypervolume_table, with_fronts
 from analysis.load import Sweep, load_sweep
 from analysis.settings import settings_table
 from analysis.tables import TextTable, front_table, results_table, written_results, written_trade_offs
+from tests.fake_sweep import write_sweep
 
 
 def prepared(folder: Path) -> tuple[Sweep, pd.DataFrame]:

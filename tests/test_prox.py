@@ -137,7 +137,10 @@ def test_edges(dtype: torch.dtype) -> None:
     ones = torch.ones(3, 4, dtype=dtype)
     assert (weighted_group_soft_threshold(zeros, ones, 0.1) == 0).all()
     assert (group_soft_threshold(zeros, 0.1) == 0).all()
-    assert weighted_group_soft_threshold(torch.zeros(0, 4, dtype=dtype), torch.zeros(0, 4, dtype=dtype), 1.0).shape == (0, 4)
+    assert weighted_group_soft_threshold(torch.zeros(0, 4, dtype=dtype), torch.zeros(0, 4, dtype=dtype), 1.0).shape == (
+        0,
+        4,
+    )
     x, d = problem(7, 3, 4, 2, dtype)
     torch.testing.assert_close(weighted_group_soft_threshold(x, d, torch.zeros(3, 1, dtype=dtype)), x, rtol=0, atol=0)
     mixed = torch.cat([x[:1], zeros[:1], 1e-30 * x[1:2]])

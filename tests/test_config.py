@@ -1,0 +1,161 @@
+"""Recipes: what they expand to, what names a trial, and one clear line for everything that is not allowed."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mtl.errors import BadInput
+from search.config import Recipe, differing_settings, expand, format_recipe, load_recipe, recipe_name, recipe_names
+from tests.small import config
+
+PAPERS_LAMBDAS = (0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+
+
+def test_shipped_recipes() -> None:
+    assert recipe_names() == ["celebamask-hq", "nyuv2", "nyuv2-small", "rooms"]
+    for name in recipe_names():
+        assert load_recipe(name).title
+    for name in ("nyuv2", "celebamask-hq"):
+        recipe = load_recipe(name)
+        assert (recipe.backbone, recipe.backbone_width, recipe.backbone_layers) == ("resnet50", 64, None)
+        assert (recipe.image_size, recipe.lr, recipe.protocol) == ((256, 256), 1e-4, "paper")
+        assert (recipe.lambdas, recipe.seeds) == (PAPERS_LAMBDAS, 5)
+    assert load_recipe("nyuv2").batch_size == 16
+    assert load_recipe("celebamask-hq").batch_size == 32
+    assert len(load_recipe("celebamask-hq").task_combinations) == 6
+
+
+def test_rooms_is_what_make_sweep_promises() -> None:
+    trials = expand(load_recipe("rooms"), "v")
+    assert len({trial.tasks for trial in trials}) == 7
+    assert len({trial.strength for trial in trials}) >= 4
+    assert 0 in {trial.strength for trial in trials}
+    assert len({trial.seed for trial in trials}) >= 2
+    assert len({trial.trial_id for trial in trials}) == len(trials)
+
+
+def test_combinations_in_the_recipes_order() -> None:
+    recipe = load_recipe("rooms", ["combinations=normals+segmentation,depth"])
+    assert recipe.task_combinations == (("segmentation", "normals"), ("depth",))
+    assert load_recipe("rooms", ["combinations=single"]).task_combinations == (
+        ("segmentation",),
+        ("depth",),
+        ("normals",),
+    )
+    assert len(load_recipe("rooms").task_combinations) == 7
+
+
+@pytest.mark.parametrize(
+    ("override", "field", "value"),
+    [
+        ("epochs=3", "epochs", 3),
+        ("lambdas=0,1e-5,1e-4", "lambdas", (0, 1e-5, 1e-4)),
+        ("lambdas=[0, 1e-5]", "lambdas", (0, 1e-5)),
+        ("lambdas=1e-5", "lambdas", (1e-5,)),
+        ("seeds=2", "seed_list", (0, 1)),
+        ("seeds=[3]", "seed_list", (3,)),
+        ("seeds=3,5", "seed_list", (3, 5)),
+        ("tasks=depth", "tasks", ("depth",)),
+        ("augmentation=", "augmentation", ()),
+        ("image_size=48", "image_size", (48, 48)),
+        ("image_size=48,64", "image_size", (48, 64)),
+        ("backbone=resnet50", "backbone", "resnet50"),
+    ],
+)
+def test_set(override: str, field: str, value: object) -> None:
+    overrides = [override] if not override.startswith("tasks") else [override, "combinations=all"]
+    assert getattr(load_recipe("rooms", overrides), field) == value
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("lamdas=1", ["unknown field 'lamdas'", "did you mean lambdas", "epochs"]),
+        ("lambdas=-1", ["lambdas = -1", "greater than or equal to 0"]),
+        ("lambdas=0,-1e-3", ["lambdas = [0, -0.001]"]),
+        ("lambdas=much", ["lambdas = much", "number"]),
+        ("lambdas=nan", ["lambdas = nan"]),
+        ("lambdas=inf", ["lambdas = inf"]),
+        ("lambdas=", ["lambdas = []"]),
+        ("lambdas=1,1", ["lambdas = [1.0, 1.0]", "each value once"]),
+        ("seeds=0", ["seeds = 0"]),
+        ("seeds=-1", ["seeds = -1"]),
+        ("seeds=1.5", ["seeds = 1.5"]),
+        ("seeds=2,2", ["each value once"]),
+        ("epochs=0", ["epochs = 0"]),
+        ("batch_size=1", ["batch_size = 1"]),
+        ("lr=0", ["lr = 0"]),
+        ("image_size=8", ["image_size = 8"]),
+        ("penalty=ridge", ["penalty = ridge", "group_lasso"]),
+        ("metric=adam", ["metric = adam", "adaptive", "euclidean"]),
+        ("protocol=mine", ["protocol = mine", "standard", "paper"]),
+        ("backbone=vgg", ["backbone = vgg", "resnet50"]),
+        ("task_weighting=magic", ["task_weighting = magic", "uncertainty", "equal"]),
+        ("combinations=segmentation+sound", ["'segmentation+sound'", "all, single"]),
+        ("combinations=depth,depth", ["'depth' twice"]),
+        ("combinations=depth+depth", ["'depth+depth'"]),
+        ("epochs", ["'epochs'", "KEY=VALUE"]),
+    ],
+)
+def test_bad_value_is_one_line_that_names_field_value_and_what_is_allowed(override: str, words: list[str]) -> None:
+    with pytest.raises(BadInput) as caught:
+        load_recipe("rooms", [override])
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in [*words, "allowed"]:
+        assert word in message
+
+
+def test_unknown_recipe_lists_the_known(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="celebamask-hq, nyuv2, nyuv2-small, rooms"):
+        load_recipe("room")
+    broken = tmp_path / "mine.toml"
+    broken.write_text("dataset = \n")
+    with pytest.raises(BadInput, match=f"{re.escape(str(broken))}: not a TOML file"):
+        load_recipe(str(broken))
+    broken.write_text('dataset = "rooms"\n')
+    with pytest.raises(BadInput, match="nothing"):
+        load_recipe(str(broken))
+
+
+def test_a_printed_recipe_is_a_recipe(tmp_path: Path) -> None:
+    for name in recipe_names():
+        recipe = load_recipe(name, ["lambdas=0,1e-7"])
+        path = tmp_path / f"{name}-copy.toml"
+        path.write_text(format_recipe(recipe), encoding="utf-8")
+        assert load_recipe(str(path)) == recipe
+        assert recipe_name(str(path)) == f"{name}-copy"
+
+
+def test_every_field_of_the_contract_is_there() -> None:
+    contract = (
+        "dataset tasks combinations lambdas seeds penalty metric backbone image_size batch_size lr weight_decay epochs"
+    )
+    assert set(contract.split()) | {"task_weighting", "protocol"} <= set(Recipe.model_fields)
+    assert all(field.description for field in Recipe.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("strength", 2e-3), ("seed", 1), ("tasks", ("depth",)), ("epochs", 4), ("data_version", "other"), ("lr", 2e-3)],
+)
+def test_whatever_can_change_a_result_changes_the_trials_name(field: str, value: object) -> None:
+    assert config(**{field: value}).trial_id != config().trial_id
+
+
+def test_a_trials_name_is_for_good() -> None:
+    """Names are in people's results: a change here makes every finished trial run again."""
+    assert config().trial_id == config().trial_id
+    assert re.fullmatch("[0-9a-f]{16}", config().trial_id)
+    assert config(lr=0.001).trial_id == config(lr=1e-3).trial_id
+
+
+def test_how_trials_are_run_is_not_what_they_are() -> None:
+    recipe = load_recipe("rooms")
+    other = load_recipe(
+        "rooms", ["cpus_per_trial=2", "max_retries=5", "checkpoint_seconds=1", "lambdas=0,5", "seeds=9"]
+    )
+    assert not {trial.trial_id for trial in expand(recipe, "v")}.isdisjoint(t.trial_id for t in expand(other, "v"))
+    assert differing_settings(recipe.model_dump(mode="json"), other) == []
+    assert differing_settings(recipe.model_dump(mode="json"), load_recipe("rooms", ["epochs=99"])) == ["epochs"]

@@ -1,0 +1,111 @@
+"""Rows, delta_m and the store."""
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mtl.metrics import metric_infos, primary_metric
+from mtl.tasks import Task
+from search.results import TrialResult, read_results, results_table, write_tables
+from search.storage import HISTORY, RESULTS, Store, trial_file
+from tests.small import TASKS, config
+
+INFOS = {name: info for task in TASKS for name, info in metric_infos(task, "standard").items()}
+PRIMARIES = {task.name: primary_metric(task) for task in TASKS}
+WHEN = "2026-01-01T00:00:00+00:00"
+
+
+def result(tasks: str, strength: float, seed: int = 0, status: str = "done", **metrics: float) -> TrialResult:
+    return TrialResult(
+        config(tasks=tuple(tasks.split("+")), strength=strength, seed=seed),
+        status,  # type: ignore[arg-type]
+        WHEN,
+        WHEN,
+        train_seconds=1.5,
+        metrics=metrics,
+        history=({"epoch": 0, "val_depth_mae": 1.0, "seconds": 0.5},) if status == "done" else (),
+        error="" if status == "done" else "RuntimeError: no",
+    )
+
+
+def test_delta_m_by_hand() -> None:
+    rows = [
+        result("segmentation", 0, test_segmentation_miou=0.4, val_segmentation_miou=0.5),
+        result("depth", 0, test_depth_mae=0.8, val_depth_mae=0.5),
+        result("segmentation+depth", 1e-3, test_segmentation_miou=0.5, test_depth_mae=1.0,
+               val_segmentation_miou=0.5, val_depth_mae=0.25),
+        result("segmentation", 1e-3, test_segmentation_miou=0.2, val_segmentation_miou=0.25),
+        result("segmentation+depth", 0, seed=1, test_segmentation_miou=0.5, test_depth_mae=1.0),
+        result("depth", 0, seed=2, status="failed"),
+        result("depth", 1e-3, seed=2, test_depth_mae=1.0, val_depth_mae=1.0),
+    ]  # fmt: skip
+    table = results_table(rows, INFOS, PRIMARIES)
+    # segmentation up by a quarter, depth error up by a quarter; on val unchanged and halved
+    assert list(table["test_delta_m"].round(6))[:4] == [0, 0, 0, -0.5]
+    assert list(table["delta_m"].round(6))[:4] == [0, 0, 0.25, -0.5]
+    # no dense single-task model of these seeds
+    assert table["delta_m"][4:].isna().all()
+    assert table["test_delta_m"][4:].isna().all()
+
+
+def test_a_reference_of_zero_gives_no_number_rather_than_infinity() -> None:
+    rows = [
+        result("depth", 0, val_depth_mae=0.0, test_depth_mae=1.0),
+        result("depth", 1, val_depth_mae=1.0, test_depth_mae=1.0),
+    ]
+    table = results_table(rows, INFOS, PRIMARIES)
+    assert table["delta_m"].isna().all()
+    assert list(table["test_delta_m"]) == [0, 0]
+
+
+def test_columns_are_the_contracts_whatever_has_ended() -> None:
+    contract = ["trial_id", "status", "tasks", "penalty", "lambda", "seed", "epochs_run"]
+    ends = ["group_sparsity", "parameter_sparsity", "delta_m", "train_seconds", "started_at", "ended_at", "error"]
+    for rows in ([], [result("depth", 0, status="failed")], [result("depth", 0, test_depth_mae=1.0)]):
+        table = results_table(rows, INFOS, PRIMARIES)
+        assert list(table.columns[:7]) == contract
+        assert set(ends) <= set(table.columns)
+        assert {f"{split}_{name}" for split in ("val", "test") for name in INFOS} <= set(table.columns)
+        assert table["lambda"].dtype == "float64"
+    failed = results_table([result("depth", 0, status="failed")], INFOS, PRIMARIES).iloc[0]
+    assert (failed["status"], failed["error"], failed["tasks"]) == ("failed", "RuntimeError: no", "depth")
+    assert math.isnan(failed["test_depth_mae"])
+
+
+def test_results_come_back_as_they_went(tmp_path: Path) -> None:
+    store = Store(str(tmp_path), "s")
+    rows = [result("depth", 0, val_depth_mae=1.0, test_depth_mae=math.nan), result("depth", 1, status="failed")]
+    for row in rows:
+        store.write(trial_file(row.config.trial_id, "result.json"), row.to_json())
+    read = read_results(store)
+    assert {k: repr(v) for k, v in read.items()} == {row.config.trial_id: repr(row) for row in rows}
+    write_tables(store, read.values(), INFOS, PRIMARIES)
+    assert len(pd.read_parquet(tmp_path / "s" / RESULTS)) == 2
+    history = pd.read_parquet(tmp_path / "s" / HISTORY)
+    assert list(history["trial_id"]) == [rows[0].config.trial_id]
+    assert {"trial_id", "epoch", "lambda", "val_depth_mae", "seconds"} == set(history.columns)
+
+
+def test_a_write_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path), "s")
+    store.write("a/b.txt", b"first")
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        store.write("a/b.txt", b"second")
+    assert store.read("a/b.txt") == b"first"
+    assert [path.name for path in (tmp_path / "s" / "a").iterdir()] == ["b.txt"]
+    store.delete("a/b.txt")
+    store.delete("a/b.txt")
+    assert store.read("a/b.txt") is None
+
+
+def test_infos_have_directions() -> None:
+    assert INFOS["depth_mae"].direction == "minimize"
+    assert INFOS["segmentation_miou"].direction == "maximize"
+    assert metric_infos(Task("depth", "depth"), "paper")["depth_mae"].unit == "of image maximum"

@@ -1,0 +1,254 @@
+"""Sweeps end to end, on a real Ray: continued, killed, failing, and the same numbers whichever way a trial runs."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from search.cli import main
+from search.storage import HISTORY, RESULTS, SWEEP
+
+# A trial of rooms at 32 x 32: 40 steps an epoch, about a second on a core.
+TINY = ["image_size=32", "backbone_width=8", "head_channels=8", "epochs=2", "batch_size=32", "seeds=1"]
+CLOCK = ["train_seconds", "started_at", "ended_at", "seconds"]
+
+
+def arguments(storage: Path, *sets: str, command: str = "sweep") -> list[str]:
+    overrides = [word for text in (*TINY, *sets) for word in ("--set", text)]
+    return [command, "rooms", "--storage", str(storage), *overrides]
+
+
+def parsimony(*words: str) -> subprocess.Popen[str]:
+    """The command in a process of its own, the way a user runs it."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "import sys; from search.cli import main; sys.exit(main())", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process: subprocess.Popen[str], code: int) -> tuple[str, str]:
+    """Its standard output and error, once it has ended with this exit status."""
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == code, f"exit status {process.returncode}\n{out}\n{err}"
+    return out, err
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
+    """Return as soon as the condition holds; fail when it has not by the deadline."""
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "what the test waits for did not happen"
+        pause.wait(0.02)
+
+
+def rows(folder: Path, name: str = RESULTS) -> pd.DataFrame:
+    """A table without what a clock says, in an order of its own."""
+    table = pd.read_parquet(folder / name)
+    keys = ["trial_id"] + (["epoch"] if "epoch" in table else [])
+    return table.drop(columns=[c for c in CLOCK if c in table]).sort_values(keys).reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished sweep of six trials: two single tasks and their pair, dense and sparse."""
+    storage = tmp_path_factory.mktemp("swept")
+    out, err = finished(parsimony(*arguments(storage, *SIX)), 0)
+    assert "6 trials done, 0 failed, 0 missing" in out
+    assert re.search(r"6/6 done", err)
+    return storage / "rooms"
+
+
+SIX = ["tasks=segmentation,depth", "lambdas=0,1e-2"]
+
+
+def test_files_of_a_sweep(swept: Path) -> None:
+    table = rows(swept)
+    assert len(table) == 6
+    assert table["trial_id"].is_unique
+    assert set(table["status"]) == {"done"}
+    assert set(table["tasks"]) == {"segmentation", "depth", "segmentation+depth"}
+    assert set(table["lambda"]) == {0, 1e-2}
+    dense = table[table["lambda"] == 0]
+    assert (dense["group_sparsity"] == 0).all()
+    assert (dense[dense["tasks"] != "segmentation+depth"]["delta_m"] == 0).all()
+    assert (table[table["lambda"] > 0]["group_sparsity"] > 0).all()
+    assert table["delta_m"].notna().all()
+    assert table.loc[table["tasks"] == "depth", "test_segmentation_miou"].isna().all()
+    history = rows(swept, HISTORY)
+    assert len(history) == 6 * 2
+    assert {"trial_id", "epoch", "lambda", "train_depth_loss", "val_depth_mae", "group_sparsity"} <= set(history)
+    sweep = json.loads((swept / SWEEP).read_text())
+    assert sweep["recipe"]["lambdas"] == [0, 1e-2]
+    assert [o["column"] for o in sweep["objectives"]] == ["delta_m", "group_sparsity"]
+    assert {o["direction"] for o in sweep["objectives"]} == {"maximize"}
+    assert sweep["trials_planned"] == 6
+    assert set(sweep["constant_predictor"]) >= {"segmentation_miou", "depth_mae"}
+    assert {"parsimony", "torch", "ray"} <= set(sweep["versions"])
+    assert all((swept / "trials" / trial / "model.pt").is_file() for trial in table["trial_id"])
+    assert not list(swept.rglob("checkpoint.pt"))
+    assert not list(swept.rglob("*.tmp"))
+
+
+def test_the_same_command_again_runs_nothing(swept: Path) -> None:
+    before = {path: path.read_bytes() for path in swept.rglob("result.json")}
+    started = time.monotonic()
+    _, err = finished(parsimony(*arguments(swept.parent, *SIX)), 0)
+    assert "6 done before, 0 to run" in err
+    assert {path: path.read_bytes() for path in swept.rglob("result.json")} == before
+    assert time.monotonic() - started < 60
+
+
+def test_in_process_and_under_ray_a_trial_gives_the_same_row(swept: Path, tmp_path: Path) -> None:
+    """One contract for both ways to run a trial: `train` in this process, `sweep` on Ray."""
+    chosen = ["tasks=segmentation,depth", "combinations=segmentation+depth", "lambdas=1e-2"]
+    assert main(arguments(tmp_path, *chosen, command="train")) == 0
+    alone = rows(tmp_path / "rooms").dropna(axis="columns", how="all").drop(columns=["error"], errors="ignore")
+    assert len(alone) == 1
+    under_ray = rows(swept).set_index("trial_id").loc[alone["trial_id"]].reset_index()
+    columns = [column for column in alone.columns if "delta_m" not in column]
+    pd.testing.assert_frame_equal(alone[columns], under_ray[columns], check_exact=True)
+
+
+def test_adding_a_lambda_runs_only_the_new_trials(swept: Path, tmp_path: Path) -> None:
+    only = ["tasks=depth", "combinations=depth"]
+    finished(parsimony(*arguments(tmp_path, *only, "lambdas=0")), 0)
+    first = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
+    _, err = finished(parsimony(*arguments(tmp_path, *only, "lambdas=0,1e-2")), 0)
+    assert "1 done before, 1 to run" in err
+    assert {path: path.stat().st_mtime_ns for path in first} == first
+    extended = rows(tmp_path / "rooms")
+    same = rows(swept).set_index("trial_id").loc[extended["trial_id"]]
+    assert list(extended["test_depth_mae"]) == list(same["test_depth_mae"])
+
+
+def test_kill_9_of_the_driver_then_the_same_command_gives_the_unbroken_results(tmp_path: Path) -> None:
+    sets = ["tasks=depth", "combinations=depth", "lambdas=0,1e-2", "epochs=12", "checkpoint_seconds=0"]
+    finished(parsimony(*arguments(tmp_path / "whole", *sets)), 0)
+    process = parsimony(*arguments(tmp_path / "broken", *sets))
+    try:
+        wait_until(lambda: list((tmp_path / "broken").rglob("checkpoint.pt")) or process.poll() is not None)
+        assert process.poll() is None, process.communicate()
+    finally:
+        process.kill()
+    process.wait()
+    process.communicate()
+    folder = tmp_path / "broken" / "rooms"
+    assert len(list(folder.rglob("checkpoint.pt"))) >= 1
+    assert len(list(folder.rglob("result.json"))) < 2
+    _, err = finished(parsimony(*arguments(tmp_path / "broken", *sets)), 0)
+    assert " to run" in err
+    pd.testing.assert_frame_equal(rows(folder), rows(tmp_path / "whole" / "rooms"), check_exact=True)
+    pd.testing.assert_frame_equal(rows(folder, HISTORY), rows(tmp_path / "whole" / "rooms", HISTORY), check_exact=True)
+
+
+def trial_processes(driver: int) -> list[int]:
+    """The processes of Ray's trial actors below this driver."""
+    parents: dict[int, int] = {}
+    actors: list[int] = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                if b"TrialActor" in (entry / "cmdline").read_bytes():
+                    actors.append(int(entry.name))
+
+    def below(pid: int) -> bool:
+        while pid > 1:
+            if pid == driver:
+                return True
+            pid = parents.get(pid, 0)
+        return False
+
+    return [pid for pid in actors if below(pid)]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the trials' processes in /proc")
+def test_a_trial_whose_process_dies_is_a_row_and_the_others_finish(tmp_path: Path) -> None:
+    sets = ["tasks=depth", "combinations=depth", "lambdas=0,1e-2,1", "epochs=6", "max_retries=0", "cpus_per_trial=1"]
+    process = parsimony(*arguments(tmp_path, *sets))
+    victims: list[int] = []
+    try:
+        wait_until(lambda: victims.extend(trial_processes(process.pid)) or victims or process.poll() is not None)
+        os.kill(victims[0], signal.SIGKILL)
+    except BaseException:
+        process.kill()
+        raise
+    out, err = finished(process, 1)
+    assert "2 trials done, 1 failed, 0 missing" in out
+    table = rows(tmp_path / "rooms")
+    assert sorted(table["status"]) == ["done", "done", "failed"]
+    failed = table[table["status"] == "failed"].iloc[0]
+    assert failed["error"]
+    assert f"failed: {failed['trial_id']} depth lambda=" in err
+    _, err = finished(parsimony(*arguments(tmp_path, *sets)), 0)
+    assert "2 done before, 1 to run" in err
+    assert set(rows(tmp_path / "rooms")["status"]) == {"done"}
+
+
+def test_a_trial_that_diverges_is_a_row_with_its_error(swept: Path, tmp_path: Path) -> None:
+    sets = ["tasks=depth", "combinations=depth", "lambdas=0", "lr=1e30", "lr_schedule=constant"]
+    assert main(arguments(tmp_path, *sets, command="train")) == 1
+    row = rows(tmp_path / "rooms").iloc[0]
+    assert row["status"] == "failed"
+    assert row["error"].startswith("TrialFailed: the loss of task depth became not finite in epoch 0")
+
+
+def test_any_exception_of_a_trial_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(self: object) -> None:
+        raise MemoryError("cannot allocate 40 GiB")
+
+    monkeypatch.setattr("mtl.training.Training.run_epoch", out_of_memory)
+    sets = ["tasks=depth", "combinations=depth", "lambdas=0"]
+    assert main(arguments(tmp_path, *sets, command="train")) == 1
+    row = rows(tmp_path / "rooms").iloc[0]
+    assert (row["status"], row["error"]) == ("failed", "MemoryError: cannot allocate 40 GiB")
+
+
+def test_status_and_dry_run(swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", str(swept)]) == 0
+    assert "6 done, 0 failed, 0 not ended, of 6" in capsys.readouterr().out
+    assert main([*arguments(tmp_path, *SIX), "--dry-run"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert sorted(line.split()[0] for line in listed) == sorted(rows(swept)["trial_id"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_analyze(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["analyze", str(swept)]) == 0
+    assert "report.html" in capsys.readouterr().out
+    written = {str(path.relative_to(swept / "analysis")) for path in (swept / "analysis").rglob("*") if path.is_file()}
+    assert {"front.csv", "hypervolume.csv", "report.html", "figures/front.png", "figures/front.svg"} <= written
+
+
+def test_another_recipe_under_the_same_name_is_refused(swept: Path) -> None:
+    before = (swept / SWEEP).read_bytes()
+    _, err = finished(parsimony(*arguments(swept.parent, *SIX, "epochs=3")), 2)
+    assert "epochs = 2, this recipe has 3" in err
+    assert "--name" in err
+    assert (swept / SWEEP).read_bytes() == before
+
+
+def test_more_than_the_machine_has_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    _, err = finished(parsimony(*arguments(tmp_path, *SIX, "cpus_per_trial=10000")), 2)
+    assert "cpus_per_trial = 10000; allowed: at most" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_cluster_at_the_address(tmp_path: Path) -> None:
+    for address in ("127.0.0.1:1", "nowhere"):
+        _, err = finished(parsimony(*arguments(tmp_path, *SIX), "--address", address), 2)
+        assert f"--address {address}: no Ray cluster answers there" in err.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
