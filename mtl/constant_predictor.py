@@ -1,18 +1,49 @@
-"""The predictor that has seen the labels but no image: what a trained model must beat."""
+"""The predictor that has seen the labels but no image: where a head starts, and what a trained model must beat."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from mtl.backbones import OUTPUT_STRIDE
 from mtl.datasets.batches import evaluation_batches
 from mtl.losses import align, valid_mask
 from mtl.metrics import TaskMetrics
 from mtl.tasks import Task
 
 BATCH = 64
+# A median over this many pixels of each batch is as good as one over all, and fits into memory.
+PIXELS_A_BATCH = 4096
+
+
+def best_constant(train: Mapping[str, np.ndarray], task: Task, protocol: str) -> Tensor:
+    """(channels,): log class frequencies, the median depth, the mean normal, or the log odds of a binary label.
+
+    Classes that never occur count half a pixel, so that every logarithm is finite.
+    """
+    height, width = train["image"].shape[1:3]
+    head = torch.zeros(1, 1, -(-height // OUTPUT_STRIDE), -(-width // OUTPUT_STRIDE))
+    counts = torch.zeros(256, dtype=torch.float64)
+    normal = torch.zeros(3, dtype=torch.float64)
+    depths: list[Tensor] = []
+    for _, targets in evaluation_batches(train, [task], BATCH):
+        _, target = align(task, head.expand(len(targets[task.name]), -1, -1, -1), targets[task.name], protocol)
+        labelled = target[valid_mask(task, target)]
+        if task.kind == "depth":
+            depths.append(labelled[:: max(1, len(labelled) // PIXELS_A_BATCH)])
+        elif task.kind == "normals":
+            normal += labelled.double().sum(dim=0)
+        else:
+            counts += torch.bincount(labelled.long(), minlength=256)
+    if task.kind == "depth":
+        return torch.cat(depths).median().view(1) if sum(map(len, depths)) else torch.zeros(1)
+    if task.kind == "normals":
+        return torch.nn.functional.normalize(normal, dim=0).float()
+    log_counts = counts[: max(2, task.channels)].clamp(min=0.5).log()
+    if task.kind == "binary":
+        return (log_counts[1] - log_counts[0]).float().view(1)
+    return log_counts.log_softmax(dim=0).float()
 
 
 def constant_predictor(
@@ -20,41 +51,14 @@ def constant_predictor(
 ) -> dict[str, float]:
     """Metrics on `test` of the majority class, median depth, mean normal and majority label of `train`."""
     values: dict[str, float] = {}
+    height, width = (-(-side // OUTPUT_STRIDE) for side in test["image"].shape[1:3])
     for task in tasks:
-        constant = _constant(train, task, protocol)
+        constant = best_constant(train, task, protocol)
         metrics = TaskMetrics(task, protocol)
         for _, targets in evaluation_batches(test, [task], BATCH):
             target = targets[task.name]
-            prediction = constant.expand(len(target), *constant.shape[1:])
+            shape = (len(target), task.channels, height, width) if task.dense else (len(target), 1)
+            prediction = constant.view(1, -1, *[1] * (len(shape) - 2)).expand(shape)
             metrics.update(*align(task, prediction, target, protocol))
         values |= metrics.compute()
     return values
-
-
-def _constant(train: Mapping[str, np.ndarray], task: Task, protocol: str) -> Tensor:
-    """The best constant as a head's output: (1, channels, h, w), or (1, 1) for a binary label."""
-    counts = torch.zeros(256)
-    depths: list[Tensor] = []
-    normal = torch.zeros(3)
-    size = (1,) if not task.dense else tuple(-(-side // 8) for side in train["image"].shape[1:3])
-    for _, targets in evaluation_batches(train, [task], BATCH):
-        target = targets[task.name]
-        if task.dense:
-            _, target = align(task, torch.zeros(len(target), 1, *size), target, protocol)
-        labelled = target[valid_mask(task, target)]
-        if task.kind == "depth":
-            # A thousandth part of a median's precision is given away here, and a split's worth of memory saved.
-            depths.append(labelled[:: max(1, len(labelled) // 4096)])
-        elif task.kind == "normals":
-            normal += labelled.sum(dim=0)
-        else:
-            counts += torch.bincount(labelled.flatten().long(), minlength=256).float()
-    if task.kind == "binary":
-        return torch.tensor([[1.0 if counts[1] > counts[0] else -1.0]])
-    if task.kind == "segmentation":
-        constant = F.one_hot(counts[: task.channels].argmax(), task.channels).float()
-    elif task.kind == "depth":
-        constant = torch.cat(depths).median().view(1)
-    else:
-        constant = F.normalize(normal, dim=0)
-    return constant.view(1, -1, 1, 1).expand(1, -1, *size)

@@ -24,6 +24,13 @@ class DenseHead(nn.Sequential):
             nn.Conv2d(channels, task.channels, kernel_size=1),
         )
 
+    @property
+    def output(self) -> nn.Conv2d:
+        """The last layer, whose bias is what the head says before it has learnt anything."""
+        layer = self[-1]
+        assert isinstance(layer, nn.Conv2d)
+        return layer
+
 
 class ClassificationHead(nn.Module):
     """One convolution and two linear layers: (N, C, h, w) features -> (N, task.channels) logits."""
@@ -37,11 +44,18 @@ class ClassificationHead(nn.Module):
         )
         self.classifier = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, task.channels))
 
+    @property
+    def output(self) -> nn.Linear:
+        """The last layer, whose bias is what the head says before it has learnt anything."""
+        layer = self.classifier[-1]
+        assert isinstance(layer, nn.Linear)
+        return layer
+
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x).mean(dim=(2, 3)))
 
 
-def make_head(in_channels: int, task: Task, channels: int, rates: Sequence[int]) -> nn.Module:
+def make_head(in_channels: int, task: Task, channels: int, rates: Sequence[int]) -> DenseHead | ClassificationHead:
     """The head that suits the task's kind."""
     return (
         DenseHead(in_channels, task, channels, rates) if task.dense else ClassificationHead(in_channels, task, channels)

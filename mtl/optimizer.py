@@ -65,7 +65,7 @@ class ProximalAdamW(torch.optim.AdamW):
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None and not _same_order(p.grad, p):
-                    # torch 2.15's fused kernel on CPU pairs the elements by their place in memory, whatever the strides.
+                    # torch 2.15's fused kernel on CPU pairs elements by their place in memory, whatever the strides.
                     p.grad = torch.empty_like(p).copy_(p.grad)
         super().step()
         for group in self.param_groups:

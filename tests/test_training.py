@@ -33,7 +33,7 @@ def numbers(training: Training) -> list[dict[str, float]]:
 
 def test_training_learns_and_the_test_is_of_the_best_epoch() -> None:
     training = trained(epochs=30, lr=1e-2, strength=0.0)
-    assert training.history[-1]["train_depth_loss"] < 0.5 * training.history[0]["train_depth_loss"]
+    assert training.history[-1]["train_depth_loss"] < 0.7 * training.history[0]["train_depth_loss"]
     scores = [validation_score({task.name: row[f"val_{task.name}_loss"] for task in TASKS}) for row in training.history]
     assert training.best_epoch == int(np.argmin(scores))
     metrics = training.test()

@@ -1,0 +1,35 @@
+# make sweep   the default sweep, its Pareto front and report      make test   the tests
+# make install .venv alone                                         make lint   formatter, linter, type checker
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+STORAGE ?= results
+
+.DEFAULT_GOAL := sweep
+.PHONY: install sweep test lint clean
+
+install: $(VENV)/.installed
+
+# The stamp is made last: an install that was broken off is done again.
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: $(PYTHON) is older than Python 3.11; allowed: make PYTHON=python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	@touch $@
+
+# The front is drawn of what there is even where trials failed; the sweep's exit status is kept.
+sweep: install
+	@$(BIN)/parsimony sweep rooms --storage $(STORAGE); status=$$?; \
+	  [ $$status -eq 2 ] || $(BIN)/parsimony analyze $(STORAGE)/rooms || exit; exit $$status
+
+test: install
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
