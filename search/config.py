@@ -170,9 +170,11 @@ def _validated(name: str, fields: Mapping[str, Any]) -> Recipe:
         if first["type"] == "value_error":
             raise BadInput(f"recipe {name}: {first['ctx']['error']}") from error
         field = str(first["loc"][0])
-        found = fields.get(field, "nothing")
         description = Recipe.model_fields[field].description
-        raise BadInput(f"recipe {name}: {field} = {found}; allowed: {description} ({first['msg']})") from error
+        if first["type"] == "missing" and field not in fields:
+            raise BadInput(f"recipe {name}: {field} is missing; allowed: {description}") from error
+        allowed = first["msg"].removeprefix("Input should be ").partition(", unable to parse")[0]
+        raise BadInput(f"recipe {name}: {field} = {fields[field]}; allowed: {allowed} ({description})") from error
 
 
 def _parse_override(text: str) -> tuple[str, Any]:

@@ -115,7 +115,7 @@ def test_unknown_recipe_lists_the_known(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=f"{re.escape(str(broken))}: not a TOML file"):
         load_recipe(str(broken))
     broken.write_text('dataset = "rooms"\n')
-    with pytest.raises(BadInput, match="nothing"):
+    with pytest.raises(BadInput, match="is missing; allowed"):
         load_recipe(str(broken))
 
 

@@ -20,10 +20,10 @@ def load_dataset(name: str, root: Path | None) -> Dataset:
     """
     if name in GENERATED:
         if root is not None:
-            raise BadInput(f"dataset {name}: is generated and reads no folder, found --data {root}")
+            raise BadInput(f"dataset {name}: is generated, found --data {root}; allowed: no --data")
         return GENERATED[name]()
     if name not in PUBLISHED:
-        raise BadInput(f"dataset {name}: unknown; known are {', '.join([*GENERATED, *PUBLISHED])}")
+        raise BadInput(f"dataset {name!r}: unknown; allowed: {', '.join([*GENERATED, *PUBLISHED])}")
     if root is None:
         raise BadInput(f"dataset {name}: give its folder with --data DIR")
     return PUBLISHED[name](root)
