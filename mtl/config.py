@@ -23,7 +23,9 @@ class TrialSettings(BaseModel):
         "standard",
         description="standard: the field's metrics at input resolution; paper: those of arXiv 2308.12114, to compare",
     )
-    augmentation: tuple[Literal["flip"], ...] = Field((), description="of training images: flip (left to right)")
+    augmentation: tuple[Literal["flip", "crop"], ...] = Field(
+        (), description="of training images: flip (left to right), crop (a window of 0.6 to 1 of the image, enlarged)"
+    )
 
     backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = Field(
         description="a dilated ResNet of output stride 8"

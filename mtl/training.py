@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from mtl.config import TrialConfig
 from mtl.constant_predictor import best_constant
+from mtl.datasets.augmentation import Batch
 from mtl.datasets.base import Split
-from mtl.datasets.batches import Batch, evaluation_batches, training_batches
+from mtl.datasets.batches import evaluation_batches, training_batches
 from mtl.errors import BadInput, TrialFailed
 from mtl.losses import align, task_loss
 from mtl.metrics import TaskMetrics

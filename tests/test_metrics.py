@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 
 from mtl.constant_predictor import constant_predictor
-from mtl.datasets.batches import flip
 from mtl.losses import align, enlarge, task_loss
 from mtl.metrics import METRICS, TaskMetrics, metric_infos
 from mtl.tasks import IGNORE, Task
@@ -148,25 +147,6 @@ def test_enlarge_is_torchs_bilinear_interpolation(size: tuple[int, int]) -> None
         (gradient,) = torch.autograd.grad((enlarged * weights).sum(), x)
         results.append((enlarged.detach(), gradient))
     torch.testing.assert_close(results[0], results[1])
-
-
-def test_flip_mirrors_the_chosen_with_all_their_labels() -> None:
-    split = arrays()["val"]
-    targets = {task.name: torch.from_numpy(split[task.name]) for task in TASKS}
-    images = torch.from_numpy(split["image"]).permute(0, 3, 1, 2).float()
-    chosen = torch.arange(len(images)) % 2 == 0
-    flipped_images, flipped = flip(images, targets, TASKS, chosen)
-    assert torch.equal(flipped_images[1], images[1])
-    assert torch.equal(flipped_images[0], images[0].flip(2))
-    assert torch.equal(flipped["segmentation"][0], targets["segmentation"][0].flip(1))
-    assert torch.equal(flipped["depth"][0], targets["depth"][0].flip(1))
-    assert torch.equal(flipped["male"], targets["male"])
-    mirrored = targets["normals"][0].flip(1) * torch.tensor([-1.0, 1.0, 1.0])
-    assert torch.equal(flipped["normals"][0], mirrored)
-    assert torch.equal(flipped["normals"][1], targets["normals"][1])
-    again_images, again = flip(flipped_images, flipped, TASKS, chosen)
-    assert torch.equal(again_images, images)
-    assert torch.equal(again["normals"], targets["normals"])
 
 
 @pytest.mark.parametrize("protocol", ["standard", "paper"])

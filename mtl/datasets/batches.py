@@ -4,15 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from mtl.datasets.augmentation import Batch, augment
 from mtl.tasks import Task
 
 # ImageNet's statistics, so that pretrained backbones see what they were trained on.
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
-
-Batch = tuple[Tensor, dict[str, Tensor]]
 
 
 def training_batches(
@@ -27,10 +25,8 @@ def training_batches(
     order = torch.randperm(count, generator=generator).numpy()
     batch_size = min(batch_size, count)
     for start in range(0, count - batch_size + 1, batch_size):
-        images, targets = _batch(arrays, tasks, order[start : start + batch_size])
-        if "flip" in augmentation:
-            images, targets = flip(images, targets, tasks, torch.rand(batch_size, generator=generator) < 0.5)
-        yield images, targets
+        batch = _batch(arrays, tasks, order[start : start + batch_size])
+        yield augment(batch, tasks, augmentation, generator)
 
 
 def evaluation_batches(arrays: Mapping[str, np.ndarray], tasks: Sequence[Task], batch_size: int) -> Iterator[Batch]:
@@ -38,23 +34,6 @@ def evaluation_batches(arrays: Mapping[str, np.ndarray], tasks: Sequence[Task], 
     count = len(arrays["image"])
     for start in range(0, count, batch_size):
         yield _batch(arrays, tasks, np.arange(start, min(start + batch_size, count)))
-
-
-def flip(images: Tensor, targets: Mapping[str, Tensor], tasks: Sequence[Task], chosen: Tensor) -> Batch:
-    """Mirror the chosen images, (N,) bool, left to right with all their targets; the normals' x turns its sign."""
-
-    def mirrored(x: Tensor, dim: int) -> Tensor:
-        return torch.where(chosen.view(-1, *[1] * (x.ndim - 1)), x.flip(dim), x)
-
-    flipped = dict(targets)
-    for task in tasks:
-        if task.dense:
-            flipped[task.name] = mirrored(targets[task.name], 2)
-        if task.kind == "normals":
-            sign = torch.ones(len(chosen), 1, 1, 3)
-            sign[chosen, :, :, 0] = -1
-            flipped[task.name] = flipped[task.name] * sign
-    return mirrored(images, 3), flipped
 
 
 def _batch(arrays: Mapping[str, np.ndarray], tasks: Sequence[Task], indices: np.ndarray) -> Batch:
