@@ -78,11 +78,12 @@ class StrengthAxis:
 
     def prepare(self, ax: Axes) -> None:
         """Sets limits, ticks, label and the mark of the break."""
-        ticks = {value: self.positions(np.array([value]))[0] for value in self._ticks()}
-        ax.set_xticks(list(ticks.values()), [text.strength(value) for value in ticks])
         first = self.zero if self.strengths[0] == 0 else self.low
         last = max(self.high, first) if self.strengths[-1] > 0 else first
         margin = 0.06 * (last - first) + 0.05
+        ticks = self._ticks()
+        places = self.positions(np.array(ticks)).tolist()
+        ax.set_xticks(places, _apart(places, [text.strength(value) for value in ticks], 0.17 * (last - first)))
         ax.set_xlim(first - margin, last + margin)
         ax.set_xlabel("λ")
         if self.strengths[0] == 0 and last > first:
@@ -100,6 +101,17 @@ class StrengthAxis:
             decades = [10.0**power for power in range(math.ceil(self.low), math.floor(self.high) + 1, step)]
             positive = decades or [positive[0], positive[-1]]
         return [0.0] * (self.strengths[0] == 0) + positive
+
+
+def _apart(places: Sequence[float], labels: Sequence[str], least: float) -> list[str]:
+    """The labels of an axis, without those that stand nearer than `least` to the last one kept."""
+    kept: list[str] = []
+    at = -math.inf
+    for place, label in zip(places, labels, strict=True):
+        near = place - at < least
+        kept.append("" if near else label)
+        at = at if near else place
+    return kept
 
 
 def grid(

@@ -6,9 +6,9 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def strength(value: float) -> str:
-    """λ as a recipe writes it, to three digits: 0, 1e-4, 3.16e-5."""
-    if value == 0:
-        return "0"
+    """λ as a recipe writes it, to three digits: 0, 1e-4, 3.16e-5, 10."""
+    if value == 0 or 0.1 <= value < 1000:
+        return f"{value:.3g}"
     mantissa, exponent = f"{value:.2e}".split("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 

@@ -11,7 +11,6 @@ from typing import Any
 
 # Read by ray as it is imported: no calls home, no result files besides ours, no snapshots that nobody reads.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -102,7 +101,6 @@ def run_trials(
     configs: Sequence[TrialConfig],
     context: RunContext,
     *,
-    gpus_per_trial: float,
     max_retries: int,
     on_epoch: Callable[[TrialConfig], None],
     on_result: Callable[[TrialResult], None],
@@ -123,7 +121,7 @@ def run_trials(
             result = TrialResult.from_json(data)
         on_result(result)
 
-    resources = {"cpu": context.threads, "gpu": gpus_per_trial}
+    resources = {"cpu": context.threads, "gpu": context.gpus}
     space = {
         "trial": tune.grid_search([config.model_dump(mode="json") for config in configs]),
         "context": asdict(context),

@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mtl.config import TrialConfig
 from mtl.constant_predictor import constant_predictor
 from mtl.datasets.base import Dataset
@@ -65,6 +67,7 @@ class Sweep:
             name=self.store.name,
             data=self.data,
             threads=self.recipe.cpus_per_trial,
+            gpus=self.recipe.gpus_per_trial,
             checkpoint_seconds=self.recipe.checkpoint_seconds,
         )
 
@@ -125,7 +128,6 @@ def run_sweep(sweep: Sweep, address: str | None) -> list[TrialResult]:
             run_trials(
                 to_run,
                 sweep.context,
-                gpus_per_trial=recipe.gpus_per_trial,
                 max_retries=recipe.max_retries,
                 on_epoch=lambda config: progress.epoch(config.trial_id),
                 on_result=on_result,
@@ -143,6 +145,8 @@ def run_one(sweep: Sweep, config: TrialConfig) -> TrialResult:
     if done is not None and done.status != "failed":
         say(f"trial {config.trial_id} was done before")
         return done
+    if sweep.recipe.gpus_per_trial and not torch.cuda.is_available():
+        raise BadInput(f"gpus_per_trial = {sweep.recipe.gpus_per_trial:g}; allowed: 0, as this machine has no GPU")
     _prepare(sweep)
     run = TrialRun(config, sweep.context)
     while run.result is None:

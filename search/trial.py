@@ -33,6 +33,7 @@ class RunContext:
     name: str
     data: str | None
     threads: int
+    gpus: float
     checkpoint_seconds: float
 
     def store(self) -> Store:
@@ -97,7 +98,7 @@ class TrialRun:
     def _start(self) -> Training:
         torch.set_num_threads(self.context.threads)
         set_deterministic()
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = torch.device("cuda" if self.context.gpus else "cpu")
         tasks, arrays = trial_data(self.config, self.context.data)
         training = Training(self.config, tasks, arrays, device)
         saved = self.store.read(trial_file(self.config.trial_id, "checkpoint.pt"))

@@ -117,7 +117,7 @@ def test_trade_offs_without_baselines_are_starred_and_empty(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("value", "written"),
-    [(0, "0"), (1e-4, "1e-4"), (0.5, "5e-1"), (3.1623e-05, "3.16e-5"), (2, "2e0"), (1e-10, "1e-10")],
+    [(0, "0"), (1e-4, "1e-4"), (0.5, "0.5"), (3.1623e-05, "3.16e-5"), (2, "2"), (1e-10, "1e-10")],
 )
 def test_strength(value: float, written: str) -> None:
     assert text.strength(value) == written

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from search.cli import main
 from search.storage import HISTORY, RESULTS, SWEEP
@@ -251,4 +252,13 @@ def test_no_cluster_at_the_address(tmp_path: Path) -> None:
     for address in ("127.0.0.1:1", "nowhere"):
         _, err = finished(parsimony(*arguments(tmp_path, *SIX), "--address", address), 2)
         assert f"--address {address}: no Ray cluster answers there" in err.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU to give")
+def test_a_gpu_where_there_is_none_is_refused(
+    swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(tmp_path, *SIX, "gpus_per_trial=0.5", command="train")) == 2
+    assert "gpus_per_trial = 0.5; allowed: 0" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
