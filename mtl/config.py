@@ -50,6 +50,9 @@ class TrialSettings(BaseModel):
     lr: Positive = Field(1e-4, description="learning rate, the highest where it has a schedule")
     lr_schedule: Literal["constant", "one_cycle"] = Field("constant", description="over the whole training")
     weight_decay: Strength = Field(0.0, description="decoupled (AdamW), on weights but not on biases and norms")
+    loss_stride: int = Field(
+        1, ge=1, description="training compares every so-many-th pixel of a row and column; metrics always use all"
+    )
     batch_size: int = Field(16, ge=2, description="images a step")
     epochs: int = Field(ge=1, description="passes over the training split, at most")
     patience: int = Field(0, ge=0, description="stop after so many epochs without a better validation loss; 0: never")

@@ -15,33 +15,42 @@ from mtl.tasks import IGNORE, Task
 PAPER_LABEL_SMOOTHING = 0.1
 
 
-def align(task: Task, prediction: Tensor, target: Tensor, protocol: str) -> tuple[Tensor, Tensor]:
+def align(task: Task, prediction: Tensor, target: Tensor, protocol: str, stride: int = 1) -> tuple[Tensor, Tensor]:
     """Bring a head's output and its target to one resolution and one unit.
 
     standard: predictions are enlarged (bilinear) to the target's resolution; depth is in metres.
     paper: targets are reduced (nearest) to the head's resolution; depth is divided by each image's largest.
+    stride: of the pixels, keep every so-many-th of each row and column.
     """
     if not task.dense:
         return prediction, target
     if protocol == "standard":
-        return enlarge(prediction, (target.shape[1], target.shape[2])), target
+        return enlarge(prediction, (target.shape[1], target.shape[2]), stride), _every(target, stride)
     rows = _nearest(target.shape[1], prediction.shape[2], target.device)
     columns = _nearest(target.shape[2], prediction.shape[3], target.device)
     target = target[:, rows][:, :, columns]
     if task.kind == "depth":
         target = target / target.amax(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(target.dtype).tiny)
-    return prediction, target
+    return _every(prediction.movedim(1, -1), stride).movedim(-1, 1), _every(target, stride)
 
 
-def enlarge(x: Tensor, size: tuple[int, int]) -> Tensor:
+def _every(x: Tensor, stride: int) -> Tensor:
+    """(N, H, W, ...) at every `stride`-th row and column, from the middle of the first cell on."""
+    return x if stride == 1 else x[:, stride // 2 :: stride, stride // 2 :: stride]
+
+
+def enlarge(x: Tensor, size: tuple[int, int], stride: int = 1) -> Tensor:
     """Bilinear interpolation of (N, C, h, w) to `size`, as F.interpolate(mode="bilinear", align_corners=False).
+
+    With a stride only every so-many-th row and column of the result is computed.
 
     Done as a product with a matrix for each side. F.interpolate takes five times as long to differentiate on CPU, and
     its gradient on CUDA is not deterministic.
     """
     rows = _bilinear(x.shape[2], size[0], x.device, x.dtype)
     columns = _bilinear(x.shape[3], size[1], x.device, x.dtype)
-    return rows @ x.contiguous() @ columns.T
+    kept = slice(stride // 2, None, stride)
+    return rows[kept] @ x.contiguous() @ columns[kept].T
 
 
 @functools.lru_cache(maxsize=32)

@@ -165,14 +165,12 @@ class Training:
         images, targets = self._to_device(batch)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             outputs = self.model(images)
-        return {
-            task.name: task_loss(
-                task,
-                *align(task, outputs[task.name].float(), targets[task.name], self.config.protocol),
-                self.config.protocol,
-            )
-            for task in self.tasks
-        }
+        losses = {}
+        for task in self.tasks:
+            output, target = outputs[task.name].float(), targets[task.name]
+            aligned = align(task, output, target, self.config.protocol, self.config.loss_stride)
+            losses[task.name] = task_loss(task, *aligned, self.config.protocol)
+        return losses
 
     @torch.inference_mode()
     def _evaluate(self, split: Split) -> tuple[dict[str, float], dict[str, float]]:

@@ -16,7 +16,7 @@ from mtl.errors import BadInput
 
 Seed = Annotated[int, Field(ge=0)]
 # What may differ between two runs of one sweep: the trials asked for, and how they are run, but not what a trial is.
-RUN_FIELDS = frozenset({"tasks", "combinations", "lambdas", "seeds"})
+RUN_FIELDS = frozenset({"combinations", "lambdas", "seeds"})
 RESOURCE_FIELDS = frozenset({"cpus_per_trial", "gpus_per_trial", "max_retries", "checkpoint_seconds"})
 
 

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TextIO
@@ -37,7 +37,7 @@ class Progress:
     """Counts trials and epochs as they come in. The time left is the work left at this run's pace so far."""
 
     def __init__(
-        self, store: Store, to_run: Iterable[TrialConfig], done_before: int, stream: TextIO | None = None
+        self, store: Store, to_run: Sequence[TrialConfig], done_before: int, stream: TextIO | None = None
     ) -> None:
         self._store, self._stream = store, stream or sys.stderr
         self._epochs_left = {config.trial_id: config.epochs for config in to_run}

@@ -90,6 +90,11 @@ def start_ray(address: str | None, cpus_per_trial: int, gpus_per_trial: float) -
             raise BadInput(f"{field} = {wanted}; allowed: at most the {have.get(kind, 0):g} {kind}s of this machine")
 
 
+def stop_ray() -> None:
+    """Leave the cluster, or end the one that was started here."""
+    ray.shutdown()
+
+
 def _check_listens(address: str) -> None:
     """Raise OSError or ValueError where nothing listens at [ray://]HOST:PORT: ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")

@@ -22,12 +22,12 @@ class Store:
     def __init__(self, storage: str, name: str) -> None:
         if not name or "/" in name or name in (".", ".."):
             raise BadInput(f"--name {name!r}; allowed: a name without /")
-        self.storage, self.name = storage, name
+        # Absolute, as a trial's process has a working folder of its own.
+        self.storage = storage if "://" in storage else os.path.abspath(os.path.expanduser(storage))
+        self.name = name
+        self._shown = f"{storage.rstrip('/')}/{name}"
         try:
-            if "://" in storage:
-                self._files, root = FileSystem.from_uri(storage)
-            else:
-                self._files, root = LocalFileSystem(), os.path.abspath(os.path.expanduser(storage))
+            self._files, root = FileSystem.from_uri(storage) if "://" in storage else (LocalFileSystem(), self.storage)
         except (ValueError, OSError, ArrowException) as error:
             raise BadInput(
                 f"--storage {storage}: {_one_line(error)}; allowed: a folder, s3://... or gs://..."
@@ -36,7 +36,8 @@ class Store:
         self._local = isinstance(self._files, LocalFileSystem)
 
     def __str__(self) -> str:
-        return str(Path(self.storage) / self.name) if "://" not in self.storage else f"{self.storage}/{self.name}"
+        """As the user wrote it."""
+        return self._shown
 
     def check_writable(self) -> None:
         """Raise BadInput where nothing can be written; leave nothing behind."""
@@ -46,7 +47,7 @@ class Store:
             self.write(probe, b"")
             self.delete(probe)
         except (OSError, ArrowException) as error:
-            raise BadInput(f"--storage {self.storage}: cannot be written ({_one_line(error)})") from error
+            raise BadInput(f"--storage {self._shown}: cannot be written ({_one_line(error)})") from error
         finally:
             for folder in made:
                 if os.path.isdir(folder):

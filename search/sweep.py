@@ -100,7 +100,7 @@ def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None) -> Swe
 def run_sweep(sweep: Sweep, address: str | None) -> list[TrialResult]:
     """Run the trials that have no result yet; returns the results of the recipe's trials, failed ones among them."""
     # Ray takes seconds to import: not before the input is known to be good.
-    from search.runner import run_trials, start_ray
+    from search.runner import run_trials, start_ray, stop_ray
 
     recipe, store = sweep.recipe, sweep.store
     results = read_results(store)
@@ -134,6 +134,7 @@ def run_sweep(sweep: Sweep, address: str | None) -> list[TrialResult]:
             )
         finally:
             progress.show(final=True)
+            stop_ray()
     sweep.write_tables(list(results.values()))
     return [results[c.trial_id] for c in sweep.configs if c.trial_id in results]
 
@@ -165,11 +166,14 @@ def _prepare(sweep: Sweep) -> None:
     """Build this node's cache of the data and write sweep.json."""
     arrays = materialise(sweep.dataset, sweep.recipe.image_size, progress=say_data_progress)
     constant = constant_predictor(arrays["train"], arrays["test"], sweep.tasks, sweep.recipe.protocol)
-    sweep.store.write(SWEEP, json.dumps(describe(sweep, constant), indent=1, ensure_ascii=False).encode())
+    earlier = json.loads(sweep.store.read(SWEEP) or b"{}")
+    description = describe(sweep, constant, earlier.get("trials", []))
+    sweep.store.write(SWEEP, json.dumps(description, indent=1, ensure_ascii=False).encode())
 
 
-def describe(sweep: Sweep, constant: dict[str, float]) -> dict[str, Any]:
-    """The content of sweep.json."""
+def describe(sweep: Sweep, constant: dict[str, float], planned_before: Sequence[str]) -> dict[str, Any]:
+    """The content of sweep.json: the recipe of this run, and the trials planned by this run and those before."""
+    trials = list(dict.fromkeys([*planned_before, *(config.trial_id for config in sweep.configs)]))
     return {
         "schema": SCHEMA,
         "name": sweep.store.name,
@@ -177,7 +181,8 @@ def describe(sweep: Sweep, constant: dict[str, float]) -> dict[str, Any]:
         "data_version": sweep.dataset.fingerprint(),
         "versions": versions(),
         "git_commit": git_commit(),
-        "trials_planned": len(sweep.configs),
+        "trials_planned": len(trials),
+        "trials": trials,
         "objectives": [{"column": column, "direction": direction} for column, direction in OBJECTIVES],
         "tasks": {
             task.name: {"kind": task.kind, "classes": list(task.classes), "primary": primary_metric(task)}

@@ -150,6 +150,19 @@ def test_enlarge_is_torchs_bilinear_interpolation(size: tuple[int, int]) -> None
 
 
 @pytest.mark.parametrize("protocol", ["standard", "paper"])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.kind)
+def test_a_stride_keeps_some_of_the_very_same_pixels(protocol: str, stride: int, task: Task) -> None:
+    target = torch.from_numpy(arrays()["val"][task.name])
+    prediction = torch.randn(len(target), task.channels, *((4, 6) if task.dense else ()))
+    whole = align(task, prediction, target, protocol)
+    part = align(task, prediction, target, protocol, stride)
+    kept = (slice(None), slice(stride // 2, None, stride), slice(stride // 2, None, stride)) if task.dense else ()
+    torch.testing.assert_close(part[0], whole[0].movedim(1, -1)[kept].movedim(-1, 1) if task.dense else whole[0])
+    assert torch.equal(part[1], whole[1][kept] if task.dense else whole[1])
+
+
+@pytest.mark.parametrize("protocol", ["standard", "paper"])
 def test_constant_predictor_is_the_best_constant(protocol: str) -> None:
     """No other class, depth or label does better on the split that the constant was read from."""
     split = arrays(train=40)["train"]

@@ -133,6 +133,11 @@ def test_adding_a_lambda_runs_only_the_new_trials(swept: Path, tmp_path: Path) -
     extended = rows(tmp_path / "rooms")
     same = rows(swept).set_index("trial_id").loc[extended["trial_id"]]
     assert list(extended["test_depth_mae"]) == list(same["test_depth_mae"])
+    assert json.loads((tmp_path / "rooms" / SWEEP).read_text())["trials_planned"] == 2
+    # A narrower run afterwards takes nothing away.
+    finished(parsimony(*arguments(tmp_path, *only, "lambdas=1e-2")), 0)
+    assert json.loads((tmp_path / "rooms" / SWEEP).read_text())["trials_planned"] == 2
+    assert len(rows(tmp_path / "rooms")) == 2
 
 
 def test_kill_9_of_the_driver_then_the_same_command_gives_the_unbroken_results(tmp_path: Path) -> None:
@@ -256,9 +261,7 @@ def test_no_cluster_at_the_address(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU to give")
-def test_a_gpu_where_there_is_none_is_refused(
-    swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_gpu_where_there_is_none_is_refused(swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(tmp_path, *SIX, "gpus_per_trial=0.5", command="train")) == 2
     assert "gpus_per_trial = 0.5; allowed: 0" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
