@@ -28,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BadInput as error:
         print(f"parsimony: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("parsimony: interrupted; the same command goes on", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         # The reader, say `head`, has what it wanted.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -91,6 +94,8 @@ def run_sweep_command(options: argparse.Namespace) -> int:
         print(f"failed: {result.config}: {result.error}", file=sys.stderr)
     done, missing = len(results) - len(failed), len(sweep.configs) - len(results)
     print(f"{done} trials done, {len(failed)} failed, {missing} missing: {sweep.store}/results.parquet")
+    if missing:
+        print("stopped before its end; the same command goes on with the rest", file=sys.stderr)
     return 1 if failed or missing else 0
 
 
