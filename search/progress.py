@@ -45,7 +45,7 @@ class Progress:
         self._cost = {config.trial_id: 1 + len(config.tasks) for config in to_run}
         self._started: set[str] = set()
         self._cost_run = 0
-        self._began = time.monotonic()
+        self._began: float | None = None
         self._shown = self._stored = -float("inf")
         self._width = 0
         self.total = done_before + len(self._epochs_left)
@@ -53,11 +53,13 @@ class Progress:
 
     def epoch(self, trial_id: str) -> None:
         """One epoch of a trial has ended."""
-        if not self._cost_run:
-            self._began = time.monotonic()
         self._started.add(trial_id)
         self._epochs_left[trial_id] = max(0, self._epochs_left[trial_id] - 1)
-        self._cost_run += self._cost[trial_id]
+        if self._began is None:
+            # The pace is counted from here on: what came before was imports and the reading of data.
+            self._began = time.monotonic()
+        else:
+            self._cost_run += self._cost[trial_id]
         self.show()
 
     def ended(self, trial_id: str, failed: bool) -> None:
@@ -70,15 +72,18 @@ class Progress:
 
     def snapshot(self) -> Snapshot:
         cost_left = sum(epochs * self._cost[trial_id] for trial_id, epochs in self._epochs_left.items())
-        elapsed = time.monotonic() - self._began
         return Snapshot(
             done=self.done,
             running=len(self._started),
             failed=self.failed,
             total=self.total,
-            seconds_left=elapsed * cost_left / self._cost_run if self._cost_run else None,
+            seconds_left=self._pace() * cost_left if self._cost_run else None,
             updated_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+
+    def _pace(self) -> float:
+        """Seconds a unit of cost, over all trials that run side by side."""
+        return (time.monotonic() - (self._began or time.monotonic())) / self._cost_run
 
     def show(self, final: bool = False) -> None:
         """Write the line and the file where their time has come, or in any case at the end."""
