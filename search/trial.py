@@ -43,6 +43,9 @@ class RunContext:
 class TrialRun:
     """A trial in progress. An error of the trial's own becomes its result; it is never raised.
 
+    Nothing is touched before the first step: Tune also makes actors that it never uses. A trial that was done before
+    keeps its result; one that had failed is tried again.
+
     run = TrialRun(config, context)
     while run.result is None:
         run.step()
@@ -55,14 +58,14 @@ class TrialRun:
         self.started_at = _now()
         self._saved = time.monotonic()
         self._training: Training | None = None
-        # A failure of an earlier run must not pass for the end of this one.
-        self.store.delete(trial_file(config.trial_id, "result.json"))
 
     def step(self) -> Mapping[str, float]:
         """Train one epoch, or end the trial; returns the epoch's row of the history.
 
         Raises only where the storage fails: that is no fault of the trial's, and it may be started again.
         """
+        if self._training is None and self._done_before():
+            return {}
         started = time.perf_counter()
         row: Mapping[str, float] = {}
         metrics: Mapping[str, float] | None = None
@@ -94,6 +97,19 @@ class TrialRun:
             }
             self.store.write(trial_file(self.config.trial_id, "checkpoint.pt"), to_bytes(state))
         self._saved = time.monotonic()
+
+    def _done_before(self) -> bool:
+        """Take over a result that is there; a failure is taken away, so that it cannot pass for this run's end."""
+        name = trial_file(self.config.trial_id, "result.json")
+        saved = self.store.read(name)
+        if saved is None:
+            return False
+        earlier = TrialResult.from_json(saved)
+        if earlier.status == "failed":
+            self.store.delete(name)
+            return False
+        self.result = earlier
+        return True
 
     def _start(self) -> Training:
         torch.set_num_threads(self.context.threads)

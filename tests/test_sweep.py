@@ -17,7 +17,9 @@ import pytest
 import torch
 
 from search.cli import main
+from search.results import TrialResult
 from search.storage import HISTORY, RESULTS, SWEEP
+from search.trial import RunContext, TrialRun
 
 # A trial of rooms at 32 x 32: 40 steps an epoch, about a second on a core.
 TINY = ["image_size=32", "backbone_width=8", "head_channels=8", "epochs=2", "batch_size=32", "seeds=1"]
@@ -168,7 +170,8 @@ def trial_processes(driver: int) -> list[int]:
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                if b"TrialActor" in (entry / "cmdline").read_bytes():
+                # Ray names its processes after the actor's class; Tune wraps ours in one called ResourceTrainable.
+                if re.match(rb"ray::(ResourceTrainable|TrialActor)", (entry / "cmdline").read_bytes()):
                     actors.append(int(entry.name))
 
     def below(pid: int) -> bool:
@@ -221,6 +224,18 @@ def test_any_exception_of_a_trial_is_a_row(tmp_path: Path, monkeypatch: pytest.M
     assert main(arguments(tmp_path, *sets, command="train")) == 1
     row = rows(tmp_path / "rooms").iloc[0]
     assert (row["status"], row["error"]) == ("failed", "MemoryError: cannot allocate 40 GiB")
+
+
+def test_a_trial_that_is_done_is_left_alone_whoever_takes_it_up_again(swept: Path) -> None:
+    """Tune makes actors that it never uses, and may hand out a trial twice when a process dies."""
+    path = sorted(swept.rglob("result.json"))[0]
+    before = path.read_bytes()
+    config = TrialResult.from_json(before).config
+    run = TrialRun(config, RunContext(str(swept.parent), swept.name, None, threads=1, gpus=0, checkpoint_seconds=0))
+    assert path.read_bytes() == before
+    assert run.step() == {}
+    assert run.result is not None
+    assert run.result.to_json() == before == path.read_bytes()
 
 
 def test_status_and_dry_run(swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
