@@ -11,7 +11,7 @@ from mtl.groups import GroupKind, dense, group_view, like
 
 # Elements. On CPU a block and its temporaries then stay in caches, and they take less memory than the largest layer of
 # a ResNet-50. On CUDA the number of kernels that are started counts for more.
-CPU_BLOCK = 2**18
+CPU_BLOCK = 2**17
 CUDA_BLOCK = 2**22
 
 # (x, d, elements of a group) -> z; x, d and z of shape (outer, groups, inner), d None in the Euclidean metric.

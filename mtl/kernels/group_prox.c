@@ -19,7 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LANES = 16, BLOCK = 1 << 16, ROWS_AHEAD = 8, ROWS_TO_ADD = 32, MAX_STEPS = 40 };
+/* BLOCK: elements of x and b that half a megabyte of cache holds; without b and a copy of x it may be larger. */
+enum { LANES = 16, BLOCK = 1 << 16, EUCLIDEAN_BLOCK = 1 << 18, ROWS_AHEAD = 8, ROWS_TO_ADD = 32, MAX_STEPS = 40 };
 
 /* LANES floats: one register, or as many as the processor needs. */
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
@@ -44,15 +45,15 @@ struct block {
     int64_t first_group, groups, columns, panels;
     lanes *x, *b;          /* [panels][outer] */
     lanes *squares, *more; /* [panels]: sums over rows */
-    lanes *slopes, *theta; /* [panels]; theta is the Euclidean metric's scale */
+    lanes *slopes, *theta; /* [panels]; theta is what x is multiplied with in the Euclidean metric */
     char *unsettled;       /* [panels] */
     float *group_theta;    /* [groups] */
     char *settled;         /* [groups] */
 };
 
-/* About as many as BLOCK elements hold; of small kernels a multiple of LANES, so that no lane is empty. */
+/* About as many as a block holds; of small kernels a multiple of LANES, so that no lane is empty. */
 static int64_t groups_in_block(const struct layer *layer) {
-    const int64_t groups = BLOCK / (layer->outer * layer->inner);
+    const int64_t groups = (layer->second_moment ? BLOCK : EUCLIDEAN_BLOCK) / (layer->outer * layer->inner);
     if (layer->inner >= LANES) return groups > 0 ? groups : 1;
     return groups > LANES ? groups / LANES * LANES : LANES;
 }
@@ -62,7 +63,7 @@ static inline lanes reciprocal(lanes a) {
     int_lanes bits;
     memcpy(&bits, &a, sizeof a);
     bits = 0x7ef311c7 - bits;
-    lanes r;
+    lanes r = {0};
     memcpy(&r, &bits, sizeof r);
     r = r * (2.0f - a * r);
     r = r * (2.0f - a * r);
@@ -75,19 +76,29 @@ static inline lanes at_most(lanes a, float limit) {
     return (lanes)((above & (int_lanes)((lanes){0} + limit)) | (~above & (int_lanes)a));
 }
 
-static inline lanes load_lanes(const float *from) {
-    lanes value;
-    memcpy(&value, from, sizeof value);
+/* LANES values, or the `count` there are and zeros. */
+static inline lanes load_some(const float *from, int64_t count) {
+    lanes value = {0};
+    if (count >= LANES) {
+        memcpy(&value, from, sizeof value);
+    } else {
+        memcpy(&value, from, count * sizeof *from);
+    }
     return value;
 }
 
-static inline lanes load_some(const float *from, int64_t count) {
-    lanes value = {0};
-    memcpy(&value, from, count * sizeof *from);
-    return value;
+/* LANES values, or the `count` first of them; no negative zeros. */
+static inline void store_some(float *to, lanes value, int64_t count) {
+    value += 0.0f;
+    if (count >= LANES) {
+        memcpy(to, &value, sizeof value);
+    } else {
+        memcpy(to, &value, count * sizeof *to);
+    }
 }
+
 static inline lanes root(lanes a) {
-    lanes r;
+    lanes r = {0};
     for (int i = 0; i < LANES; i++) r[i] = sqrtf(a[i]);
     return r;
 }
@@ -97,27 +108,25 @@ static void load(struct block *block) {
     const struct layer *layer = block->layer;
     const int64_t stride = layer->groups * layer->inner, start = block->first_group * layer->inner, rows = layer->outer;
     const float scale = 1 / layer->bias_correction, one = 1 / layer->threshold, eps = layer->eps;
-    const int64_t whole = block->columns / LANES, rest = block->columns % LANES;
     for (int64_t row = 0; row < rows; row++) {
         const float *x = layer->x + row * stride + start;
-        const float *v = layer->second_moment ? layer->second_moment + row * stride + start : NULL;
+        const float *v = layer->second_moment + row * stride + start;
         lanes *to_x = block->x + row, *to_b = block->b + row;
         /* Rows lie pages apart, where no processor looks ahead by itself. */
-        for (int64_t panel = 0; panel < whole && row + ROWS_AHEAD < rows; panel++) {
+        for (int64_t panel = 0; panel < block->panels && row + ROWS_AHEAD < rows; panel++) {
             __builtin_prefetch(x + ROWS_AHEAD * stride + panel * LANES);
-            if (v) __builtin_prefetch(v + ROWS_AHEAD * stride + panel * LANES);
+            __builtin_prefetch(v + ROWS_AHEAD * stride + panel * LANES);
         }
-        for (int64_t panel = 0; panel < whole; panel++) to_x[panel * rows] = load_lanes(x + panel * LANES);
-        if (rest) to_x[whole * rows] = load_some(x + whole * LANES, rest);
-        if (!v) continue;
-        /* With thresholds from 1e-20 on, the limit is d > 1e5, far from any threshold; b theta stays a float. */
-        for (int64_t panel = 0; panel < whole; panel++)
-            to_b[panel * rows] = at_most((root(load_lanes(v + panel * LANES) * scale) + eps) * one, 1e25f);
-        if (rest) to_b[whole * rows] = at_most((root(load_some(v + whole * LANES, rest) * scale) + eps) * one, 1e25f);
+        for (int64_t panel = 0; panel < block->panels; panel++) {
+            const int64_t count = block->columns - panel * LANES;
+            to_x[panel * rows] = load_some(x + panel * LANES, count);
+            /* With thresholds from 1e-20 on, the limit is d > 1e5, far from any threshold; b theta stays a float. */
+            to_b[panel * rows] = at_most((root(load_some(v + panel * LANES, count) * scale) + eps) * one, 1e25f);
+        }
     }
 }
 
-/* Sums over rows: x^2, and in the adaptive metric (b x)^2 into `more` and (b x)^2 b into `slopes`. */
+/* Sums over rows: x^2, (b x)^2 into `more` and (b x)^2 b into `slopes`. */
 static void first_sums(struct block *block) {
     const int64_t rows = block->layer->outer;
     for (int64_t panel = 0; panel < block->panels; panel++) {
@@ -128,12 +137,10 @@ static void first_sums(struct block *block) {
             const int64_t end = start + ROWS_TO_ADD < rows ? start + ROWS_TO_ADD : rows;
             lanes p = {0}, q = {0}, s = {0};
             for (int64_t row = start; row < end; row++) {
+                const lanes y = b[row] * x[row], y2 = y * y;
                 p += x[row] * x[row];
-                if (block->layer->second_moment) {
-                    const lanes y = b[row] * x[row], y2 = y * y;
-                    q += y2;
-                    s += y2 * b[row];
-                }
+                q += y2;
+                s += y2 * b[row];
             }
             squares += p;
             more += q;
@@ -177,7 +184,7 @@ static float group_sum(const struct block *block, const lanes *sums, int64_t gro
     return sum;
 }
 
-/* theta of one group, or its scale in the Euclidean metric, where the squares of float32 would leave its range. */
+/* theta of one group where the squares of float32 would leave its range. */
 static float solve_in_double(const struct block *block, int64_t group) {
     const struct layer *layer = block->layer;
     double theta = 0;
@@ -187,22 +194,13 @@ static float solve_in_double(const struct block *block, int64_t group) {
             const float *x = (const float *)(block->x + i / LANES * layer->outer) + i % LANES;
             const float *b = (const float *)(block->b + i / LANES * layer->outer) + i % LANES;
             for (int64_t row = 0; row < layer->outer; row++) {
-                const double weight = x[row * LANES];
-                if (!layer->second_moment) {
-                    squares += weight * weight;
-                } else if (step == 0) {
-                    const double y = b[row * LANES] * weight;
-                    squares += y * y;
-                    slopes += y * y * b[row * LANES];
-                } else {
-                    const double a = b[row * LANES] * theta, t = a / (1 + a), z = weight * t;
-                    squares += z * z;
-                    slopes += z * z * t;
-                }
+                const double slope = b[row * LANES], a = slope * theta;
+                const double t = step ? a / (1 + a) : slope, z = x[row * LANES] * t;
+                squares += z * z;
+                slopes += z * z * t;
             }
         }
         const double norm = sqrt(squares);
-        if (!layer->second_moment) return norm <= layer->threshold ? 0 : (float)(1 - layer->threshold / norm);
         if (step == 0) {
             if (squares <= 1) return 0;
             theta = squares / slopes * (norm - 1);
@@ -215,7 +213,7 @@ static float solve_in_double(const struct block *block, int64_t group) {
     return (float)theta;
 }
 
-/* theta of each group in the adaptive metric. */
+/* theta of each group. */
 static void solve(struct block *block) {
     const int64_t inner = block->layer->inner;
     int64_t open = 0;
@@ -259,44 +257,62 @@ static void solve(struct block *block) {
     }
 }
 
-static void solve_euclidean(struct block *block) {
-    const float threshold = block->layer->threshold;
-    for (int64_t group = 0; group < block->groups; group++) {
-        const float squares = group_sum(block, block->squares, group), norm = sqrtf(squares);
-        float scale = 0;
-        if (!(squares > 1e-24f && squares < 1e30f)) {
-            scale = solve_in_double(block, group);
-        } else if (norm > threshold) {
-            scale = 1 - threshold / norm;
-        }
-        for (int64_t i = 0; i < block->layer->inner; i++)
-            ((float *)block->theta)[group * block->layer->inner + i] = scale;
-    }
-}
-
 static void store(const struct block *block) {
     const struct layer *layer = block->layer;
     const int64_t stride = layer->groups * layer->inner, start = block->first_group * layer->inner;
     for (int64_t row = 0; row < layer->outer; row++) {
         float *out = layer->x + row * stride + start;
         for (int64_t panel = 0; panel < block->panels; panel++) {
-            const int64_t column = panel * LANES;
-            const lanes x = block->x[panel * layer->outer + row], theta = block->theta[panel];
-            lanes z;
-            if (layer->second_moment) {
-                const lanes a = at_most(block->b[panel * layer->outer + row] * theta, 1e30f);
-                z = x * (a / (1.0f + a));
-            } else {
-                z = x * theta;
-            }
-            z += 0.0f; /* no negative zeros */
-            if (block->columns - column >= LANES) {
-                memcpy(out + column, &z, sizeof z);
-            } else {
-                memcpy(out + column, &z, (block->columns - column) * sizeof *out);
-            }
+            const lanes a = at_most(block->b[panel * layer->outer + row] * block->theta[panel], 1e30f);
+            store_some(out + panel * LANES, block->x[panel * layer->outer + row] * (a / (1.0f + a)),
+                       block->columns - panel * LANES);
         }
     }
+}
+
+/* ||x|| of one group where the squares of float32 would leave its range. */
+static double norm_in_double(const struct layer *layer, int64_t group) {
+    double squares = 0;
+    for (int64_t row = 0; row < layer->outer; row++)
+        for (int64_t i = 0; i < layer->inner; i++) {
+            const double x = layer->x[(row * layer->groups + group) * layer->inner + i];
+            squares += x * x;
+        }
+    return sqrt(squares);
+}
+
+/* The whole step in the Euclidean metric, z = max(0, 1 - threshold / ||x||) x, in place. */
+static void shrink(struct block *block) {
+    const struct layer *layer = block->layer;
+    const int64_t stride = layer->groups * layer->inner, rows = layer->outer;
+    float *x = layer->x + block->first_group * layer->inner;
+    memset(block->squares, 0, block->panels * sizeof *block->squares);
+    memset(block->more, 0, block->panels * sizeof *block->more);
+    for (int64_t row = 0; row < rows; row++) {
+        for (int64_t panel = 0; panel < block->panels; panel++) {
+            if (row + ROWS_AHEAD < rows) __builtin_prefetch(x + (row + ROWS_AHEAD) * stride + panel * LANES);
+            const lanes value = load_some(x + row * stride + panel * LANES, block->columns - panel * LANES);
+            block->more[panel] += value * value;
+        }
+        if (row % ROWS_TO_ADD && row + 1 < rows) continue;
+        for (int64_t panel = 0; panel < block->panels; panel++) {
+            block->squares[panel] += block->more[panel];
+            block->more[panel] = (lanes){0};
+        }
+    }
+    for (int64_t group = 0; group < block->groups; group++) {
+        const float squares = group_sum(block, block->squares, group);
+        double norm = sqrtf(squares);
+        if (!(squares > 1e-24f && squares < 1e30f)) norm = norm_in_double(layer, block->first_group + group);
+        for (int64_t i = group * layer->inner; i < (group + 1) * layer->inner; i++)
+            ((float *)block->theta)[i] = norm <= layer->threshold ? 0 : (float)(1 - layer->threshold / norm);
+    }
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t panel = 0; panel < block->panels; panel++) {
+            float *at = x + row * stride + panel * LANES;
+            const int64_t count = block->columns - panel * LANES;
+            store_some(at, load_some(at, count) * block->theta[panel], count);
+        }
 }
 
 static int64_t panels_in_block(const struct layer *layer) {
@@ -310,7 +326,7 @@ static void *make_scratch(const struct job *job, struct block *block) {
     for (int64_t i = 0; i < job->layer_count; i++) {
         const int64_t panels = panels_in_block(&job->layers[i]);
         if (panels > most_panels) most_panels = panels;
-        if (panels * job->layers[i].outer > most_lanes) most_lanes = panels * job->layers[i].outer;
+        if (job->layers[i].second_moment && panels * job->layers[i].outer > most_lanes) most_lanes = panels * job->layers[i].outer;
     }
     const int64_t count = 2 * most_lanes + 8 * most_panels;
     lanes *scratch = aligned_alloc(sizeof(lanes), count * sizeof(lanes));
@@ -350,14 +366,14 @@ void group_prox(struct job *job) {
         block.columns = block.groups * layer->inner;
         block.panels = (block.columns + LANES - 1) / LANES;
         memset(block.theta, 0, block.panels * sizeof *block.theta);
-        load(&block);
-        first_sums(&block);
         if (layer->second_moment) {
+            load(&block);
+            first_sums(&block);
             solve(&block);
+            store(&block);
         } else {
-            solve_euclidean(&block);
+            shrink(&block);
         }
-        store(&block);
     }
     free(scratch);
 }
