@@ -157,7 +157,8 @@ def measure(device: torch.device, layout: torch.memory_format, rounds: int) -> d
         ("naive / adaptive", medians["naive"] / medians["adaptive"], ">=", 50.0),
     )
     peaks = {name: peak_extra_bytes(step, device) for name, step in contestants.items()}
-    memory = {name: round((peaks[name] - peaks["fused AdamW"]) / largest, 2) for name in contestants if peaks[name]}
+    base = peaks.pop("fused AdamW")
+    memory = {name: round((peak - base) / largest, 2) for name, peak in peaks.items() if None not in (peak, base)}
     return {
         "milliseconds": {name: round(value, 2) for name, value in medians.items()},
         "ratios": {name: {"is": round(value, 2), "wanted": f"{sign} {bound:g}"} for name, value, sign, bound in ratios},

@@ -198,8 +198,9 @@ class ProximalAdamW(torch.optim.Optimizer):
                 penalty.strength = strength
             for p, key in zip(group["params"], saved["params"], strict=True):
                 for name, value in state_dict["state"].get(key, {}).items():
-                    if name != "step":  # torch casts to the parameter's type, which may be shorter than the state's
-                        self.state[p][name] = like(value.to(p.device), p)
+                    # torch casts to the parameter's type, which may be shorter than the state's, and makes no copy.
+                    mine = value.to(p.device)
+                    self.state[p][name] = (mine if name == "step" else like(mine, p)).clone()
 
 
 def _names(group: dict[str, Any], index: int) -> list[str]:
