@@ -37,7 +37,7 @@ def group_firm_threshold(x: Tensor, step_size: Tensor | float, strength: Tensor 
     Otherwise it is concave up to gamma * strength, so that 0 or x is best: x beyond strength * sqrt(step_size * gamma).
     """
     norm = group_norm(x)
-    step = torch.as_tensor(step_size, dtype=x.dtype, device=x.device)
+    step = _each_group(step_size, x)
     firm = (norm - step * strength).clamp(min=0) / (1 - step / gamma)
     keeps = norm > torch.where(step < gamma, gamma * strength, strength * (step * gamma).sqrt())
     inside = torch.where(step < gamma, firm / norm, torch.zeros_like(norm))
@@ -75,10 +75,10 @@ def weighted_group_firm_threshold(
     strength)); of the two objectives, x's is the lower iff ||sqrt(gamma d / step_size) (x - z)|| > gamma * strength -
     ||z||.
     """
-    strengths = _each_group(strength, x)
-    z, theta = _weighted(x, d, step_size * strengths, bend=1 / (gamma * strengths))
-    reach = gamma * strengths
-    cost = group_norm((d * (gamma / step_size)).sqrt_().mul_(x - z))
+    step = _each_group(step_size, x)
+    reach = gamma * _each_group(strength, x)
+    z, theta = _weighted(x, d, step * reach / gamma, bend=1 / reach)
+    cost = group_norm((d * spread(gamma / step, x)).sqrt_().mul_(x - z))
     better = (group_norm(x) > reach) & (cost > reach - group_norm(z)) | (theta == torch.inf)
     return torch.where(spread(better, x), x, z)
 
@@ -89,8 +89,8 @@ def _weighted(x: Tensor, d: Tensor, threshold: Tensor, bend: Tensor | None) -> t
     theta is the smallest root of h(theta) = 1 / ||x / (a + theta)|| - 1 - bend * theta, where bend, one for each group,
     is 0 if left out. h is concave (1 / ||x / (a + theta)|| is that of More & Sorensen 1983 for trust regions), so that
     from two points on the left of the root the secant never passes it: the first is 0, where h = threshold / ||d x|| -
-    1, and the second the root of the tangent there. A secant step takes three passes over the weights, where one of
-    Newton's takes seven for few steps less.
+    1, and the second the root of the tangent there for bend = 0. A secant step takes four passes over the weights,
+    where one of Newton's takes seven for as many steps.
     """
     if x.numel() == 0:
         return x.clone(), threshold
@@ -105,12 +105,9 @@ def _weighted(x: Tensor, d: Tensor, threshold: Tensor, bend: Tensor | None) -> t
 
     h = threshold / _one_for_zero(norm) - 1
     dead = norm <= threshold
-    if bend is None:
-        theta = (norm - threshold) / slope
-    else:
-        slope = slope - bend * norm
-        theta = torch.where(slope <= 0, torch.inf, (norm - threshold) / slope)
-    theta = _climb(x, a, theta, h, bend, u)
+    # The dead start anywhere, but not below 0, from where they would never seem to have converged.
+    start = torch.where(dead, torch.ones_like(norm), (norm - threshold) / slope)
+    theta = _climb(x, a, start, h, bend, u)
     theta = torch.where(dead, torch.zeros_like(theta), theta)
     whole = theta == torch.inf
     # 1 is any number that keeps NaN away. In this order a threshold of 0 gives x to the bit.

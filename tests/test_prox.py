@@ -13,6 +13,7 @@ from mtl.prox import (
     group_firm_threshold,
     group_norm,
     group_soft_threshold,
+    group_sum,
     soft_threshold,
     spread,
     weighted_group_firm_threshold,
@@ -75,6 +76,23 @@ def test_ten_steps_are_enough_for_weights_that_span_ten_decades(monkeypatch: pyt
             threshold = fraction * group_norm(d * x)
             z = weighted_group_soft_threshold(x, d, threshold)
             assert relative_error(z, bisected(x, d, threshold), x) < 4
+
+
+@pytest.mark.parametrize("gamma", [None, 3.0])
+def test_few_steps_are_taken_and_dead_groups_take_none_more(
+    gamma: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    monkeypatch.setattr("mtl.prox.group_sum", lambda x: calls.append(x) or group_sum(x))
+    x, d = problem(10, (40, 200, 9), 4, torch.float32)
+    x[:, :50] *= 10 ** torch.linspace(-10, 0, 50).view(1, -1, 1)
+    x[:, 50] = 0
+    if gamma is None:
+        z = weighted_group_soft_threshold(x, d, 3.0)
+    else:
+        z = weighted_group_firm_threshold(x, d, 1.0, 3.0, gamma)
+    assert 20 < (group_norm(z) == 0).sum() < 200
+    assert len(calls) < 20
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -170,6 +188,9 @@ def test_edges(dtype: torch.dtype) -> None:
             assert operator(x.new_zeros(shape), x.new_ones(shape), 1.0).shape == shape
         assert torch.equal(operator(x, d, 0.0), x)
         assert (operator(torch.zeros_like(x), d, 0.0) == 0).all()
+    assert torch.equal(weighted_group_firm_threshold(x, d, 0.0, 0.1, 3.0), x)
+    assert torch.equal(group_firm_threshold(x, 0.0, 0.1, 3.0), x)
+    for operator in operators:
         mixed = x.clone()
         mixed[:, 1] = 0
         mixed[:, 2] *= 1e-30
