@@ -39,8 +39,9 @@ class TrialSettings(BaseModel):
         (12, 24, 36), description="dilation rates of DeepLabV3's pyramid"
     )
 
-    penalty: Literal["group_lasso", "l1"] = Field(
-        "group_lasso", description="on the backbone's convolutions: group_lasso (input channels) or l1 (single weights)"
+    penalty: Literal["group_lasso", "group_mcp", "l1"] = Field(
+        "group_lasso",
+        description="on the backbone's convolutions: group_lasso or group_mcp (input channels), or l1 (single weights)",
     )
     metric: Literal["adaptive", "euclidean"] = Field(
         "adaptive", description="of the proximal step: Adam's own, or plain"

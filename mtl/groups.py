@@ -1,31 +1,73 @@
-"""Groups of weights that live or die together.
+"""Groups of weights that live or die together, and how they lie in memory.
 
-A group is one input channel of one layer: for a weight `W` of shape (F, C, h, w) group `c` is `W[:, c]`, all filters
-(arXiv 2308.12114, section 3). A linear layer's weight (out, in) has its input features as groups in the same way.
+Kinds of groups of a weight `W` of shape (F, C, h, w), or (out, in) for a linear layer:
+
+    input_channels   W[:, c], all filters of one input channel (arXiv 2308.12114, section 3); a linear layer's inputs
+    filters, rows    W[f], one output channel or output feature; two names for convolutions and linear layers
+    layer            W, the whole layer
+    elements         every weight on its own
 """
 
+from math import prod
+from typing import Literal, get_args
+
+import torch
 from torch import Tensor
 
 from mtl.errors import BadInput
 
+GroupKind = Literal["input_channels", "filters", "rows", "layer", "elements"]
+GROUP_KINDS: tuple[GroupKind, ...] = get_args(GroupKind)
 
-def check_groupable(weight: Tensor) -> None:
-    """Raise BadInput for a weight without an input-channel axis."""
-    if weight.ndim < 2:
-        raise BadInput(f"group penalty: a weight of shape {tuple(weight.shape)}; allowed: (out, in, ...), 2-D or more")
+
+def check_groupable(weight: Tensor, kind: GroupKind, name: str) -> None:
+    """Raise BadInput, with the parameter's name, for a weight that has no groups of this kind."""
+    if kind in ("input_channels", "filters", "rows") and weight.ndim < 2:
+        raise BadInput(f"{name}: groups {kind!r} of shape {tuple(weight.shape)}; allowed: (out, in, ...), 2-D or more")
+
+
+def group_view(weight: Tensor, kind: GroupKind) -> Tensor:
+    """(outer, groups, inner), group g being [:, g]: a view of `weight` if that is `dense`, else a copy.
+
+    The shape follows memory, so that a pass over it reads in order: for input channels (F, C, h * w) where the weight
+    is contiguous and (F * h * w, C, 1) where it is channels_last. The groups' order is the weight's either way.
+    """
+    # A 1 x 1 kernel is both; it counts as contiguous.
+    last = weight.ndim > 2 and not weight.is_contiguous() and weight.movedim(1, -1).is_contiguous()
+    ordered = weight.movedim(1, -1) if last else weight.contiguous()
+    if kind == "elements":
+        return ordered.view(1, weight.numel(), 1)
+    if kind == "layer":
+        return ordered.view(1, 1, weight.numel())
+    out, channels = weight.shape[:2]
+    kernel = prod(weight.shape[2:])
+    if kind == "input_channels":
+        return ordered.view(out * kernel, channels, 1) if last else ordered.view(out, channels, kernel)
+    return ordered.view(1, out, channels * kernel)
+
+
+def group_size(weight: Tensor, kind: GroupKind) -> int:
+    """Elements in each group, for input channels the paper's n_{l,c} = F_l * h_l * w_l; the weight is not empty."""
+    outer, _, inner = group_view(weight, kind).shape
+    return outer * inner
+
+
+def dense(weight: Tensor) -> Tensor:
+    """The weight itself if it lies without gaps, contiguous or channels_last, else a contiguous copy."""
+    last = weight.ndim > 2 and weight.movedim(1, -1).is_contiguous()
+    return weight if last or weight.is_contiguous() else weight.contiguous()
+
+
+def same_order(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors of one shape have their elements in the same order in memory."""
+    return all(size <= 1 or i == j for size, i, j in zip(a.shape, a.stride(), b.stride(), strict=True))
+
+
+def like(value: Tensor, pattern: Tensor) -> Tensor:
+    """`value`, or where its elements lie in another order in memory than the pattern's, a copy in that order."""
+    return value if same_order(value, pattern) else torch.empty_like(pattern, dtype=value.dtype).copy_(value)
 
 
 def group_rows(weight: Tensor) -> Tensor:
-    """(F, C, ...) -> (C, F * ...): one row a group. A copy, unless the layout happens to allow a view."""
+    """(F, C, ...) -> (C, F * ...): one row an input channel. A copy, unless the layout happens to allow a view."""
     return weight.transpose(0, 1).reshape(weight.shape[1], -1)
-
-
-def from_group_rows(rows: Tensor, weight: Tensor) -> Tensor:
-    """The inverse of `group_rows`: (C, F * ...) -> the shape of `weight`."""
-    out, groups, *kernel = weight.shape
-    return rows.view(groups, out, *kernel).transpose(0, 1)
-
-
-def group_size(weight: Tensor) -> int:
-    """Elements in each group, the paper's n_{l,c} = F_l * h_l * w_l."""
-    return weight.numel() // weight.shape[1] if weight.shape[1] else 0

@@ -1,18 +1,23 @@
 """AdamW followed by the proximal step of each parameter group's penalty."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
-from mtl.errors import BadInput
+from mtl.blocks import AdamMetric
+from mtl.errors import BadInput, TrialFailed
+from mtl.gradients import DeferredCheck, find_not_finite
+from mtl.groups import like
 from mtl.penalties import Penalty
 
 Metric = Literal["adaptive", "euclidean"]
+Check = Literal["auto", "now", "later"]
 
 
-class ProximalAdamW(torch.optim.AdamW):
+class ProximalAdamW(torch.optim.Optimizer):
     """AdamW (decoupled weight decay) whose parameter groups may carry a `penalty`.
 
     After torch's own AdamW step z each penalised weight becomes argmin_w 1/2 ||w - z||^2_D + lr * penalty(w):
@@ -22,38 +27,57 @@ class ProximalAdamW(torch.optim.AdamW):
     - metric="euclidean": D = 1. Adam divides the gradients, and so a loss that is penalised has other minima than the
       fixed points of this step; the adaptive metric has the same (Deleu & Bengio 2021, section 3).
 
-    With no penalty, or one of strength 0, a step is torch's AdamW step exactly.
+    With no penalty, or one of strength 0, a step is torch's fused AdamW step exactly.
 
         ProximalAdamW([{"params": convs, "penalty": GroupLasso(strength=1e-5)}, {"params": others}], lr=1e-4)
 
-    Raises BadInput for an unknown metric and for a weight that its penalty cannot be put on.
+    `params` may also be pairs (name, parameter), as torch's optimizers take them; errors then name the parameter.
+
+    A gradient that is not finite is refused before anything has changed. check="now" raises TrialFailed at once;
+    "later" leaves weights and state as they are and raises at the next `raise_refused()`, so that the step never waits
+    for a device. "auto" is now on CPU, later elsewhere. On CUDA a step is then free of host synchronisation, and can be
+    captured in a graph, with `lr` and a penalty's `strength` as tensors on the device if they are to change.
+
+    Weights in bfloat16 or float16 have their state, and a copy that takes the steps, in float32; weights that have been
+    changed from outside since the last step are taken over.
+
+    Raises BadInput for values out of range and for a weight that its penalty cannot be put on.
     """
 
     def __init__(
         self,
         params: Any,
-        lr: float = 1e-3,
+        lr: float | Tensor = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         *,
         metric: Metric = "adaptive",
+        check: Check = "auto",
     ) -> None:
-        if metric not in ("adaptive", "euclidean"):
-            raise BadInput(f"ProximalAdamW: metric {metric!r}; allowed: 'adaptive', 'euclidean'")
+        for name, value, allowed in (("metric", metric, get_args(Metric)), ("check", check, get_args(Check))):
+            if value not in allowed:
+                raise BadInput(f"ProximalAdamW: {name} {value!r}; allowed: {', '.join(map(repr, allowed))}")
         self.metric = metric
-        # fused: one pass over memory, 5 times as fast as the loop over tensors on CPU.
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
+        self.check = check
+        self._deferred = DeferredCheck()
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "penalty": None})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        penalty = param_group.setdefault("penalty", None)
         super().add_param_group(param_group)
-        if penalty is None:
-            return
-        if not isinstance(penalty, Penalty):
-            raise BadInput(f"ProximalAdamW: penalty {penalty!r}; allowed: None or a Penalty such as GroupLasso(1e-5)")
-        for weight in self.param_groups[-1]["params"]:
-            penalty.check(weight)
+        group = self.param_groups[-1]
+        for name, ok, allowed in (
+            ("lr", group["lr"] >= 0, "a number >= 0"),
+            ("betas", all(0 <= beta < 1 for beta in group["betas"]), "two numbers, 0 <= beta < 1"),
+            ("eps", group["eps"] > 0, "a number > 0, as the metric is divided by"),
+            ("weight_decay", group["weight_decay"] >= 0, "a number >= 0"),
+            ("penalty", isinstance(group["penalty"], Penalty | None), "None or a Penalty such as GroupLasso(1e-5)"),
+        ):
+            if not ok:
+                raise BadInput(f"ProximalAdamW: {name} {group[name]!r}; allowed: {allowed}")
+        if group["penalty"] is not None:
+            for weight, name in zip(group["params"], _names(group, len(self.param_groups) - 1), strict=True):
+                group["penalty"].check(weight, name)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -62,27 +86,96 @@ class ProximalAdamW(torch.optim.AdamW):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        refused = self._check_gradients()
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None and not _same_order(p.grad, p):
-                    # torch 2.15's fused kernel on CPU pairs elements by their place in memory, whatever the strides.
-                    p.grad = torch.empty_like(p).copy_(p.grad)
-        super().step()
-        for group in self.param_groups:
-            penalty: Penalty | None = group["penalty"]
-            weights = [p for p in group["params"] if p.grad is not None]
-            if penalty is None or penalty.strength == 0 or not weights:
-                continue
-            metrics = [self._adam_metric(p, group) for p in weights] if self.metric == "adaptive" else None
-            penalty.prox_(weights, float(group["lr"]), metrics)
+            self._step_group(group, refused)
         return loss
 
-    def _adam_metric(self, weight: Tensor, group: dict[str, Any]) -> Tensor:
-        """sqrt(v_hat) + eps, the diagonal by which Adam divides the gradient's mean."""
-        state = self.state[weight]
+    def raise_refused(self) -> None:
+        """Raise TrialFailed if gradients have been refused since the last call; waits for the device."""
+        if refused := self._deferred.take():
+            name, count = next(iter(refused.items()))
+            raise TrialFailed(f"the gradient of {name} was not finite in {count} steps, which were not taken")
+
+    def _check_gradients(self) -> Tensor | None:
+        """Raise for a gradient that is not finite; where none is to be looked at now, 1.0 for a bad one, else 0.0."""
+        named = [
+            (name, p.grad)
+            for index, group in enumerate(self.param_groups)
+            for name, p in zip(_names(group, index), group["params"], strict=True)
+            if p.grad is not None and p.grad.numel()
+        ]
+        now = [x for x in named if self.check == "now" or (self.check == "auto" and x[1].device.type == "cpu")]
+        bad = find_not_finite([gradient for _, gradient in now])
+        if bad is not None:
+            raise TrialFailed(f"the gradient of {now[bad][0]} is not finite; the step was not taken")
+        if len(now) == len(named):
+            return None
+        return self._deferred.count(tuple(name for name, _ in named), [gradient for _, gradient in named])
+
+    def _step_group(self, group: dict[str, Any], refused: Tensor | None) -> None:
+        parameters = [p for p in group["params"] if p.grad is not None]
+        if not parameters:
+            return
+        states = [self._state_of(p) for p in parameters]
+        weights = [state.get("master", p) for state, p in zip(states, parameters, strict=True)]
+        for p, weight in zip(parameters, weights, strict=True):
+            if weight is not p:
+                weight.copy_(torch.where(weight.to(p.dtype) == p, weight, p.to(weight.dtype)))
+        adamw(
+            weights,
+            # torch 2.15's fused kernel on CPU pairs elements by their place in memory, whatever the strides.
+            [like(p.grad.to(weight.dtype), weight) for p, weight in zip(parameters, weights, strict=True)],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            # One pass over memory, 5 times as fast as the loop over tensors on CPU.
+            fused=True,
+            found_inf=refused,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+        penalty: Penalty | None = group["penalty"]
+        if penalty is not None and not penalty.is_off:
+            # A refused step has length 0, for which every prox is the identity.
+            step_size = group["lr"] if refused is None else group["lr"] * (1 - refused)
+            penalty.prox_(weights, step_size, self._metrics(states, group) if self.metric == "adaptive" else None)
+        for p, weight in zip(parameters, weights, strict=True):
+            if weight is not p:
+                p.copy_(weight)
+
+    def _state_of(self, p: Tensor) -> dict[str, Any]:
+        """The parameter's state, made at its first step."""
+        state: dict[str, Any] = self.state[p]
+        if not state:
+            dtype = torch.promote_types(p.dtype, torch.float32)
+            state["step"] = torch.zeros((), dtype=torch.float32, device=p.device)
+            state["exp_avg"] = torch.zeros_like(p, dtype=dtype)
+            state["exp_avg_sq"] = torch.zeros_like(p, dtype=dtype)
+            if p.dtype != dtype:
+                state["master"] = p.to(dtype)
+        return state
+
+    def _metrics(self, states: list[dict[str, Any]], group: dict[str, Any]) -> list[AdamMetric]:
+        """sqrt(v_hat) + eps for each weight, the diagonal by which Adam divides the gradient's mean."""
         # In float64: torch counts steps in float32, whose 1 - 0.999 is off by 6e-5 of itself.
-        bias_correction = 1 - group["betas"][1] ** state["step"].to(weight.device, torch.float64)
-        return (state["exp_avg_sq"] / bias_correction).sqrt_().add_(group["eps"])
+        corrections = 1 - group["betas"][1] ** torch.stack([state["step"] for state in states]).double()
+        # Before the first step that is taken v is 0, and any number will do.
+        corrections = torch.where(corrections == 0, 1, corrections)
+        values = corrections.tolist() if corrections.device.type == "cpu" else corrections.unbind()
+        return [
+            AdamMetric(state["exp_avg_sq"], value, group["eps"]) for state, value in zip(states, values, strict=True)
+        ]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: torch's keeps what all optimizers have."""
+        return super().__getstate__() | {"metric": self.metric, "check": self.check, "_deferred": self._deferred}
 
     def state_dict(self) -> dict[str, Any]:
         """As torch's, with each penalty as its strength alone: plain data, to be read back with weights_only=True."""
@@ -96,15 +189,21 @@ class ProximalAdamW(torch.optim.AdamW):
         """Restore moments, steps and strengths; the kinds of penalty are those this optimizer was made with."""
         penalties = [group["penalty"] for group in self.param_groups]
         super().load_state_dict(state_dict)
-        for group, penalty in zip(self.param_groups, penalties, strict=True):
+        for group, saved, penalty in zip(self.param_groups, state_dict["param_groups"], penalties, strict=True):
             strength = group.pop("strength")
             if (penalty is None) != (strength is None):
                 raise BadInput("ProximalAdamW: the saved state has its penalties on other parameter groups")
             group["penalty"] = penalty
             if penalty is not None:
                 penalty.strength = strength
+            for p, key in zip(group["params"], saved["params"], strict=True):
+                for name, value in state_dict["state"].get(key, {}).items():
+                    # torch casts to the parameter's type, which may be shorter than the state's, and makes no copy.
+                    mine = value.to(p.device)
+                    self.state[p][name] = (mine if name == "step" else like(mine, p)).clone()
 
 
-def _same_order(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors of one shape have their elements in the same order in memory."""
-    return all(size <= 1 or i == j for size, i, j in zip(a.shape, a.stride(), b.stride(), strict=True))
+def _names(group: dict[str, Any], index: int) -> list[str]:
+    """What errors call the group's parameters."""
+    named: list[str] | None = group.get("param_names")
+    return named or [f"parameter {i} of group {index}, {tuple(p.shape)}" for i, p in enumerate(group["params"])]

@@ -1,102 +1,222 @@
-"""Penalties on weights: each knows its value and its proximal step.
+"""Penalties on weights: each knows its value, its proximal step and how far weights are from optimal under it.
 
-`strength` is the paper's lambda, a plain attribute that may be changed between optimizer steps. `prox_` works in place
-on a list of weights, so that weights of one shape are handled in one batch.
+`strength` is the paper's lambda, a plain attribute that may be changed between optimizer steps: a number, or a 0-d
+tensor on the weights' device, which a CUDA graph then reads anew at each replay. The methods take lists of weights, so
+that small layers are handled together.
 """
 
 from abc import ABC, abstractmethod
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from math import isfinite, sqrt
 
 import torch
 from torch import Tensor
 
+from mtl.blocks import AdamMetric, apply_in_blocks_
 from mtl.errors import BadInput
-from mtl.groups import check_groupable, from_group_rows, group_rows, group_size
-from mtl.prox import row_norm, soft_threshold, weighted_group_soft_threshold
+from mtl.groups import GROUP_KINDS, GroupKind, check_groupable, dense, group_size, group_view, like
+from mtl.kernels.group_prox import group_prox_
+from mtl.prox import (
+    group_firm_threshold,
+    group_norm,
+    group_soft_threshold,
+    soft_threshold,
+    spread,
+    weighted_group_firm_threshold,
+    weighted_group_soft_threshold,
+)
 
 
 class Penalty(ABC):
     """strength * Omega(weights), with Omega the sum over the weights given."""
 
+    groups: GroupKind = "elements"
+
     def __init__(self, strength: float) -> None:
         if not (isfinite(strength) and strength >= 0):
             raise BadInput(f"{type(self).__name__}: strength {strength!r}; allowed: a finite number >= 0")
-        self.strength = float(strength)
+        self.strength: float | Tensor = float(strength)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(strength={self.strength:g})"
+        return f"{type(self).__name__}(strength={float(self.strength):g})"
 
-    @abstractmethod
-    def check(self, weight: Tensor) -> None:
-        """Raise BadInput for a weight that this penalty cannot be put on."""
+    @property
+    def is_off(self) -> bool:
+        """Whether the strength is known to be 0; one on a device is not looked at, as that would stop the device."""
+        return not isinstance(self.strength, Tensor) and self.strength == 0
 
-    @abstractmethod
+    def check(self, weight: Tensor, name: str) -> None:
+        """Raise BadInput, with the parameter's name, for a weight that this penalty cannot be put on."""
+        check_groupable(weight, self.groups, name)
+
     def value(self, weights: Iterable[Tensor]) -> Tensor:
-        """The penalty, a scalar tensor, strength included."""
+        """The penalty, a scalar tensor, strength included; 0 for no weights."""
+        terms = [self._value(group_view(w, self.groups)) for w in weights if w.numel()]
+        return torch.stack(terms).sum() if terms else torch.zeros(())
 
-    @abstractmethod
-    def prox_(self, weights: Sequence[Tensor], step_size: float, metrics: Sequence[Tensor] | None) -> None:
-        """Replace each weight x by argmin_z 1/2 ||z - x||^2_D + step_size * penalty(z).
+    def violation(self, weights: Iterable[Tensor], gradients: Iterable[Tensor]) -> Tensor:
+        """How far weights are from a stationary point of loss + penalty, a scalar tensor: 0 at one, and only there.
 
-        metrics: the diagonal of D for each weight, in its shape and > 0, or None for the Euclidean metric.
+        The largest distance, over all groups, between the negative gradient of the loss and the penalty's
+        subdifferential (its limiting one, for the MCP) in the Euclidean norm; in the unit of the gradients.
         """
+        distances = [
+            self._distance(group_view(w, self.groups), group_view(like(g, dense(w)), self.groups)).amax()
+            for w, g in zip(weights, gradients, strict=True)
+            if w.numel()
+        ]
+        return torch.stack(distances).amax() if distances else torch.zeros(())
 
+    def prox_(self, weights: Sequence[Tensor], step_size: Tensor | float, metrics: Sequence[AdamMetric] | None) -> None:
+        """Replace each weight x by argmin_z 1/2 ||z - x||^2_D + step_size * penalty(z), in place.
 
-class GroupLasso(Penalty):
-    """strength * sum over input channels c of sqrt(n_c) ||W[:, c]||_2 (Yuan & Lin 2006; arXiv 2308.12114, eq. 3)."""
+        metrics: D for each weight, or None for the Euclidean metric. On CUDA nothing is read back by the host.
+        """
+        if not self.is_off:
+            apply_in_blocks_(weights, metrics, self.groups, lambda x, d, size: self._prox(x, d, size, step_size))
 
-    def check(self, weight: Tensor) -> None:
-        check_groupable(weight)
+    @abstractmethod
+    def _value(self, x: Tensor) -> Tensor:
+        """The penalty on one weight as (outer, groups, inner)."""
 
-    def value(self, weights: Iterable[Tensor]) -> Tensor:
-        terms = [row_norm(group_rows(w)).sum() * sqrt(group_size(w)) for w in weights if w.numel()]
-        return self.strength * torch.stack(terms).sum() if terms else torch.zeros(())
+    @abstractmethod
+    def _distance(self, x: Tensor, gradient: Tensor) -> Tensor:
+        """(outer, groups, inner) twice -> (groups,): what `violation` takes the largest of."""
 
-    def prox_(self, weights: Sequence[Tensor], step_size: float, metrics: Sequence[Tensor] | None) -> None:
-        if self.strength == 0:
-            return
-        if metrics is None:
-            for w in weights:
-                threshold = step_size * self.strength * sqrt(group_size(w))
-                other_dims = [dim for dim in range(w.ndim) if dim != 1]
-                norm = torch.linalg.vector_norm(w, dim=other_dims, keepdim=True)
-                # 0/0 would be NaN; a group at zero has scale 0 like any other that the threshold reaches.
-                w.mul_(torch.where(norm > threshold, 1 - threshold / norm, torch.zeros_like(norm)))
-            return
-        for batch in _same_shape(weights):
-            n = group_size(weights[batch[0]])
-            x = torch.cat([group_rows(weights[i]) for i in batch])
-            d = torch.cat([group_rows(metrics[i]) for i in batch])
-            z = weighted_group_soft_threshold(x, d, step_size * self.strength * sqrt(n))
-            for i, rows in zip(batch, z.split([weights[i].shape[1] for i in batch]), strict=True):
-                weights[i].copy_(from_group_rows(rows, weights[i]))
+    @abstractmethod
+    def _prox(self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float) -> Tensor:
+        """The proximal operator on groups of `size` elements, x and d of shape (outer, groups, inner)."""
 
 
 class L1(Penalty):
     """strength * sum_j |w_j|: unstructured sparsity, the paper's table 3."""
 
-    def check(self, weight: Tensor) -> None:
-        pass
+    def _value(self, x: Tensor) -> Tensor:
+        return self.strength * x.abs().sum()
 
-    def value(self, weights: Iterable[Tensor]) -> Tensor:
-        terms = [w.abs().sum() for w in weights]
-        return self.strength * torch.stack(terms).sum() if terms else torch.zeros(())
+    def _distance(self, x: Tensor, gradient: Tensor) -> Tensor:
+        return _l1_residual(x, gradient, self.strength).abs().flatten()
 
-    def prox_(self, weights: Sequence[Tensor], step_size: float, metrics: Sequence[Tensor] | None) -> None:
+    def _prox(self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float) -> Tensor:
         threshold = step_size * self.strength
-        for i, w in enumerate(weights):
-            w.copy_(soft_threshold(w, threshold if metrics is None else threshold / metrics[i]))
+        return soft_threshold(x, threshold if d is None else threshold / d)
 
 
-PENALTIES: dict[str, type[Penalty]] = {"group_lasso": GroupLasso, "l1": L1}
+class _GroupPenalty(Penalty):
+    """A penalty on the norms of groups of weights of a kind that `mtl.groups` knows."""
+
+    def __init__(self, strength: float, groups: GroupKind = "input_channels") -> None:
+        super().__init__(strength)
+        if groups not in GROUP_KINDS:
+            raise BadInput(f"{type(self).__name__}: groups {groups!r}; allowed: {', '.join(GROUP_KINDS)}")
+        self.groups = groups
 
 
-def _same_shape(weights: Sequence[Tensor]) -> list[list[int]]:
-    """Indices of the non-empty weights, those of one shape and type together."""
-    batches: dict[tuple, list[int]] = defaultdict(list)
-    for i, w in enumerate(weights):
-        if w.numel():
-            batches[tuple(w.shape), w.dtype, w.device].append(i)
-    return list(batches.values())
+class GroupLasso(_GroupPenalty):
+    """strength * sum_g sqrt(n_g) ||w_g||_2, n_g the group's size (Yuan & Lin 2006; arXiv 2308.12114, eq. 3)."""
+
+    def _value(self, x: Tensor) -> Tensor:
+        return self.strength * _root_size(x) * group_norm(x).sum()
+
+    def _distance(self, x: Tensor, gradient: Tensor) -> Tensor:
+        return _group_residual(x, gradient, self.strength * _root_size(x))
+
+    def prox_(self, weights: Sequence[Tensor], step_size: Tensor | float, metrics: Sequence[AdamMetric] | None) -> None:
+        if self.is_off:
+            return
+        left = list(range(len(weights)))
+        if all(w.device.type == "cpu" for w in weights):
+            thresholds = [
+                float(step_size * self.strength) * sqrt(group_size(w, self.groups)) if w.numel() else 0.0
+                for w in weights
+            ]
+            left = group_prox_(weights, thresholds, metrics, self.groups)
+        super().prox_([weights[i] for i in left], step_size, [metrics[i] for i in left] if metrics else None)
+
+    def _prox(self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float) -> Tensor:
+        threshold = step_size * self.strength * sqrt(size)
+        return group_soft_threshold(x, threshold) if d is None else weighted_group_soft_threshold(x, d, threshold)
+
+
+class SparseGroupLasso(_GroupPenalty):
+    """strength * ((1 - element_share) sum_g sqrt(n_g) ||w_g||_2 + element_share ||w||_1) (Simon et al. 2013).
+
+    Its prox, in any diagonal metric D, is the soft threshold y of x followed by the group soft threshold z of y. For
+    z_g != 0 the conditions D (y - x) + a s = 0, s in d||y||_1, and D (z - y) + b z / ||z|| = 0 add up to that of the
+    sum, as z has y's signs and zeros, so that s is in d||z||_1 too; for z_g = 0, likewise with a vector of norm at most
+    1 in place of z / ||z||, as then d||0||_1 holds every such s.
+    """
+
+    def __init__(self, strength: float, groups: GroupKind = "input_channels", element_share: float = 0.5) -> None:
+        super().__init__(strength, groups)
+        if not 0 <= element_share <= 1:
+            raise BadInput(f"SparseGroupLasso: element_share {element_share!r}; allowed: 0 to 1")
+        self.element_share = element_share
+
+    def _value(self, x: Tensor) -> Tensor:
+        elements, group = self._strengths(_root_size(x))
+        return elements * x.abs().sum() + group * group_norm(x).sum()
+
+    def _distance(self, x: Tensor, gradient: Tensor) -> Tensor:
+        elements, group = self._strengths(_root_size(x))
+        return _group_residual(x, _l1_residual(x, gradient, elements), group)
+
+    def _prox(self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float) -> Tensor:
+        elements, group = self._strengths(step_size * sqrt(size))
+        elements = elements * step_size
+        if d is None:
+            return group_soft_threshold(soft_threshold(x, elements), group)
+        return weighted_group_soft_threshold(soft_threshold(x, elements / d), d, group)
+
+    def _strengths(self, scale: Tensor | float) -> tuple[Tensor | float, Tensor | float]:
+        """That of single weights, and that of groups times `scale`."""
+        return self.strength * self.element_share, self.strength * (1 - self.element_share) * scale
+
+
+class GroupMCP(_GroupPenalty):
+    """sum_g mcp(||w_g||_2) (Breheny & Huang 2009), mcp(t) = s t - t^2 / (2 gamma) up to t = gamma s, constant beyond.
+
+    s = strength * sqrt(n_g), as for the group lasso, which it is for gamma -> infinity; groups beyond gamma s are not
+    shrunk. gamma > 1. The prox is exact also where its problem is not convex: see `weighted_group_firm_threshold`.
+    """
+
+    def __init__(self, strength: float, groups: GroupKind = "input_channels", gamma: float = 3.0) -> None:
+        super().__init__(strength, groups)
+        if not gamma > 1:
+            raise BadInput(f"GroupMCP: gamma {gamma!r}; allowed: a number > 1")
+        self.gamma = gamma
+
+    def _value(self, x: Tensor) -> Tensor:
+        strength = self.strength * _root_size(x)
+        norm = group_norm(x).clamp(max=self.gamma * strength)
+        return (strength * norm - norm.square() / (2 * self.gamma)).sum()
+
+    def _distance(self, x: Tensor, gradient: Tensor) -> Tensor:
+        return _group_residual(x, gradient, (self.strength * _root_size(x) - group_norm(x) / self.gamma).clamp(min=0))
+
+    def _prox(self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float) -> Tensor:
+        strength = self.strength * sqrt(size)
+        if d is None:
+            return group_firm_threshold(x, step_size, strength, self.gamma)
+        return weighted_group_firm_threshold(x, d, step_size, strength, self.gamma)
+
+
+PENALTIES: dict[str, type[Penalty]] = {"group_lasso": GroupLasso, "group_mcp": GroupMCP, "l1": L1}
+
+
+def _root_size(x: Tensor) -> float:
+    return sqrt(x.shape[0] * x.shape[2])
+
+
+def _l1_residual(x: Tensor, gradient: Tensor, strength: Tensor | float) -> Tensor:
+    """The smallest element of gradient + strength * d|x|, elementwise."""
+    return torch.where(x == 0, soft_threshold(gradient, strength), gradient + strength * x.sign())
+
+
+def _group_residual(x: Tensor, gradient: Tensor, strength: Tensor | float) -> Tensor:
+    """The norm of the smallest element of gradient + strength * d||x||, for each group."""
+    norm = group_norm(x)
+    at_zero = (group_norm(gradient) - strength).clamp(min=0)
+    direction = x / spread(torch.where(norm == 0, 1, norm), x)
+    slopes = spread(strength, x) if isinstance(strength, Tensor) and strength.ndim else strength
+    return torch.where(norm == 0, at_zero, group_norm(gradient + slopes * direction))

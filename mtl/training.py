@@ -145,20 +145,29 @@ class Training:
         steps: list[Tensor] = []
         for batch in batches:
             losses = self._losses(batch)
+            steps.append(torch.stack([losses[task.name].detach() for task in self.tasks]))
             self.optimizer.zero_grad()
             self.weighting(losses).backward()
-            self.optimizer.step()
+            try:
+                self.optimizer.step()
+            except TrialFailed:
+                self._check_losses(torch.stack(steps), epoch)  # says more, where the loss is why the gradient is bad
+                raise
             if self.scheduler:
                 self.scheduler.step()
-            steps.append(torch.stack([losses[task.name].detach() for task in self.tasks]))
         # Looked at once an epoch: a look at each step would have the device wait for it.
         table = torch.stack(steps).double().cpu()
-        finite = table.isfinite()
+        self._check_losses(table, epoch)
+        self.optimizer.raise_refused()
+        return {task.name: float(mean) for task, mean in zip(self.tasks, table.mean(dim=0), strict=True)}
+
+    def _check_losses(self, table: Tensor, epoch: int) -> None:
+        """Raise TrialFailed at the first loss of the epoch that is not finite; `table` is (steps, tasks)."""
+        finite = table.isfinite().cpu()
         if not finite.all():
             step = int((~finite).any(dim=1).nonzero()[0])
             name = self.tasks[int((~finite[step]).nonzero()[0])].name
             raise TrialFailed(f"the loss of task {name} became not finite in epoch {epoch}, step {step}")
-        return {task.name: float(mean) for task, mean in zip(self.tasks, table.mean(dim=0), strict=True)}
 
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
         """The unweighted loss of each task on one training batch."""
@@ -212,13 +221,15 @@ class Training:
 def make_optimizer(model: MultiTaskModel, weighting: nn.Module, config: TrialConfig) -> ProximalAdamW:
     """The same optimizer at every strength, 0 included; weight decay on matrices and kernels only."""
     penalty = PENALTIES[config.penalty](strength=config.strength)
-    penalised = [m.weight for m in model.backbone.modules() if isinstance(m, nn.Conv2d)]
-    known = {id(weight) for weight in penalised}
-    others = [p for p in model.parameters() if id(p) not in known]
+    convolutions = {id(m.weight) for m in model.backbone.modules() if isinstance(m, nn.Conv2d)}
+    penalised = [(name, p) for name, p in model.named_parameters() if id(p) in convolutions]
+    others = [(name, p) for name, p in model.named_parameters() if id(p) not in convolutions]
+    small = [(name, p) for name, p in others if p.ndim <= 1]
+    small += [(f"weighting.{name}", p) for name, p in weighting.named_parameters()]
     groups = [
         {"params": penalised, "penalty": penalty, "weight_decay": config.weight_decay},
-        {"params": [p for p in others if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in others if p.ndim <= 1] + list(weighting.parameters()), "weight_decay": 0.0},
+        {"params": [(name, p) for name, p in others if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": small, "weight_decay": 0.0},
     ]
     return ProximalAdamW(groups, lr=config.lr, metric=config.metric)
 

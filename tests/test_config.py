@@ -87,7 +87,7 @@ def test_set(override: str, field: str, value: object) -> None:
         ("batch_size=1", ["batch_size = 1"]),
         ("lr=0", ["lr = 0"]),
         ("image_size=8", ["image_size = 8"]),
-        ("penalty=ridge", ["penalty = ridge", "group_lasso"]),
+        ("penalty=ridge", ["penalty = ridge", "group_lasso", "group_mcp", "l1"]),
         ("metric=adam", ["metric = adam", "adaptive", "euclidean"]),
         ("protocol=mine", ["protocol = mine", "standard", "paper"]),
         ("backbone=vgg", ["backbone = vgg", "resnet50"]),

@@ -2,14 +2,17 @@
 
 import io
 import math
+import pickle
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from mtl.errors import BadInput
+from mtl.errors import BadInput, TrialFailed
 from mtl.optimizer import ProximalAdamW
-from mtl.penalties import L1, GroupLasso
+from mtl.penalties import L1, GroupLasso, GroupMCP, Penalty, SparseGroupLasso
 
 
 def conv_net(dtype: torch.dtype = torch.float32) -> nn.Sequential:
@@ -92,27 +95,40 @@ def test_l1_zeroes_single_weights(metric: str) -> None:
     assert not (net[2].weight == 0).flatten(2).all(dim=2).all()
 
 
-def soft(b: Tensor, threshold: float) -> Tensor:
-    """The group lasso's solution for orthogonal features: each column of b shrunk by the threshold."""
-    norm = b.norm(dim=0, keepdim=True)
-    return b * (1 - threshold / norm).clamp(min=0)
+@pytest.mark.parametrize("make", [GroupLasso, SparseGroupLasso])
+def test_converges_to_what_a_convex_solver_finds(make: Callable[[float], Penalty]) -> None:
+    """Regression with correlated features: min 1/2 |X W' - Y|^2 / n + penalty(W), groups the columns of W."""
+    cvxpy = pytest.importorskip("cvxpy")
+    generator = np.random.default_rng(0)
+    samples, features, outputs, strength = 60, 8, 3, 0.25
+    x = generator.normal(size=(samples, features)) @ (np.eye(features) + 0.4 * generator.normal(size=(features,) * 2))
+    truth = generator.normal(size=(outputs, features)) * np.array([2, 1, 1, 0.5, 0, 0, 0, 0])
+    y = x @ truth.T + 0.5 * generator.normal(size=(samples, outputs))
 
+    unknown = cvxpy.Variable((outputs, features))
+    groups, elements = (1.0, 0.0) if make is GroupLasso else (0.5, 0.5)
+    omega = groups * math.sqrt(outputs) * cvxpy.sum(cvxpy.norm(unknown, axis=0)) + elements * cvxpy.sum(
+        cvxpy.abs(unknown)
+    )
+    loss = cvxpy.sum_squares(x @ unknown.T - y) / (2 * samples)
+    cvxpy.Problem(cvxpy.Minimize(loss + strength * omega)).solve(solver=cvxpy.CLARABEL)
 
-def test_converges_to_the_group_lasso_solution() -> None:
-    """min 1/2 ||W - B||^2 + strength sqrt(n) sum_c ||W[:, c]|| has a closed form."""
-    torch.manual_seed(4)
-    b = torch.randn(6, 5, dtype=torch.float64) * torch.tensor([0.05, 0.3, 1.0, 2.0, 3.0], dtype=torch.float64)
-    weight = nn.Parameter(torch.randn_like(b))
-    strength = 0.2
-    optimizer = ProximalAdamW([{"params": [weight], "penalty": GroupLasso(strength)}], lr=0.05)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 2000)
-    for _ in range(2000):
-        weight.grad = (weight - b).detach()
+    features_, targets = torch.tensor(x), torch.tensor(y)
+    weight = nn.Parameter(torch.zeros(outputs, features, dtype=torch.float64))
+    penalty = make(strength)
+    optimizer = ProximalAdamW([{"params": [weight], "penalty": penalty}], lr=0.05)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1500)
+    for _ in range(1500):
+        weight.grad = ((features_ @ weight.T - targets).T @ features_ / samples).detach()
         optimizer.step()
         schedule.step()
-    expected = soft(b, strength * math.sqrt(6))
-    assert ((weight == 0) == (expected == 0)).all()
-    torch.testing.assert_close(weight.detach(), expected, rtol=0, atol=1e-3)
+    solution = weight.detach()
+    expected = torch.tensor(unknown.value)
+    assert 1 <= (solution == 0).all(dim=0).sum() < features
+    assert ((solution == 0).all(dim=0) == (expected.abs() < 1e-5).all(dim=0)).all()
+    torch.testing.assert_close(solution, expected, rtol=0, atol=1e-4)
+    gradient = (features_ @ solution.T - targets).T @ features_ / samples
+    assert penalty.violation([solution], [gradient]) < 1e-3
 
 
 def test_metric_is_adams_own() -> None:
@@ -164,22 +180,177 @@ def test_empty_and_channels_last_weights() -> None:
     assert last.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("metric", ["adaptive", "euclidean"])
+def test_fast_and_plain_path_agree_over_steps(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    nets = []
+    strength = 0.05 if metric == "adaptive" else 0.5
+    for kernels in ("1", "0"):
+        monkeypatch.setenv("PARSIMONY_KERNELS", kernels)
+        net = conv_net()
+        groups = [{"params": [net[0].weight, net[2].weight], "penalty": GroupLasso(strength)}]
+        steps(net, ProximalAdamW(groups, lr=1e-2, metric=metric), 20)
+        nets.append(net)
+    for fast, plain in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-6)
+    assert 0 < (nets[0][2].weight == 0).float().mean() < 1
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e15])
+@pytest.mark.parametrize("make", [GroupLasso, GroupMCP, L1, SparseGroupLasso])
+def test_gradients_of_extreme_scales(make: Callable[[float], Penalty], scale: float) -> None:
+    weights = [nn.Parameter(torch.ones(4, 6)), nn.Parameter(torch.ones(4, 1)), nn.Parameter(torch.zeros(3, 3, 2, 2))]
+    optimizer = ProximalAdamW([{"params": weights, "penalty": make(1e-3)}], lr=1e-3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        for weight in weights:
+            weight.grad = scale * torch.randn(weight.shape, generator=generator)
+        optimizer.step()
+    assert all(weight.isfinite().all() for weight in weights)
+    # The metric is the gradients' scale: against it the threshold is everything or nothing; the MCP's cost is bounded.
+    assert bool((weights[0] == 0).all()) == (scale < 1 and make is not GroupMCP)
+
+
+def test_strength_may_be_warmed_up() -> None:
+    net = conv_net()
+    penalty = GroupLasso(0.0)
+    optimizer = ProximalAdamW([{"params": [net[2].weight], "penalty": penalty}], lr=1e-2)
+    for strength, zeros in ((0.0, False), (1e3, True)):
+        penalty.strength = strength
+        steps(net, optimizer, 2)
+        assert bool((net[2].weight == 0).any()) == zeros
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("check", ["auto", "later"])
+def test_bad_gradients_are_refused_by_name_and_change_nothing(value: float, check: str) -> None:
+    net = conv_net()
+    groups = [
+        {"params": [("first.weight", net[0].weight)], "penalty": GroupLasso(0.05)},
+        {"params": [("second.weight", net[2].weight)], "penalty": GroupMCP(0.05)},
+        {"params": [("last.weight", net[4].weight)]},
+    ]
+    optimizer = ProximalAdamW(groups, lr=1e-2, check=check)
+
+    def everything() -> list[Tensor]:
+        state = [value for p in net.parameters() for value in optimizer.state.get(p, {}).values()]
+        return [tensor.detach().clone() for tensor in (*net.parameters(), *state)]
+
+    for steps_before in (0, 3):
+        steps(net, optimizer, steps_before)
+        before = everything()
+        net(torch.ones(2, 3, 6, 6)).square().sum().backward()
+        net[2].weight.grad[1, 2, 0, 0] = value
+        if check == "later":
+            optimizer.step()
+            with pytest.raises(TrialFailed, match=r"the gradient of second\.weight was not finite in 1 steps"):
+                optimizer.raise_refused()
+            optimizer.raise_refused()
+        else:
+            with pytest.raises(TrialFailed, match=r"the gradient of second\.weight is not finite"):
+                optimizer.step()
+        after = everything()
+        assert len(after) == len(before) or steps_before == 0
+        for a, b in zip(after, before, strict=False):
+            assert torch.equal(a, b)
+    steps(net, optimizer, 1)
+    assert not torch.equal(net[2].weight, before[2])
+
+
+def test_a_bad_gradient_without_names_is_told_by_place_and_shape() -> None:
+    weights = [nn.Parameter(torch.ones(2, 3)), nn.Parameter(torch.ones(4))]
+    for weight in weights:
+        weight.grad = torch.full_like(weight, math.nan if weight.ndim == 1 else 1.0)
+    with pytest.raises(TrialFailed, match=r"parameter 1 of group 0, \(4,\)"):
+        ProximalAdamW(weights).step()
+
+
+def test_large_gradients_are_not_taken_for_infinite_ones() -> None:
+    weight = nn.Parameter(torch.ones(4, 4))
+    weight.grad = torch.full_like(weight, 3e38)  # whose sum overflows
+    ProximalAdamW([weight]).step()
+
+
+def half_precision_distance(optimizer_of: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> float:
+    """Of bfloat16 weights from the minimum of a parabola, after small steps towards it."""
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randn(16, 16, generator=generator)
+    weight = nn.Parameter((target + 0.2).bfloat16())
+    optimizer = optimizer_of([weight])
+    for _ in range(400):
+        weight.grad = weight.detach() - target.bfloat16()
+        optimizer.step()
+    return float((weight.detach().float() - target).abs().mean())
+
+
+def test_bfloat16_weights_take_steps_smaller_than_their_rounding() -> None:
+    ours = half_precision_distance(lambda p: ProximalAdamW(p, lr=1e-3))
+    theirs = half_precision_distance(lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=0.0))
+    assert ours < 0.01
+    assert theirs > 3 * ours
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_state_is_float32_and_survives_a_round_trip(dtype: torch.dtype) -> None:
+    def fresh() -> tuple[nn.Module, ProximalAdamW]:
+        net = conv_net().to(dtype)
+        return net, ProximalAdamW([{"params": [net[2].weight], "penalty": GroupLasso(0.05)}], lr=1e-2)
+
+    whole, whole_optimizer = fresh()
+    steps(whole, whole_optimizer, 3)
+    state = whole_optimizer.state[whole[2].weight]
+    assert {value.dtype for value in state.values()} == {torch.float32}
+    buffer = io.BytesIO()
+    torch.save({"net": whole.state_dict(), "optimizer": whole_optimizer.state_dict()}, buffer)
+    steps(whole, whole_optimizer, 3)
+    resumed, resumed_optimizer = fresh()
+    buffer.seek(0)
+    saved = torch.load(buffer, weights_only=True)
+    resumed.load_state_dict(saved["net"])
+    resumed_optimizer.load_state_dict(saved["optimizer"])
+    steps(resumed, resumed_optimizer, 3)
+    assert torch.equal(resumed[2].weight, whole[2].weight)
+    # Weights that are changed from outside win over the copy.
+    with torch.no_grad():
+        whole[2].weight[:, :3] = 0
+    whole[2].weight.grad.zero_()
+    for group in whole_optimizer.param_groups:
+        group["lr"] = 0.0
+    whole_optimizer.step()
+    assert (whole[2].weight[:, :3] == 0).all()
+
+
+def test_state_in_another_layout_goes_on_to_the_same_numbers() -> None:
+    """A state saved from contiguous weights, loaded for channels_last ones."""
+    nets = [conv_net(), conv_net(), conv_net().to(memory_format=torch.channels_last)]
+    made = [ProximalAdamW([{"params": [net[2].weight], "penalty": GroupLasso(0.05)}], lr=1e-2) for net in nets]
+    steps(nets[0], made[0], 3)
+    for net, optimizer in zip(nets[1:], made[1:], strict=True):
+        net.load_state_dict(nets[0].state_dict())
+        optimizer.load_state_dict(made[0].state_dict())
+        steps(net, optimizer, 3)
+    torch.testing.assert_close(nets[1][2].weight, nets[2][2].weight, rtol=1e-4, atol=1e-6)
+
+
+def test_copies_keep_everything() -> None:
+    net = conv_net()
+    optimizer = ProximalAdamW([{"params": [net[2].weight], "penalty": GroupLasso(0.05)}], metric="euclidean")
+    steps(net, optimizer, 2)
+    copy = pickle.loads(pickle.dumps(optimizer))
+    assert copy.metric == "euclidean"
+    assert copy.param_groups[0]["penalty"].strength == 0.05
+    copy.step()
+
+
 def test_bad_input_names_the_thing() -> None:
     weight = nn.Parameter(torch.ones(3))
     with pytest.raises(BadInput, match="shape \\(3,\\)"):
         ProximalAdamW([{"params": [weight], "penalty": GroupLasso(1.0)}])
     with pytest.raises(BadInput, match="metric 'adam'"):
         ProximalAdamW([weight], metric="adam")  # type: ignore[arg-type]
-    for strength in (-1.0, math.nan, math.inf):
-        with pytest.raises(BadInput, match="GroupLasso: strength"):
-            GroupLasso(strength)
+    with pytest.raises(BadInput, match=r"mean: groups 'input_channels' of shape \(3,\)"):
+        ProximalAdamW([{"params": [("mean", weight)], "penalty": GroupLasso(1.0)}])
+    for setting in ({"lr": -1.0}, {"betas": (0.9, 1.0)}, {"eps": 0.0}, {"weight_decay": -0.1}, {"check": "never"}):
+        with pytest.raises(BadInput, match=f"{next(iter(setting))} .*; allowed"):
+            ProximalAdamW([weight], **setting)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="penalty"):
         ProximalAdamW([{"params": [weight], "penalty": 1e-5}])
-
-
-def test_values_by_hand() -> None:
-    weight = torch.zeros(2, 3, 1, 1)
-    weight[:, 0] = torch.tensor([3.0, 4.0]).view(2, 1, 1)
-    weight[:, 1] = torch.tensor([0.0, 2.0]).view(2, 1, 1)
-    torch.testing.assert_close(GroupLasso(0.5).value([weight]), torch.tensor(0.5 * math.sqrt(2) * (5 + 2)))
-    torch.testing.assert_close(L1(0.5).value([weight]), torch.tensor(0.5 * 9.0))

@@ -1,0 +1,205 @@
+"""What a proximal step costs: `python -m benchmarks.optimizer [--json]`.
+
+One step of each contestant over the convolutions and norms of torchvision's dilated ResNet-50, with random gradients
+that stay the same, in turn, so that what else the machine does meets all alike; medians. `plain` is the adaptive step
+on the path that is left without a compiler. `naive` is the adaptive step as the equations are first written down:
+Newton's method on phi - 1 in eager mode, a layer at a time, to its cap of 100 steps; three whole steps of it are timed.
+Memory is the most that a step takes beyond fused AdamW's, in units of the largest layer's weights.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet50
+
+from mtl.kernels.group_prox import why_unavailable
+from mtl.optimizer import Metric, ProximalAdamW
+from mtl.penalties import GroupLasso
+
+LR, STRENGTH, BETAS, EPS = 1e-4, 1e-5, (0.9, 0.999), 1e-8
+NAIVE_NEWTON_STEPS = 100
+
+
+def backbone(device: torch.device, layout: torch.memory_format) -> tuple[list[Tensor], list[Tensor]]:
+    """Weights of the convolutions, and all other parameters, each with a random gradient."""
+    torch.manual_seed(0)
+    network = resnet50(weights=None, replace_stride_with_dilation=[False, True, True])
+    network.fc = nn.Identity()
+    network = network.to(device).to(memory_format=layout)
+    for p in network.parameters():
+        p.grad = 1e-3 * torch.randn_like(p)
+    convolutions = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d)]
+    known = {id(weight) for weight in convolutions}
+    return convolutions, [p for p in network.parameters() if id(p) not in known]
+
+
+def proximal(device: torch.device, layout: torch.memory_format, metric: Metric) -> ProximalAdamW:
+    convolutions, others = backbone(device, layout)
+    groups = [{"params": convolutions, "penalty": GroupLasso(STRENGTH)}, {"params": others}]
+    return ProximalAdamW(groups, lr=LR, betas=BETAS, eps=EPS, metric=metric)
+
+
+@contextmanager
+def without_kernel() -> Iterator[None]:
+    """Within, the plain PyTorch path is taken."""
+    os.environ["PARSIMONY_KERNELS"] = "0"
+    try:
+        yield
+    finally:
+        del os.environ["PARSIMONY_KERNELS"]
+
+
+def plainly(step: Callable[[], object]) -> Callable[[], object]:
+    def plain_step() -> None:
+        with without_kernel():
+            step()
+
+    return plain_step
+
+
+def naive_step(device: torch.device, layout: torch.memory_format) -> Callable[[], object]:
+    """torch's AdamW, then the adaptive prox written down as the equations stand."""
+    convolutions, others = backbone(device, layout)
+    adamw = torch.optim.AdamW(convolutions + others, lr=LR, betas=BETAS, eps=EPS, weight_decay=0.0, fused=True)
+
+    @torch.no_grad()
+    def step() -> None:
+        adamw.step()
+        for weight in convolutions:
+            state = adamw.state[weight]
+            d = (state["exp_avg_sq"] / (1 - BETAS[1] ** state["step"])).sqrt() + EPS
+            x, d = (a.transpose(0, 1).flatten(1) for a in (weight, d))
+            threshold = LR * STRENGTH * x.shape[1] ** 0.5
+            theta = torch.zeros(len(x), 1, device=device)
+            for _ in range(NAIVE_NEWTON_STEPS):
+                terms = (d * x) ** 2 / (d * theta + threshold) ** 2
+                slope = (terms * 2 * d / (d * theta + threshold)).sum(dim=1, keepdim=True)
+                theta = (theta + (terms.sum(dim=1, keepdim=True) - 1) / slope).clamp(min=0)
+            alive = (d * x).norm(dim=1, keepdim=True) > threshold
+            z = torch.where(alive, x * d * theta / (d * theta + threshold), 0)
+            weight.copy_(z.view(weight.shape[1], weight.shape[0], *weight.shape[2:]).transpose(0, 1))
+
+    return step
+
+
+def milliseconds(step: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    started = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return 1000 * (time.perf_counter() - started)
+
+
+def peak_extra_bytes(step: Callable[[], object], device: torch.device) -> int:
+    """The most memory that one step takes beyond what was taken before it; on CPU Linux is needed to tell."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        step()
+        return torch.cuda.max_memory_allocated(device) - before
+    # Freed memory goes back to the system first, and the high-water mark starts again from here.
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status_bytes("VmRSS")
+    step()
+    return max(0, _status_bytes("VmHWM") - before)
+
+
+def _status_bytes(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+def measure(device: torch.device, layout: torch.memory_format, rounds: int) -> dict[str, object]:
+    """Medians in milliseconds, ratios with what they are to stay below or above, and memory."""
+    convolutions, others = backbone(device, layout)
+    adamw = torch.optim.AdamW(convolutions + others, lr=LR, betas=BETAS, eps=EPS, weight_decay=0.0, fused=True)
+    euclidean = proximal(device, layout, "euclidean")
+    adaptive = proximal(device, layout, "adaptive")
+    plain = proximal(device, layout, "adaptive")
+    contestants: dict[str, Callable[[], object]] = {
+        "fused AdamW": adamw.step,
+        "euclidean": euclidean.step,
+        "adaptive": adaptive.step,
+        "plain": plainly(plain.step),
+    }
+    for step in contestants.values():
+        for _ in range(3):
+            step()
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, step in contestants.items():
+            times[name].append(milliseconds(step, device))
+    naive = naive_step(device, layout)
+    times["naive"] = [milliseconds(naive, device) for _ in range(3)]
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    largest = max(4 * weight.numel() for weight in convolutions)
+    on_gpu = device.type == "cuda"
+    ratios = (
+        ("euclidean / fused AdamW", medians["euclidean"] / medians["fused AdamW"], "<=", 1.5 if on_gpu else 2.0),
+        ("adaptive / fused AdamW", medians["adaptive"] / medians["fused AdamW"], "<=", 2.0 if on_gpu else 5.0),
+        ("plain / fused AdamW", medians["plain"] / medians["fused AdamW"], "<=", 10.0 if on_gpu else 15.0),
+        ("naive / adaptive", medians["naive"] / medians["adaptive"], ">=", 50.0),
+    )
+    peaks = {name: min(peak_extra_bytes(step, device) for _ in range(3)) for name, step in contestants.items()}
+    base = peaks.pop("fused AdamW")
+    memory = {name: round(max(0, peak - base) / largest, 2) for name, peak in peaks.items()}
+    return {
+        "milliseconds": {name: round(value, 2) for name, value in medians.items()},
+        "ratios": {name: {"is": round(value, 2), "wanted": f"{sign} {bound:g}"} for name, value, sign, bound in ratios},
+        "peak extra memory in layers, wanted <= 1": memory,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    places = [("cpu, contiguous", "cpu", torch.contiguous_format), ("cpu, channels_last", "cpu", torch.channels_last)]
+    if torch.cuda.is_available():
+        places.append(("cuda", "cuda", torch.contiguous_format))
+    result = {
+        "model": "torchvision's resnet50, dilated, without its classifier; float32",
+        "machine": f"{_processor()}, {options.threads} threads",
+        "torch": torch.__version__,
+        "kernel": why_unavailable() or "in use",
+        "results": {name: measure(torch.device(device), layout, options.rounds) for name, device, layout in places},
+    }
+    if options.json:
+        print(json.dumps(result, indent=1))
+        return
+    print(f"{result['machine']}, torch {result['torch']}, kernel: {result['kernel']}")
+    for place, figures in result["results"].items():
+        print(place)
+        for section, rows in figures.items():
+            print(f"  {section}")
+            for name, value in rows.items():
+                print(f"    {name:<26} {value if not isinstance(value, dict) else '  '.join(map(str, value.values()))}")
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()
