@@ -39,7 +39,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["rooms", "--set", "seeds=0"], ["seeds = 0", "allowed"]),
         (["rooms", "--set", "tasks=segmentation,sound"], ["'sound'", "segmentation, depth, normals"]),
         (["rooms", "--set", "combinations=sound"], ["'sound'", "allowed"]),
-        (["rooms", "--set", "dataset=cityscapes"], ["cityscapes", "rooms", "nyud_mt", "celebamask_hq"]),
+        (["rooms", "--set", "dataset=cityscapes"], ["cityscapes", "rooms", "nyuv2", "celebamask_hq"]),
         (["rooms", "--data", "somewhere"], ["--data"]),
         (["rooms", "--name", "a/b"], ["--name 'a/b'", "allowed"]),
         (["nyuv2-small"], ["--data DIR"]),

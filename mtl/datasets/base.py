@@ -1,7 +1,7 @@
 """What a dataset must offer to be trained on."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,14 +23,18 @@ class Sample:
 
 
 class Dataset(ABC):
-    """A labelled image set with fixed train, val and test splits.
+    """A labelled image set with fixed train, val and test splits; most are kept in files, see `FileDataset`.
 
-    The constructor recognises the layout and raises `BadInput`, one line that names the file, when something is
-    missing; reading a sample may then assume the files are there.
+    `layout` says in a few words which published form was recognised, `notes` what a user should know of how it was
+    read (such as labels that were derived from others), and `problems` what is missing or wrong, each item one line
+    that names the file. A dataset with problems can be looked at but not trained on.
     """
 
     name: str
     tasks: Mapping[str, Task]
+    layout: str = ""
+    notes: Sequence[str] = ()
+    problems: Sequence[str] = ()
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -42,4 +46,11 @@ class Dataset(ABC):
 
     @abstractmethod
     def read(self, split: Split, index: int, image_size: tuple[int, int]) -> Sample:
-        """Sample `index` of a split at `image_size` (height, width)."""
+        """Sample `index` of a split at `image_size` (height, width).
+
+        Raises `BadInput`, one line that names the file, where what is stored is damaged.
+        """
+
+    def sample_name(self, split: Split, index: int) -> str:
+        """What the sample is called in messages and on contact sheets."""
+        return f"{split} {index}"

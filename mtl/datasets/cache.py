@@ -12,6 +12,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from mtl.cache_root import default_cache_root
 from mtl.datasets.base import SPLITS, Dataset, Split
 from mtl.errors import BadInput
 from mtl.tasks import Kind, Task
@@ -56,13 +57,6 @@ def materialise(
                 f"cache {root}: cannot be written ({error}); set PARSIMONY_CACHE to a folder with room"
             ) from error
     return _open(folder, dataset.tasks)
-
-
-def default_cache_root() -> Path:
-    """Where caches lie unless told otherwise, see `materialise`."""
-    if chosen := os.environ.get("PARSIMONY_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parsimony"
 
 
 def _open(folder: Path, tasks: Mapping[str, Task]) -> Arrays:

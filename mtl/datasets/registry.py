@@ -1,7 +1,11 @@
-"""Datasets by name."""
+"""Datasets by name: the generated, the published, and those of a user's own module."""
 
-from collections.abc import Callable
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from mtl.datasets.base import Dataset
 from mtl.datasets.celebamask_hq import CelebAMaskHQ
@@ -9,21 +13,74 @@ from mtl.datasets.nyud_mt import NyudMT
 from mtl.datasets.rooms import Rooms
 from mtl.errors import BadInput
 
-GENERATED: dict[str, Callable[[], Dataset]] = {"rooms": Rooms}
-PUBLISHED: dict[str, Callable[[Path], Dataset]] = {"nyud_mt": NyudMT, "celebamask_hq": CelebAMaskHQ}
+GENERATED: dict[str, Callable[..., Dataset]] = {"rooms": Rooms}
+PUBLISHED: dict[str, Callable[..., Dataset]] = {"nyuv2": NyudMT, "celebamask_hq": CelebAMaskHQ}
 
 
-def load_dataset(name: str, root: Path | None) -> Dataset:
-    """The dataset called `name`; `root` is the folder of a published one, and None for one that is generated.
+def load_dataset(name: str, root: Path | None, options: Mapping[str, Any] | None = None) -> Dataset:
+    """The dataset called `name`, ready to be trained on.
 
-    Raises `BadInput` for an unknown name, a `root` that is missing or has no use, and what the dataset itself refuses.
+    name: rooms, nyuv2, celebamask_hq, or `my_module:MyDataset` for a class of one's own.
+    root: the folder of a dataset in files, and None for one that is generated.
+    options: the recipe's `dataset_options`, keyword arguments of the dataset's class.
+
+    Raises `BadInput` for an unknown name or option, a `root` that is missing or has no use, what the dataset itself
+    refuses, and for the first of its `problems`.
     """
+    dataset = open_dataset(name, root, options)
+    if dataset.problems:
+        more = len(dataset.problems) - 1
+        rest = f" (and {more} more; `parsimony datasets check {root} --dataset {name}` lists them)" if more else ""
+        raise BadInput(f"dataset {name}: {dataset.problems[0]}{rest}")
+    return dataset
+
+
+def open_dataset(name: str, root: Path | None, options: Mapping[str, Any] | None = None) -> Dataset:
+    """As `load_dataset`, but a dataset with problems is given back, to be looked at."""
+    make = _find(name)
+    given = dict(options or {})
     if name in GENERATED:
         if root is not None:
             raise BadInput(f"dataset {name}: is generated, found --data {root}; allowed: no --data")
-        return GENERATED[name]()
-    if name not in PUBLISHED:
-        raise BadInput(f"dataset {name!r}: unknown; allowed: {', '.join([*GENERATED, *PUBLISHED])}")
-    if root is None:
+        positional: tuple[Any, ...] = ()
+    elif root is None:
         raise BadInput(f"dataset {name}: give its folder with --data DIR")
-    return PUBLISHED[name](root)
+    else:
+        positional = (root,)
+    parameters = list(inspect.signature(make).parameters.values())[len(positional) :]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    allowed = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    for option in given:
+        if option not in allowed and not takes_any:
+            raise BadInput(f"dataset_options: {option!r}; allowed for {name}: {', '.join(allowed) or 'none'}")
+    return make(*positional, **given)
+
+
+def _find(name: str) -> Callable[..., Dataset]:
+    known = GENERATED | PUBLISHED
+    if name in known:
+        return known[name]
+    module_name, colon, class_name = name.partition(":")
+    if not colon:
+        raise BadInput(f"dataset {name!r}: unknown; allowed: {', '.join(known)}, or my_module:MyDataset")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a user's module may fail in any way as it is imported
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        places = "the folder of the recipe, the current folder, or PYTHONPATH"
+        raise BadInput(f"dataset {name!r}: cannot import {module_name} ({reason}); looked in {places}") from error
+    found = getattr(module, class_name, None)
+    if not (inspect.isclass(found) and issubclass(found, Dataset) and not inspect.isabstract(found)):
+        classes = [k for k, v in vars(module).items() if _is_own_dataset(v, module_name)]
+        what = "lacks methods that a dataset must have" if inspect.isabstract(found) else "is not a dataset class there"
+        raise BadInput(f"dataset {name!r}: {class_name} {what}; {module_name} has: {', '.join(classes) or 'none'}")
+    return found
+
+
+def _is_own_dataset(value: object, module_name: str) -> bool:
+    return inspect.isclass(value) and issubclass(value, Dataset) and value.__module__ == module_name
+
+
+def add_module_folders(folders: list[str]) -> None:
+    """Let modules in these folders be imported, after all that is installed."""
+    sys.path.extend(folder for folder in folders if folder not in sys.path)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from mtl.datasets.cache import default_cache_root
+from mtl.cache_root import default_cache_root
 
 COMPILERS = ("cc", "gcc", "clang")
 # IEEE arithmetic but for two liberties: errno is not set, and floating-point traps are not in use.

@@ -1,0 +1,101 @@
+"""Datasets that lie in a folder: what they share, so that one of your own is a list of ids and a way to load one."""
+
+import hashlib
+import inspect
+import json
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from mtl.datasets.base import SPLITS, Dataset, Sample, Split
+from mtl.datasets.content import Listing, digests
+from mtl.datasets.resize import resize_image, resize_target
+from mtl.errors import BadInput
+
+
+class FileDataset(Dataset):
+    """The base of every dataset kept in files under `root`; a subclass, your own included, gives
+
+        name, tasks                as class attributes, or set in its __init__
+        ids                        set in its __init__: for each split the ids of its samples, in order
+        files(sample_id)           the files that a sample is read from, relative to `root`, "/" between folders
+        load(sample_id)            the sample at the size in which it is stored
+
+    and from these follow the splits' sizes, which files are missing (`problems`), the fingerprint of the content, and
+    samples at any size. The constructor raises `BadInput` where `root` is no folder. `options` of a recipe's
+    `dataset_options` are keyword arguments of the subclass's __init__, after `root`.
+    """
+
+    ids: Mapping[Split, Sequence[str]]
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.listing = Listing(root)  # remembers each folder that it has listed
+        if not root.is_dir():
+            raise self.bad(f"{root} is not a directory" if root.exists() else f"{root} does not exist")
+
+    @abstractmethod
+    def files(self, sample_id: str) -> Sequence[str]:
+        """Every file that `load` reads for this sample, relative to `root`; files shared by samples may repeat."""
+
+    @abstractmethod
+    def load(self, sample_id: str) -> Sample:
+        """The sample as stored; the image and its targets may differ in size.
+
+        Raises `BadInput`, one line that names the file, where a file is damaged (`mtl.datasets.reading` does).
+        """
+
+    def shared_files(self) -> Sequence[str]:
+        """Files that decide what the samples are, such as lists and tables, relative to `root`."""
+        return ()
+
+    @cached_property
+    def problems(self) -> Sequence[str]:  # type: ignore[override]
+        """Missing files, and samples that are in more than one split or in one twice; one line each."""
+        found = [*self.own_problems()]
+        first_split: dict[str, Split] = {}
+        for split in SPLITS:
+            for sample_id in self.ids[split]:
+                if sample_id in first_split:
+                    found.append(f"sample {sample_id} is listed in {first_split[sample_id]} and again in {split}")
+                first_split.setdefault(sample_id, split)
+        found += [f"{self.root / file} is missing" for file in self._all_files if not self.listing.has(file)]
+        return found
+
+    def own_problems(self) -> Sequence[str]:
+        """What a subclass has found wrong in its lists and tables; one line each, naming the file."""
+        return ()
+
+    def fingerprint(self) -> str:
+        """Hash of the splits, of the content of every file, and of the source code of a subclass that is not ours."""
+        cls = type(self)
+        source = "" if cls.__module__.startswith("mtl.") else inspect.getsource(inspect.getmodule(cls) or cls)
+        tasks = [(task.name, task.kind, task.classes) for task in self.tasks.values()]
+        content = json.dumps([self.ids, tasks, source, self.variant(), digests(self.listing, self._all_files)])
+        return f"{self.name}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+    def variant(self) -> str:
+        """Options that change what `load` gives and neither tasks nor ids; part of the fingerprint."""
+        return ""
+
+    def size(self, split: Split) -> int:
+        return len(self.ids[split])
+
+    def read(self, split: Split, index: int, image_size: tuple[int, int]) -> Sample:
+        sample = self.load(self.ids[split][index])
+        targets = {k: resize_target(self.tasks[k].kind, target, image_size) for k, target in sample.targets.items()}
+        return Sample(resize_image(sample.image, image_size), targets)
+
+    def sample_name(self, split: Split, index: int) -> str:
+        return self.ids[split][index]
+
+    def bad(self, problem: str) -> BadInput:
+        """An error in this dataset's name."""
+        return BadInput(f"dataset {self.name}: {problem}")
+
+    @cached_property
+    def _all_files(self) -> list[str]:
+        """Every file that is read, once, in the order of first use."""
+        each = (file for split in SPLITS for sample_id in self.ids[split] for file in self.files(sample_id))
+        return list(dict.fromkeys([*self.shared_files(), *each]))
