@@ -15,7 +15,10 @@ class TrialSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dataset: str = Field(description="rooms, nyud_mt or celebamask_hq")
+    dataset: str = Field(description="rooms, nyuv2, celebamask_hq, or my_module:MyDataset for a class of your own")
+    dataset_options: dict[str, str | int | float | bool] = Field(
+        {}, description="what the dataset lets choose: nyuv2 classes; celebamask_hq split_seed, split_file"
+    )
     image_size: tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]] = Field(
         description="height and width in pixels that images and labels are resized to; one number for a square"
     )

@@ -152,8 +152,10 @@ def run_recipes_command(options: argparse.Namespace) -> int:
 
 def _open(options: argparse.Namespace) -> "Sweep":
     """The sweep that the options name, checked."""
+    from mtl.datasets.registry import add_module_folders
     from search.config import load_recipe, recipe_name
     from search.sweep import open_sweep
 
+    add_module_folders([Path(options.recipe).absolute().parent, Path.cwd()])
     recipe = load_recipe(options.recipe, options.set)
     return open_sweep(recipe, options.storage, options.name or recipe_name(options.recipe), options.data)

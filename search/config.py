@@ -126,7 +126,8 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         fields = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"recipe {name}: not a TOML file ({error})") from error
-    fields |= dict(_parse_override(text) for text in overrides)
+    for override in overrides:
+        _set_field(fields, *_parse_override(override))
     for field in fields:
         if field not in Recipe.model_fields:
             close = difflib.get_close_matches(field, Recipe.model_fields, n=1)
@@ -145,8 +146,15 @@ def format_recipe(recipe: Recipe) -> str:
     lines = []
     for name, value in recipe.model_dump(mode="json").items():
         lines.append(f"# {Recipe.model_fields[name].description}")
-        lines.append(f"# {name} =" if value is None else f"{name} = {json.dumps(value, ensure_ascii=False)}")
+        lines.append(f"# {name} =" if value is None else f"{name} = {_toml(value)}")
     return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it: as JSON does, but for tables."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def differing_settings(old: Mapping[str, Any], recipe: Recipe) -> list[str]:
@@ -187,6 +195,18 @@ def _parse_override(text: str) -> tuple[str, Any]:
         return key.strip(), _scalar(value)
     parts = [_scalar(part.strip()) for part in value.split(",") if part.strip()]
     return key.strip(), parts[0] if len(parts) == 1 and "," not in value else parts
+
+
+def _set_field(fields: dict[str, Any], key: str, value: Any) -> None:
+    """Set a field, or with a dotted key one entry of a field that is a table."""
+    field, dot, entry = key.partition(".")
+    if not dot:
+        fields[key] = value
+        return
+    table = fields.get(field, {})
+    if field not in Recipe.model_fields or not isinstance(table, dict):
+        raise BadInput(f"--set {key}: {field} is not a table of the recipe; allowed: dataset_options.NAME=VALUE")
+    fields[field] = {**table, entry: value}
 
 
 def _scalar(text: str) -> Any:

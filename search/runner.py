@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 # Read by ray as it is imported: no calls home, no result files besides ours, no snapshots that nobody reads.
@@ -61,12 +62,15 @@ class _Watcher(tune.Callback):
         self._on_end(TrialConfig.model_validate(trial.config["trial"]), _death(trial))
 
 
-def start_ray(address: str | None, cpus_per_trial: int, gpus_per_trial: float) -> None:
+def start_ray(address: str | None, cpus_per_trial: int, gpus_per_trial: float, own_module: Path | None) -> None:
     """Join the cluster at `address`, or one that runs on this machine, or else start one here.
 
+    own_module: a Python file or package that trials import and that is not installed; every node gets a copy.
     Raises BadInput where no cluster answers at `address`, or where one trial needs more than this machine has.
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if own_module is not None:
+        quiet["runtime_env"] = {"py_modules": [str(own_module)]}
     if address not in (None, "auto"):
         try:
             _check_listens(address)

@@ -1,5 +1,6 @@
 """A sweep from recipe to results: planned, checked against what the store has, run, and written down."""
 
+import difflib
 import importlib.metadata
 import json
 import platform
@@ -18,7 +19,7 @@ from mtl.config import TrialConfig
 from mtl.constant_predictor import constant_predictor
 from mtl.datasets.base import Dataset
 from mtl.datasets.cache import materialise
-from mtl.datasets.registry import load_dataset
+from mtl.datasets.registry import load_dataset, module_to_ship
 from mtl.errors import BadInput
 from mtl.metrics import MetricInfo, metric_infos, primary_metric
 from mtl.tasks import Task
@@ -77,12 +78,15 @@ class Sweep:
 
 def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None) -> Sweep:
     """Check everything that can be checked before a trial runs; writes nothing. Raises BadInput."""
-    dataset = load_dataset(recipe.dataset, Path(data).expanduser().absolute() if data else None)
+    root = Path(data).expanduser().absolute() if data else None
+    dataset = load_dataset(recipe.dataset, root, recipe.dataset_options)
     for task in recipe.tasks:
         if task not in dataset.tasks:
-            raise BadInput(
-                f"tasks: {task!r}; allowed, as dataset {dataset.name} has labels for them: {', '.join(dataset.tasks)}"
-            )
+            names = {name.lower(): name for name in dataset.tasks}
+            close = difflib.get_close_matches(task.lower(), names, n=1)
+            hint = f"did you mean {names[close[0]]}? " if close else ""
+            allowed = ", ".join(dataset.tasks)
+            raise BadInput(f"tasks: {task!r}; {hint}allowed, as dataset {dataset.name} has labels for them: {allowed}")
     store = Store(storage, name)
     store.check_writable()
     earlier = store.read(SWEEP)
@@ -94,7 +98,7 @@ def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None) -> Swe
                 f"sweep {store} was run with {fields[0]} = {found}, this recipe has {asked}: "
                 "allowed: the same settings, or another --name"
             )
-    return Sweep(recipe, dataset, str(Path(data).expanduser().absolute()) if data else None, store)
+    return Sweep(recipe, dataset, str(root) if root else None, store)
 
 
 def run_sweep(sweep: Sweep, address: str | None) -> list[TrialResult]:
@@ -108,8 +112,13 @@ def run_sweep(sweep: Sweep, address: str | None) -> list[TrialResult]:
     done_before = len(sweep.configs) - len(to_run)
     say(f"sweep {store}: {len(sweep.configs)} trials, {done_before} done before, {len(to_run)} to run")
     if to_run:
-        start_ray(address, recipe.cpus_per_trial, recipe.gpus_per_trial)
-        _prepare(sweep)
+        own_module = module_to_ship(recipe.dataset)
+        start_ray(address, recipe.cpus_per_trial, recipe.gpus_per_trial, own_module)
+        try:
+            _prepare(sweep)
+        except BadInput:
+            stop_ray()
+            raise
         for config in to_run:
             results.pop(config.trial_id, None)
         progress = Progress(store, to_run, done_before)

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import json
 import os
 import time
 import traceback
@@ -16,6 +17,7 @@ import torch
 from mtl.config import TrialConfig
 from mtl.datasets.cache import materialise
 from mtl.datasets.registry import load_dataset
+from mtl.errors import BadInput
 from mtl.tasks import Task
 from mtl.training import Arrays, Training, set_deterministic
 from search.results import Status, TrialResult
@@ -151,15 +153,24 @@ def run_trial(config: TrialConfig, context: RunContext) -> TrialResult:
 
 
 @functools.lru_cache(maxsize=4)
-def _dataset_arrays(name: str, data: str | None, image_size: tuple[int, int]) -> tuple[Mapping[str, Task], Arrays]:
-    """A process's trials share the memory maps; the processes of a node share their pages."""
-    dataset = load_dataset(name, Path(data) if data else None)
+def _dataset_arrays(
+    name: str, options: str, data: str | None, version: str, image_size: tuple[int, int]
+) -> tuple[Mapping[str, Task], Arrays]:
+    """A process's trials share the memory maps; the processes of a node share their pages. `options` is JSON."""
+    dataset = load_dataset(name, Path(data) if data else None, json.loads(options))
+    found = dataset.fingerprint()
+    if found != version:
+        raise BadInput(f"dataset {name}: {data} holds {found} on this node; allowed: {version}, with which it began")
     return dataset.tasks, materialise(dataset, image_size)
 
 
 def trial_data(config: TrialConfig, data: str | None) -> tuple[list[Task], Arrays]:
-    """The trial's tasks and its splits' arrays, from this node's cache."""
-    tasks, arrays = _dataset_arrays(config.dataset, data, config.image_size)
+    """The trial's tasks and its splits' arrays, from this node's cache.
+
+    Raises BadInput where this node's data is not what the trial is about.
+    """
+    options = json.dumps(config.dataset_options, sort_keys=True)
+    tasks, arrays = _dataset_arrays(config.dataset, options, data, config.data_version, config.image_size)
     return [tasks[name] for name in config.tasks], arrays
 
 

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import resource
+import shutil
+import threading
 from collections.abc import Callable, Mapping
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
@@ -160,7 +162,8 @@ def test_target_of_another_form_is_refused(tmp_path: Path) -> None:
             sample = super().read(split, index, image_size)
             return Sample(sample.image, {**sample.targets, "depth": sample.targets["depth"].astype(np.float64)})
 
-    with pytest.raises(ValueError, match=r"gave depth as float64 \(6, 8\), not float32 \(6, 8\)"):
+    found = r"sample train 0 has depth as float64 \(6, 8\); allowed, once resized: float32 \(6, 8\)"
+    with pytest.raises(BadInput, match=found):
         materialise(Doubles(), SIZE, tmp_path)
     assert folders(tmp_path) == []
 
@@ -225,3 +228,28 @@ def test_killed_builder_leaves_the_next_one_free(tmp_path: Path) -> None:
     (whole,) = folders(tmp_path)
     assert half == f"{whole}.tmp"
     assert sorted(os.listdir(tmp_path / whole)) == sorted(SPLITS)
+
+
+def test_samples_keep_their_order_however_long_each_takes(tmp_path: Path) -> None:
+    """The first sample is held back until the next one has been asked for, so it ends after it."""
+    later = threading.Event()
+
+    def on_read(split: Split, index: int) -> None:
+        if split == "train":
+            if index:
+                later.set()
+            else:
+                assert later.wait(60)
+
+    arrays = materialise(Noise(on_read=on_read), SIZE, tmp_path)
+    for index in range(LENGTHS["train"]):
+        assert np.array_equal(arrays["train"]["image"][index], Noise().read("train", index, SIZE).image)
+
+
+def test_disk_without_room_is_refused_before_a_sample_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
+    with pytest.raises(BadInput, match=r"^cache .*: has 0\.0 GB free and dataset noise needs .* PARSIMONY_CACHE"):
+        materialise(Noise(on_read=log_builds(tmp_path / "log")), SIZE, tmp_path)
+    assert not (tmp_path / "log").exists()
+    assert folders(tmp_path) == []

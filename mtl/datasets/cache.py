@@ -1,10 +1,14 @@
 """A dataset read once, at one size, and kept on disk as arrays that every trial maps into memory."""
 
 import hashlib
+import itertools
 import json
+import math
 import os
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,12 +17,15 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from mtl.cache_root import default_cache_root
-from mtl.datasets.base import SPLITS, Dataset, Split
+from mtl.datasets.base import SPLITS, Dataset, Sample, Split
 from mtl.errors import BadInput
 from mtl.tasks import Kind, Task
 
 # Raise it whenever a reader, a resizing or the files below change what is stored.
 VERSION = 1
+
+# Each holds a decoded sample or two; past this the disk is the limit.
+MOST_THREADS = 16
 
 Arrays = dict[Split, dict[str, NDArray]]
 
@@ -51,6 +58,7 @@ def materialise(
             # The operating system frees this lock with its process, however that ends.
             with FileLock(f"{folder}.lock"):
                 if not folder.is_dir():
+                    _check_room(dataset, image_size, root)
                     _build(dataset, image_size, folder, progress)
         except OSError as error:  # a dataset reports its own files as BadInput, so these are the cache's
             raise BadInput(
@@ -93,7 +101,7 @@ def _build(
 
 
 def _write_split(dataset: Dataset, split: Split, image_size: tuple[int, int], folder: Path) -> Iterator[int]:
-    """Write one split's files, one sample in memory at a time, and yield each index once it is written.
+    """Write one split's files, a few samples in memory at a time, and yield each index once it is written.
 
     The files are written and not mapped, as a write to a map kills the process where the disk is full.
     """
@@ -103,19 +111,52 @@ def _write_split(dataset: Dataset, split: Split, image_size: tuple[int, int], fo
         for key, (dtype, shape) in forms.items():
             header = {"descr": dtype.str, "fortran_order": False, "shape": (dataset.size(split), *shape)}
             np.lib.format.write_array_header_1_0(files[key], header)
-        for index in range(dataset.size(split)):
-            sample = dataset.read(split, index, image_size)
+        for index, sample in enumerate(_read_ahead(dataset, split, image_size)):
             arrays = {"image": sample.image, **sample.targets}
             for key, (dtype, shape) in forms.items():
                 array = arrays[key]
                 if (array.dtype, array.shape) != (dtype, shape):
-                    found = f"{array.dtype} {array.shape}"
-                    raise ValueError(f"dataset {dataset.name} gave {key} as {found}, not {dtype} {shape}")
+                    where = f"dataset {dataset.name}: sample {dataset.sample_name(split, index)}"
+                    raise BadInput(
+                        f"{where} has {key} as {array.dtype} {array.shape}; allowed, once resized: {dtype} {shape}"
+                    )
                 files[key].write(array.tobytes())
             yield index
         for file in files.values():  # else a power cut after the rename could leave a whole folder of empty files
             file.flush()
             os.fsync(file.fileno())
+
+
+def _read_ahead(dataset: Dataset, split: Split, image_size: tuple[int, int]) -> Iterator[Sample]:
+    """The samples of a split in order, read by a thread for each core: decoders let go of the interpreter."""
+    threads = min(MOST_THREADS, max(2, os.cpu_count() or 1))
+    indices = iter(range(dataset.size(split)))
+    with ThreadPoolExecutor(threads) as pool:
+        ahead = deque(
+            pool.submit(dataset.read, split, index, image_size) for index in itertools.islice(indices, 2 * threads)
+        )
+        try:
+            while ahead:
+                sample = ahead.popleft().result()
+                ahead.extend(
+                    pool.submit(dataset.read, split, index, image_size) for index in itertools.islice(indices, 1)
+                )
+                yield sample
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+def _check_room(dataset: Dataset, image_size: tuple[int, int], root: Path) -> None:
+    """Raise BadInput where the disk has no room for the cache, before an hour is spent on filling it."""
+    sample = sum(dtype.itemsize * math.prod(shape) for dtype, shape in _forms(dataset.tasks, image_size).values())
+    needed = sample * sum(dataset.size(split) for split in SPLITS)
+    free = shutil.disk_usage(root).free
+    if needed > free:
+        raise BadInput(
+            f"cache {root}: has {free / 1e9:.1f} GB free and dataset {dataset.name} needs {needed / 1e9:.1f} GB at "
+            f"{image_size[0]} x {image_size[1]}; set PARSIMONY_CACHE to a folder with room"
+        )
 
 
 def _forms(tasks: Mapping[str, Task], image_size: tuple[int, int]) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:

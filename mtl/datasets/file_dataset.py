@@ -11,6 +11,7 @@ from pathlib import Path
 from mtl.datasets.base import SPLITS, Dataset, Sample, Split
 from mtl.datasets.content import Listing, digests
 from mtl.datasets.resize import resize_image, resize_target
+from mtl.datasets.validity import invalidity
 from mtl.errors import BadInput
 
 
@@ -83,7 +84,11 @@ class FileDataset(Dataset):
         return len(self.ids[split])
 
     def read(self, split: Split, index: int, image_size: tuple[int, int]) -> Sample:
-        sample = self.load(self.ids[split][index])
+        sample_id = self.ids[split][index]
+        sample = self.load(sample_id)
+        wrong = invalidity(sample, self.tasks)
+        if wrong:
+            raise self.bad(f"sample {sample_id} ({', '.join(self.files(sample_id))}): {wrong}")
         targets = {k: resize_target(self.tasks[k].kind, target, image_size) for k, target in sample.targets.items()}
         return Sample(resize_image(sample.image, image_size), targets)
 

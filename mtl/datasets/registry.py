@@ -3,7 +3,8 @@
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+import sysconfig
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,18 @@ def _is_own_dataset(value: object, module_name: str) -> bool:
     return inspect.isclass(value) and issubclass(value, Dataset) and value.__module__ == module_name
 
 
-def add_module_folders(folders: list[str]) -> None:
+def add_module_folders(folders: Sequence[Path]) -> None:
     """Let modules in these folders be imported, after all that is installed."""
-    sys.path.extend(folder for folder in folders if folder not in sys.path)
+    sys.path.extend(str(folder) for folder in folders if str(folder) not in sys.path)
+
+
+def module_to_ship(name: str) -> Path | None:
+    """The file or package of a dataset of the user's own, for other machines to import; None where it is installed."""
+    module_name, colon, _ = name.partition(":")
+    if not colon:
+        return None
+    top = importlib.import_module(module_name.partition(".")[0])
+    installed = {Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")}
+    if top.__file__ is None or installed & {*Path(top.__file__).parents}:
+        return None
+    return Path(top.__file__).parent if hasattr(top, "__path__") else Path(top.__file__)

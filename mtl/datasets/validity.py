@@ -1,0 +1,55 @@
+"""Whether a sample's image and targets are what `mtl.tasks` says, so that no trial has to find out."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtl.datasets.base import Sample
+from mtl.tasks import IGNORE, Task
+
+# Unit vectors stored in 8 or 16 bits are off by this much.
+UNIT_TOLERANCE = 0.02
+
+
+def invalidity(sample: Sample, tasks: Mapping[str, Task]) -> str | None:
+    """What is wrong with a sample, at any size: the target, what was found and what is allowed. None: nothing."""
+    if sample.image.dtype != np.uint8 or sample.image.ndim != 3 or sample.image.shape[2] != 3:
+        return f"its image is {_form(sample.image)}; allowed: uint8 (height, width, 3)"
+    if set(sample.targets) != set(tasks):
+        return f"it has targets for {sorted(sample.targets)}; allowed: exactly {sorted(tasks)}"
+    wrong = ((name, _wrong(task, np.asarray(sample.targets[name]))) for name, task in tasks.items())
+    return next((f"its {name} {what}" for name, what in wrong if what), None)
+
+
+def _wrong(task: Task, target: NDArray) -> str | None:
+    match task.kind:
+        case "depth":
+            if target.dtype != np.float32 or target.ndim != 2:
+                return f"is {_form(target)}; allowed: float32 (height, width), in metres"
+            # The sum is not finite where a value is not, and is taken without a copy.
+            if not (np.isfinite(target.sum(dtype=np.float64)) and target.min(initial=0) >= 0):
+                return (
+                    "holds depths that are negative or not finite; allowed: metres above 0, and 0 where there is none"
+                )
+        case "normals":
+            if target.dtype != np.float32 or target.ndim != 3 or target.shape[2] != 3:
+                return f"is {_form(target)}; allowed: float32 (height, width, 3)"
+            square = np.einsum("hwc,hwc->hw", target, target)
+            off = ~((np.abs(square - 1) <= 2 * UNIT_TOLERANCE) | (square == 0))
+            if off.any():
+                length = float(square[off][0]) ** 0.5
+                return f"holds a vector of length {length:.3g}; allowed: 1, and 0 where there is none"
+        case _:
+            dimensions = 2 if task.dense else 0
+            if target.dtype != np.uint8 or target.ndim != dimensions:
+                return f"is {_form(target)}; allowed: uint8 {'(height, width)' if dimensions else '()'}"
+            count = max(2, task.channels)
+            outside = target[(target >= count) & (target != IGNORE)]
+            if outside.size:
+                return f"holds {outside.flat[0]}; allowed: 0..{count - 1}, and {IGNORE} where there is none"
+    return None
+
+
+def _form(array: NDArray) -> str:
+    return f"{array.dtype} {array.shape}"
