@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,7 @@ SCHEMA = 1
 OBJECTIVES = (("delta_m", "maximize"), ("group_sparsity", "maximize"))
 # The tables are made anew from all rows; in between, each trial's own result.json is the truth.
 TABLE_SECONDS = 5.0
+DATA_PROGRESS_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def run_one(sweep: Sweep, config: TrialConfig) -> TrialResult:
 
 def _prepare(sweep: Sweep) -> None:
     """Build this node's cache of the data and write sweep.json."""
-    arrays = materialise(sweep.dataset, sweep.recipe.image_size, progress=say_data_progress)
+    arrays = materialise(sweep.dataset, sweep.recipe.image_size, progress=data_progress())
     constant = constant_predictor(arrays["train"], arrays["test"], sweep.tasks, sweep.recipe.protocol)
     earlier = json.loads(sweep.store.read(SWEEP) or b"{}")
     description = describe(sweep, constant, earlier.get("trials", []))
@@ -223,7 +224,14 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def say_data_progress(done: int, total: int) -> None:
-    """One line as the data's cache is begun, and one when it is complete."""
-    if done in (1, total):
-        say(f"data: {done} of {total} images prepared")
+def data_progress() -> Callable[[int, int], None]:
+    """Says how far the data's cache is: as it is begun, every few seconds, and when it is complete."""
+    said = -DATA_PROGRESS_SECONDS
+
+    def progress(done: int, total: int) -> None:
+        nonlocal said
+        if done == total or time.monotonic() - said >= DATA_PROGRESS_SECONDS:
+            say(f"data: {done} of {total} images prepared")
+            said = time.monotonic()
+
+    return progress
