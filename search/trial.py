@@ -182,7 +182,7 @@ def to_bytes(state: object) -> bytes:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _describe(error: BaseException) -> str:
