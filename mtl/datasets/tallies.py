@@ -52,7 +52,7 @@ class PixelTally:
 
 @dataclass(frozen=True, eq=False)
 class DepthTally:
-    """Depth: pixels with and without a value, and a histogram of the values, (DEPTH_BINS,), with both ends in metres."""
+    """Depth: pixels with and without a value, a histogram of the values, (DEPTH_BINS,), and both ends in metres."""
 
     histogram: Ints
     invalid: int
