@@ -83,22 +83,25 @@ def _size(size: Size) -> str:
 def _format_task(found: Inspection, name: str, classes: Sequence[str]) -> list[str]:
     whole = found.whole.tallies[name]
     by_split = {split: found.splits[split].tallies[name] for split in SPLITS}
-    if isinstance(whole, PixelTally):
-        unlabelled = f"; {share(whole.unlabelled_share)} of all pixels have no label"
-        shares = {split: tally.shares for split, tally in by_split.items() if isinstance(tally, PixelTally)}
-        present = {split: tally.images for split, tally in by_split.items() if isinstance(tally, PixelTally)}
-        title = f"{name}: {len(classes)} classes, share of the labelled pixels{unlabelled}"
-        return [title, *_class_lines(classes, shares, whole.shares, whole.images), *_absent(classes, present)]
-    if isinstance(whole, ImageTally):
-        unlabelled = f"; {whole.unlabelled:,} images have no label" if whole.unlabelled else ""
-        shares = {split: tally.shares for split, tally in by_split.items() if isinstance(tally, ImageTally)}
-        present = {split: tally.images for split, tally in by_split.items() if isinstance(tally, ImageTally)}
-        title = f"{name}: {len(classes)} classes, share of the labelled images{unlabelled}"
-        return [title, *_class_lines(classes, shares, whole.shares, whole.images), *_absent(classes, present)]
+    if isinstance(whole, PixelTally | ImageTally):
+        counted = {split: tally for split, tally in by_split.items() if isinstance(tally, PixelTally | ImageTally)}
+        shares = {split: tally.shares for split, tally in counted.items()}
+        images = {split: tally.images for split, tally in counted.items()}
+        what = "pixels" if isinstance(whole, PixelTally) else "images"
+        title = f"{name}: {len(classes)} classes, share of the labelled {what}{_unlabelled(whole)}"
+        return [title, *_class_lines(classes, shares, whole.shares, whole.images), *_absent(classes, images)]
     rows = [["", "valid pixels", *_measures(whole)[0]]]
     for label, tally in [*by_split.items(), ("all", whole)]:
         rows.append([label, share(_valid_share(tally)), *_measures(tally)[1]])
     return [f"{name}: {'metres' if isinstance(whole, DepthTally) else 'unit vectors'}", *_table(rows)]
+
+
+def _unlabelled(tally: PixelTally | ImageTally) -> str:
+    if not tally.unlabelled:
+        return ""
+    if isinstance(tally, PixelTally):
+        return f"; {share(tally.unlabelled_share)} of all pixels have no label"
+    return f"; {tally.unlabelled:,} {'images have' if tally.unlabelled > 1 else 'image has'} no label"
 
 
 def _valid_share(tally: object) -> float:
@@ -167,12 +170,10 @@ def _absent(names: Sequence[str], present: Mapping[Split, NDArray[np.int64]]) ->
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns two blanks apart; the first and those that begin with a word to the left, numbers to the right."""
+    """Columns two blanks apart, the first to the left and all others to the right."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    return [
-        (
-            INDENT
-            + "  ".join(c.ljust(w) if k == 0 else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths, strict=True)))
-        ).rstrip()
-        for row in rows
-    ]
+    lines = []
+    for first, *others in rows:
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
+        lines.append(INDENT + "  ".join(cells))
+    return lines

@@ -4,8 +4,8 @@
 """
 
 import os
-import textwrap
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from PIL import Image
@@ -48,8 +49,7 @@ LARGEST_PANEL = 384
 SMALLEST_PANEL = 120
 LINE = 17
 _DPI = 100
-# The usual widths of a letter: of captions, of bold ones, and of names on a panel.
-_LETTER, _BOLD_LETTER, _SMALL_LETTER = 7.2, 8.2, 6.0
+_TEXT, _SMALL_TEXT = 9.0, 7.5  # points
 _INK, _PALE = "#1a1a1a", "#666666"
 
 
@@ -106,7 +106,8 @@ def draw_contact_sheet(dataset: Dataset, path: Path, *, per_split: int | None = 
         picture.save(unfinished, format="png")
         unfinished.replace(path)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # where it could not even be begun
+            unfinished.unlink()
         raise BadInput(f"contact sheet {path}: cannot be written ({error})") from error
     return sheet
 
@@ -220,7 +221,7 @@ def _regions(target: NDArray[np.uint8], key: ClassKey) -> list[Region]:
         if mask.sum() < 0.01 * target.size:
             continue
         room = distance_transform_edt(mask)[1:-1, 1:-1]
-        half = len(name) * _SMALL_LETTER / 2
+        half = _text_width(name, _SMALL_TEXT) / 2
         if room.max() < 10 or 2 * half > width - 4:
             continue
         row, column = divmod(int(room.argmax()), width)
@@ -253,7 +254,9 @@ class _Page:
         ax.imshow(picture, interpolation="nearest", aspect="auto")
         return ax
 
-    def words(self, text: str, x: float, y: float, size: float = 9, color: str = _INK, weight: str = "normal") -> None:
+    def words(
+        self, text: str, x: float, y: float, size: float = _TEXT, color: str = _INK, weight: str = "normal"
+    ) -> None:
         # Names come from files: a $ in them is no mathematics.
         self.figure.text(
             x / WIDTH,
@@ -304,7 +307,7 @@ def _draw_heading(page: _Page, sheet: Sheet) -> None:
     y = MARGIN + 34
     for line in (sheet.counts, sheet.layout):
         if line:
-            page.words(_shortened(line, WIDTH - 2 * MARGIN), MARGIN, y, size=10, color=_PALE)
+            page.words(_shortened(line, WIDTH - 2 * MARGIN, 10), MARGIN, y, size=10, color=_PALE)
             y += 20
 
 
@@ -313,7 +316,7 @@ def _draw_sample(page: _Page, sheet: Sheet, row: Row, caption: Sequence[str], x:
     for k, column in enumerate(sheet.columns):
         left = x + k * (panel_width + GAP)
         if column == "image":
-            page.words(_shortened(row.name, panel_width, _BOLD_LETTER), left, y, weight="bold")
+            page.words(_shortened(row.name, panel_width, weight="bold"), left, y, weight="bold")
         else:
             page.words(_shortened(column, panel_width), left, y, color=_PALE)
         ax = page.picture(row.pictures[column], left, y + LINE + 3)
@@ -322,7 +325,7 @@ def _draw_sample(page: _Page, sheet: Sheet, row: Row, caption: Sequence[str], x:
                 region.x,
                 region.y,
                 region.name,
-                fontsize=7.5,
+                fontsize=_SMALL_TEXT,
                 color="white",
                 ha="center",
                 va="center",
@@ -335,18 +338,39 @@ def _draw_sample(page: _Page, sheet: Sheet, row: Row, caption: Sequence[str], x:
 
 def _caption(words: Sequence[str], width: float) -> list[str]:
     """The words in at most three lines; those that do not fit are counted."""
-    characters = int(width / _LETTER)
     for shown in range(len(words), -1, -1):
         rest = [f"and {len(words) - shown} more"] if shown < len(words) else []
-        lines = textwrap.wrap(" · ".join([*words[:shown], *rest]), characters)
+        lines = _packed([*words[:shown], *rest], width)
         if len(lines) <= 3:
             return lines
     return []
 
 
-def _shortened(text: str, width: float, letter: float = _LETTER) -> str:
-    characters = int(width / letter)
-    return text if len(text) <= characters else f"{text[: characters - 1]}…"
+def _packed(words: Sequence[str], width: float) -> list[str]:
+    lines: list[str] = []
+    for word in words:
+        if lines and _text_width(f"{lines[-1]} · {word}") <= width:
+            lines[-1] += f" · {word}"
+        else:
+            lines.append(_shortened(word, width))
+    return lines
+
+
+def _shortened(text: str, width: float, size: float = _TEXT, weight: str = "normal") -> str:
+    if _text_width(text, size, weight) <= width:
+        return text
+    kept = text
+    while kept and _text_width(f"{kept}…", size, weight) > width:
+        kept = kept[:-1]
+    return f"{kept}…"
+
+
+def _text_width(text: str, size: float = _TEXT, weight: str = "normal") -> float:
+    """In pixels of the PNG."""
+    font = get_font(findfont(FontProperties(weight=weight)))
+    font.set_size(size, _DPI)
+    font.set_text(text)
+    return font.get_width_height()[0] / 64
 
 
 KEY_LINE = 20
@@ -355,7 +379,7 @@ _SWATCH = 13
 
 def _class_columns(key: ClassKey) -> int:
     """How many class names stand side by side."""
-    widest = max((len(name) for name in key.names), default=1) * _LETTER + _SWATCH + 26
+    widest = max((_text_width(name) for name in key.names), default=0) + _SWATCH + 30
     return max(1, int((WIDTH - 2 * MARGIN) / widest))
 
 

@@ -66,20 +66,27 @@ def open_dataset(name: str, root: Path | None, options: Mapping[str, Any] | None
 
 def recognise(root: Path) -> str:
     """The name of the published dataset that lies in a folder. Raises `BadInput` where it is none of them."""
-    for name, lies_in in RECOGNISED.items():
-        if lies_in(root):
-            return name
+    if name := _recognised(root):
+        return name
     if not root.is_dir():
         raise BadInput(f"folder {root}: {'is not a directory' if root.exists() else 'does not exist'}")
     try:
-        found = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir())
+        inside = sorted(root.iterdir())
     except OSError as error:
         raise BadInput(f"folder {root}: cannot be listed ({error})") from error
+    for path in inside:
+        if name := _recognised(path):
+            raise BadInput(f"folder {root}: holds none of {', '.join(RECOGNISED)} itself; {name} lies in {path}")
+    found = [f"{path.name}/" if path.is_dir() else path.name for path in inside]
     first = ", ".join(found[:NAMES_SHOWN]) + (", …" if len(found) > NAMES_SHOWN else "")
     raise BadInput(
         f"folder {root}: holds none of {', '.join(RECOGNISED)}; found {first or 'nothing'}; "
         "say what it is with --dataset NAME or --dataset my_module:MyDataset"
     )
+
+
+def _recognised(root: Path) -> str | None:
+    return next((name for name, lies_in in RECOGNISED.items() if lies_in(root)), None)
 
 
 def _find(name: str) -> Callable[..., Dataset]:
