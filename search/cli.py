@@ -65,7 +65,30 @@ def make_parser() -> argparse.ArgumentParser:
     recipes.add_argument("name", nargs="?", metavar="NAME", help="a recipe's name, or a recipe file")
     recipes.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a field")
     recipes.set_defaults(run=run_recipes_command)
+
+    datasets = commands.add_parser("datasets", help="look through a dataset's files; list datasets and what is cached")
+    _add_datasets_commands(datasets)
     return parser
+
+
+def _add_datasets_commands(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    check = commands.add_parser("check", help="what a folder holds, each missing or broken file, and a contact sheet")
+    check.add_argument("dir", nargs="?", metavar="DIR", help="the dataset's folder; none for a generated dataset")
+    check.add_argument("--dataset", metavar="NAME", help="a dataset, or my_module:MyDataset (default: recognised)")
+    check.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE", help="an option of the dataset; repeatable"
+    )
+    check.add_argument("--sheet", metavar="PNG", help="the contact sheet (default: ./NAME-contact-sheet.png)")
+    check.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the sheet's samples (default 0)")
+    check.set_defaults(run=run_datasets_check_command)
+
+    listing = commands.add_parser("list", help="the datasets by name")
+    listing.set_defaults(run=run_datasets_list_command)
+
+    cache = commands.add_parser("cache", help="what is cached of datasets on this machine, and its size")
+    cache.add_argument("--remove", action="store_true", help="remove it, except what is being built")
+    cache.set_defaults(run=run_datasets_cache_command)
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -147,6 +170,31 @@ def run_recipes_command(options: argparse.Namespace) -> int:
         return 0
     for name in recipe_names():
         print(f"{name:16}{load_recipe(name).title}")
+    return 0
+
+
+def run_datasets_check_command(options: argparse.Namespace) -> int:
+    from search.datasets_command import check_dataset
+
+    if options.seed < 0:
+        raise BadInput(f"--seed {options.seed}; allowed: 0 or more")
+    root = Path(options.dir).expanduser() if options.dir else None
+    sheet = Path(options.sheet).expanduser() if options.sheet else None
+    check_dataset(root, options.dataset, options.option, sheet, options.seed)
+    return 0
+
+
+def run_datasets_list_command(options: argparse.Namespace) -> int:
+    from search.datasets_command import list_datasets
+
+    print(list_datasets())
+    return 0
+
+
+def run_datasets_cache_command(options: argparse.Namespace) -> int:
+    from search.datasets_command import list_cache, remove_cache
+
+    print(remove_cache() if options.remove else list_cache())
     return 0
 
 

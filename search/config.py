@@ -127,7 +127,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"recipe {name}: not a TOML file ({error})") from error
     for override in overrides:
-        _set_field(fields, *_parse_override(override))
+        _set_field(fields, *parse_assignment("--set", override, "epochs=3"))
     for field in fields:
         if field not in Recipe.model_fields:
             close = difflib.get_close_matches(field, Recipe.model_fields, n=1)
@@ -185,11 +185,11 @@ def _validated(name: str, fields: Mapping[str, Any]) -> Recipe:
         raise BadInput(f"recipe {name}: {field} = {fields[field]}; allowed: {allowed} ({description})") from error
 
 
-def _parse_override(text: str) -> tuple[str, Any]:
+def parse_assignment(option: str, text: str, example: str) -> tuple[str, Any]:
     """KEY=VALUE, the value as TOML (`[0, 1e-5]`, `true`), or bare: `a,b` is a list, anything else a string."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise BadInput(f"--set {text!r}; allowed: KEY=VALUE, such as --set epochs=3")
+        raise BadInput(f"{option} {text!r}; allowed: KEY=VALUE, such as {option} {example}")
     value = value.strip()
     if value.startswith("["):
         return key.strip(), _scalar(value)

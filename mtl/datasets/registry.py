@@ -17,6 +17,14 @@ from mtl.errors import BadInput
 GENERATED: dict[str, Callable[..., Dataset]] = {"rooms": Rooms}
 PUBLISHED: dict[str, Callable[..., Dataset]] = {"nyuv2": NyudMT, "celebamask_hq": CelebAMaskHQ}
 
+# Whether a folder holds each published dataset, whole or not.
+RECOGNISED: dict[str, Callable[[Path], object]] = {
+    "nyuv2": lambda root: (root / "images").is_dir() and (root / "gt_sets").is_dir(),
+    "celebamask_hq": lambda root: (root / "CelebA-HQ-img").is_dir(),
+}
+# How many of a folder's names are said where it is not recognised.
+NAMES_SHOWN = 6
+
 
 def load_dataset(name: str, root: Path | None, options: Mapping[str, Any] | None = None) -> Dataset:
     """The dataset called `name`, ready to be trained on.
@@ -55,6 +63,31 @@ def open_dataset(name: str, root: Path | None, options: Mapping[str, Any] | None
         if option not in allowed and not takes_any:
             raise BadInput(f"dataset_options: {option!r}; allowed for {name}: {', '.join(allowed) or 'none'}")
     return make(*positional, **given)
+
+
+def recognise(root: Path) -> str:
+    """The name of the published dataset that lies in a folder. Raises `BadInput` where it is none of them."""
+    if name := _recognised(root):
+        return name
+    if not root.is_dir():
+        raise BadInput(f"folder {root}: {'is not a directory' if root.exists() else 'does not exist'}")
+    try:
+        inside = sorted(root.iterdir())
+    except OSError as error:
+        raise BadInput(f"folder {root}: cannot be listed ({error})") from error
+    for path in inside:
+        if name := _recognised(path):
+            raise BadInput(f"folder {root}: holds none of {', '.join(RECOGNISED)} itself; {name} lies in {path}")
+    found = [f"{path.name}/" if path.is_dir() else path.name for path in inside]
+    first = ", ".join(found[:NAMES_SHOWN]) + (", …" if len(found) > NAMES_SHOWN else "")
+    raise BadInput(
+        f"folder {root}: holds none of {', '.join(RECOGNISED)}; found {first or 'nothing'}; "
+        "say what it is with --dataset NAME or --dataset my_module:MyDataset"
+    )
+
+
+def _recognised(root: Path) -> str | None:
+    return next((name for name, lies_in in RECOGNISED.items() if lies_in(root)), None)
 
 
 def _find(name: str) -> Callable[..., Dataset]:

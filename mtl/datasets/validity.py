@@ -29,9 +29,8 @@ def _wrong(task: Task, target: NDArray) -> str | None:
                 return f"is {_form(target)}; allowed: float32 (height, width), in metres"
             # The sum is not finite where a value is not, and is taken without a copy.
             if not (np.isfinite(target.sum(dtype=np.float64)) and target.min(initial=0) >= 0):
-                return (
-                    "holds depths that are negative or not finite; allowed: metres above 0, and 0 where there is none"
-                )
+                wrong = target[~(np.isfinite(target) & (target >= 0))][0]
+                return f"holds {wrong}; allowed: metres, and 0 where there is none"
         case "normals":
             if target.dtype != np.float32 or target.ndim != 3 or target.shape[2] != 3:
                 return f"is {_form(target)}; allowed: float32 (height, width, 3)"

@@ -1,0 +1,142 @@
+"""Labels as pictures: what each kind of target looks like on a contact sheet, and the keys to read it by.
+
+Pixels without a label are hatched in two greys, which none of the colours are near to.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+
+from mtl.tasks import IGNORE, Task
+
+Picture = NDArray[np.uint8]
+
+# Seven colours of Okabe & Ito (2008), then each the one that is farthest from all before it and from grey in CIELAB,
+# the nearest of four views counting: normal vision, and protanopia, deuteranopia and tritanopia by Machado (2009).
+COLORS = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#730DFF",
+    "#A6FFA6", "#73260D", "#33264C", "#0D2699", "#E6E6F2", "#9966FF", "#402626", "#7FB259",
+    "#A6D9B2", "#990D7F", "#BFD966", "#597F40", "#4C40D9", "#A6400D", "#7F99FF", "#336640",
+    "#99D9FF", "#CC0DB2", "#73BF7F", "#4C404C", "#400D73", "#D9B2CC", "#1A0DCC", "#999933",
+    "#6673D9", "#B2408C", "#B27FBF", "#59261A", "#D9F266", "#7FD97F", "#FFE6D9", "#99CC33",
+)  # fmt: skip
+HATCH = (107, 153)
+HATCH_PERIOD = 8
+# Up to this many binary labels, those that are no are worth their words too.
+FEW_BINARY = 4
+
+
+@dataclass(frozen=True)
+class ClassKey:
+    """The colours of a segmentation: the classes that occur, those with the most pixels first."""
+
+    names: Sequence[str]
+    colors: NDArray[np.uint8]
+    indices: Sequence[int]
+
+
+@dataclass(frozen=True)
+class DepthKey:
+    """The two depths, in metres, between which the colours of a depth map run, evenly in the logarithm of the depth.
+
+    Evenly in metres, one far wall would leave a single colour to all that is near.
+    """
+
+    nearest: float
+    farthest: float
+
+
+def class_key(task: Task, targets: Iterable[NDArray[np.uint8]]) -> ClassKey:
+    """Colours for the classes in these (H, W) targets; the commonest have those that are easiest to tell apart."""
+    pixels = np.zeros(IGNORE + 1, np.int64)
+    for target in targets:
+        pixels += np.bincount(target.ravel(), minlength=IGNORE + 1)
+    indices = [int(k) for k in np.argsort(-pixels[: len(task.classes)], kind="stable") if pixels[k]]
+    palette = np.array([_rgb(color) for color in COLORS], np.uint8)
+    return ClassKey([task.classes[k] for k in indices], palette[np.arange(len(indices)) % len(COLORS)], indices)
+
+
+def depth_key(targets: Iterable[NDArray[np.float32]]) -> DepthKey:
+    """The range of all valid pixels in these (H, W) targets; 1 to 10 where there are none."""
+    valid = [target[target > 0] for target in targets]
+    ends = [(float(v.min()), float(v.max())) for v in valid if v.size]
+    return DepthKey(min(low for low, _ in ends), max(high for _, high in ends)) if ends else DepthKey(1.0, 10.0)
+
+
+def segmentation_picture(target: NDArray[np.uint8], key: ClassKey) -> Picture:
+    """(H, W) classes in the key's colours, (H, W, 3)."""
+    table = np.zeros((IGNORE + 1, 3), np.uint8)
+    table[list(key.indices)] = key.colors
+    return _hatched(table[target], target == IGNORE)
+
+
+def depth_picture(target: NDArray[np.float32], key: DepthKey) -> Picture:
+    """(H, W) metres in viridis, the nearest dark, (H, W, 3)."""
+    colors = matplotlib.colormaps["viridis"](depth_shares(target, key), bytes=True)[..., :3]
+    return _hatched(colors, target <= 0)
+
+
+def depth_shares(metres: NDArray[np.float32], key: DepthKey) -> NDArray[np.float64]:
+    """How far along the colours a depth is, 0 to 1, of the same shape; 0 where there is none."""
+    span = np.log(max(key.farthest / key.nearest, 1 + 1e-6))
+    return np.clip(np.log(np.maximum(metres, key.nearest) / key.nearest) / span, 0, 1)
+
+
+def normals_picture(target: NDArray[np.float32]) -> Picture:
+    """(H, W, 3) unit vectors n as the colours (n + 1) / 2."""
+    return _hatched(np.rint(255 * (target + 1) / 2).clip(0, 255).astype(np.uint8), np.asarray(~target.any(axis=-1)))
+
+
+def is_unlabelled(task: Task, target: NDArray) -> NDArray[np.bool_]:
+    """Where a dense target has no label, (H, W)."""
+    match task.kind:
+        case "segmentation":
+            return target == IGNORE
+        case "depth":
+            return target <= 0
+        case _:
+            return np.asarray(~target.any(axis=-1))
+
+
+def hatch(height: int, width: int) -> Picture:
+    """Diagonal stripes that stand for no label, (height, width, 3)."""
+    stripes = (np.arange(height)[:, None] + np.arange(width)) % HATCH_PERIOD < HATCH_PERIOD // 2
+    return np.repeat(np.where(stripes, *HATCH).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def sphere(size: int) -> Picture:
+    """The colours of the normals of a ball seen from the front, x to the right and y up, on white, (size, size, 3)."""
+    axis = (np.arange(size) + 0.5) / size * 2 - 1
+    x, y = np.meshgrid(axis, -axis)
+    square = 1 - x**2 - y**2
+    normals = np.stack([x, y, np.sqrt(np.clip(square, 0, None))], axis=-1)
+    return np.where((square > 0)[..., None], np.rint(255 * (normals + 1) / 2), 255).astype(np.uint8)
+
+
+def image_words(tasks: Mapping[str, Task], targets: Mapping[str, NDArray]) -> list[str]:
+    """The labels of the whole image in words; of more than a few binary labels only those that are yes."""
+    names = [name for name, task in tasks.items() if not task.dense]
+    binary = [name for name in names if not tasks[name].classes]
+    words = []
+    for name in names:
+        label = int(targets[name])
+        if label == IGNORE:
+            words.append(f"{name}: no label")
+        elif tasks[name].classes:
+            words.append(f"{name}: {tasks[name].classes[label]}")
+        elif len(binary) <= FEW_BINARY:
+            words.append(f"{name}: {'yes' if label else 'no'}")
+        elif label:
+            words.append(name)
+    return words or ([f"none of {len(binary)} labels"] if binary else [])
+
+
+def _hatched(colors: Picture, unlabelled: NDArray[np.bool_]) -> Picture:
+    return np.where(unlabelled[..., None], hatch(*unlabelled.shape), colors)
+
+
+def _rgb(color: str) -> tuple[int, int, int]:
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
