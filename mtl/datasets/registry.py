@@ -9,12 +9,12 @@ from typing import Any
 
 from mtl.datasets.base import Dataset
 from mtl.datasets.celebamask_hq import CelebAMaskHQ
-from mtl.datasets.nyud_mt import NyudMT
+from mtl.datasets.nyuv2.layouts import open_nyuv2
 from mtl.datasets.rooms import Rooms
 from mtl.errors import BadInput
 
 GENERATED: dict[str, Callable[..., Dataset]] = {"rooms": Rooms}
-PUBLISHED: dict[str, Callable[..., Dataset]] = {"nyuv2": NyudMT, "celebamask_hq": CelebAMaskHQ}
+PUBLISHED: dict[str, Callable[..., Dataset]] = {"nyuv2": open_nyuv2, "celebamask_hq": CelebAMaskHQ}
 
 
 def load_dataset(name: str, root: Path | None, options: Mapping[str, Any] | None = None) -> Dataset:
