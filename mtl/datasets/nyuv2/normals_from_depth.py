@@ -44,7 +44,7 @@ def normals_from_depth(depth: NDArray[np.float32]) -> NDArray[np.float32]:
     radius = max(1, round(depth.shape[1] * RADIUS_SHARE))
     planes, error = _fit_planes(depth, radius)
     planes, error = _best_window(planes, error, radius)
-    usable = (depth > 0) & (error * depth <= LARGEST_ERROR)
+    usable = (depth > 0) & (error * np.where(depth > 0, depth, 1) <= LARGEST_ERROR)
     length = np.sqrt((planes**2).sum(axis=0))
     # The plane's coefficients point away from the camera, as inverse depth is positive.
     return np.where(usable, -planes / np.where(usable, length, 1), 0).transpose(1, 2, 0).astype(np.float32)
