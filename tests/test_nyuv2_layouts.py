@@ -1,5 +1,6 @@
 """The three layouts of NYU-Depth-v2, written in small and read back, whole and damaged; and real frames."""
 
+import copy
 import multiprocessing
 import re
 import shutil
@@ -174,7 +175,7 @@ def test_mtan_of_forty_classes_is_told_by_few_labels(tmp_path: Path) -> None:
     np.save(path.with_name("34.npy"), np.full(SIZE, 39))
     dataset = open_nyuv2(tmp_path / "set")
     assert dataset.tasks["segmentation"].classes == THIRTEEN
-    with pytest.raises(BadInput, match=r"34.npy: holds label 39; allowed: -1..12, as no other of up to 32 label"):
+    with pytest.raises(BadInput, match=r"34.npy: holds label 39; allowed: -1..12, as none of 32 label files"):
         dataset.load("train/34")
 
 
@@ -206,6 +207,23 @@ def test_official_is_read_as_written(tmp_path: Path) -> None:
         assert np.array_equal(sample.targets["normals"], normals_from_depth(frame.depth))
         assert sample.image.flags.c_contiguous
         assert all(target.flags.c_contiguous for target in sample.targets.values())
+
+
+def test_official_is_opened_once_in_each_process(official: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = open_nyuv2(official)
+    opened: list[Path] = []
+    open_file = h5py.File
+    monkeypatch.setattr(
+        h5py, "File", lambda path, *args, **named: opened.append(path) or open_file(path, *args, **named)
+    )
+    dataset.load("0001")
+    assert opened == []
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    for sample_id in ("0001", "0002"):
+        dataset.load(sample_id)
+    assert opened == [official / MAT]
+    assert copy.deepcopy(dataset).load("0003").image.shape == (*SIZE, 3)
+    assert opened == [official / MAT] * 2
 
 
 def read_image(dataset: Any, sample_id: str) -> np.ndarray:
@@ -395,13 +413,16 @@ def test_unreadable_mtan_is_refused(mtan: Path, change: Callable[[Path], object]
         ],
         (
             replace("labels", np.zeros((0, *SIZE[::-1]), np.uint16)),
-            f"file ROOT/{MAT}: labels is uint16 (0, 32, 24); allowed: unsigned whole numbers (N, W, H), the same N, W",
+            f"file ROOT/{MAT}: images is uint8 (68, 3, 32, 24); allowed: uint8 (N, 3, W, H), the same N, W and H in",
         ),
         (
             replace("depths", np.zeros((68, *SIZE), np.float32)),
-            f"file ROOT/{MAT}: depths is float32 (68, 24, 32); allowed: floating point (N, W, H), the same N, W, H",
+            f"file ROOT/{MAT}: depths is float32 (68, 24, 32); allowed: float32 or float64 (N, W, H), the same",
         ),
-        (replace("images", np.zeros((68, *SIZE), np.float32)), f"file ROOT/{MAT}: images is float32 (68, 24, 32)"),
+        (replace("images", np.zeros((68, 3, *SIZE[::-1]), np.float32)), f"file ROOT/{MAT}: images is float32 (68, 3"),
+        (replace("images", np.zeros((68, *SIZE[::-1], 3), np.uint8)), f"file ROOT/{MAT}: images is uint8 (68, 32"),
+        (replace("labels", np.zeros((68, 768), np.uint16)), f"file ROOT/{MAT}: images is uint8 (68, 3, 32, 24)"),
+        (replace("labels", np.zeros((68, *SIZE[::-1]), np.uint8)), "labels is uint8 (68, 32, 24); allowed: uint16 (N"),
         (replace("names", np.zeros(3)), f"file ROOT/{MAT}: names has 3 entries; allowed: 894 texts"),
         (remove("splits.mat"), f"file ROOT/splits.mat: is missing; it is published with {MAT}"),
         (write("splits.mat", "no such thing"), "file ROOT/splits.mat: cannot be read as MATLAB 5 ("),

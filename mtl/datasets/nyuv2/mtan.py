@@ -73,8 +73,8 @@ class Mtan(FrameFiles):
         # Not `stored < -1`: a label that is not a number has to fail, too.
         outside = stored[~((stored >= -1) & (stored <= largest) & (stored == np.floor(stored)))]
         if outside.size:
-            found = "" if self.stored_classes == 40 else f", as no other of up to {LOOKED_AT} label files goes beyond"
-            raise BadInput(f"file {path}: holds label {outside[0]}; allowed: -1..{largest}{found}")
+            why = f", as none of {LOOKED_AT} label files of train goes beyond" if self.stored_classes == 13 else ""
+            raise BadInput(f"file {path}: holds label {outside[0]}; allowed: -1..{largest}{why}")
         return np.where(stored < 0, IGNORE, stored).astype(np.uint8)
 
     def _frames(self, part: str) -> list[str]:

@@ -13,7 +13,7 @@ in four digits, as in NYUD_MT.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,14 @@ from mtl.errors import BadInput
 FRAMES = "nyu_depth_v2_labeled.mat"
 SPLITS = "splits.mat"
 LOOKED_FOR = f"{FRAMES} (official)"
+# The types and axes of the variables that frames are read from.
+FORMS = {
+    "images": (("uint8",), "(N, 3, W, H)"),
+    "depths": (("float32", "float64"), "(N, W, H)"),
+    "labels": (("uint16",), "(N, W, H)"),
+}
+# Compressed blocks of the file may hold several frames, and neighbouring frames are read one after the other. Bytes.
+BLOCK_CACHE = 32 * 2**20
 
 # The file has this name for what is a refrigerator here.
 _SPELT = {"refrigerator": "refridgerator"}
@@ -49,7 +57,7 @@ class Official(Nyuv2):
     def __init__(self, root: Path, classes: int | None = None) -> None:
         super().__init__(root)
         self._path = root / FRAMES
-        self._file: h5py.File | None = None
+        self._variables: dict[str, h5py.Dataset] = {}
         self._process = 0
         self.choose_tasks(("segmentation", "depth"), 40, classes)
         count = self._check_variables()
@@ -60,33 +68,33 @@ class Official(Nyuv2):
     def files(self, sample_id: str) -> Sequence[str]:
         return (FRAMES,)
 
-    def shared_files(self) -> Sequence[str]:
-        return (FRAMES, SPLITS)
-
     def load(self, sample_id: str) -> Sample:
         k = int(sample_id) - 1
-        with self._reading() as file:
-            image, raw, depth = (file[name][k].T for name in ("images", "labels", "depths"))
-        if raw.max(initial=0) > RAW_IDS:
+        with self._reading() as variables:
+            # The axes come reversed, so that .T makes (3, W, H) to (H, W, 3).
+            image, raw, depth = (np.ascontiguousarray(variables[name][k].T) for name in ("images", "labels", "depths"))
+        if raw.max() > RAW_IDS:
             raise BadInput(f"file {self._path}: frame {sample_id} has label {raw.max()}; allowed: 0..{RAW_IDS}")
         labels = regroup(FORTY_OF_RAW[raw], self.stored_classes, self.classes)
         metres = usable_depth(depth)
-        targets = {"segmentation": labels, "depth": metres, "normals": normals_from_depth(metres)}
-        # The axes come reversed, (3, W, H): .T has made them (H, W, 3), and what follows wants rows in a row.
-        return Sample(np.ascontiguousarray(image), {k: np.ascontiguousarray(v) for k, v in targets.items()})
+        return Sample(image, {"segmentation": labels, "depth": metres, "normals": normals_from_depth(metres)})
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the open file, which belongs to this process."""
-        return {**self.__dict__, "_file": None}
+        return {**self.__dict__, "_variables": {}}
 
     @contextmanager
-    def _reading(self) -> Iterator[h5py.File]:
-        """The open file; what goes wrong in reading it is a BadInput that names it."""
+    def _reading(self) -> Iterator[Mapping[str, h5py.Dataset]]:
+        """The variables of the open file; what goes wrong in reading them is a BadInput that names it."""
         try:
-            # A forked process shares its parent's position in the file, and so has to open its own.
-            if self._file is None or self._process != os.getpid():
-                self._file, self._process = h5py.File(self._path, "r"), os.getpid()
-            yield self._file
+            # A file that was open before a fork is the parent's, too, which HDF5 does not provide for.
+            if not self._variables or self._process != os.getpid():
+                file = h5py.File(self._path, "r", rdcc_nbytes=BLOCK_CACHE)
+                self._variables, self._process = (
+                    {name: file[name] for name in (*FORMS, "names") if name in file},
+                    os.getpid(),
+                )
+            yield self._variables
         except BadInput:
             raise
         except (OSError, RuntimeError, KeyError, ValueError) as error:  # h5py raises any of them for a damaged file
@@ -95,34 +103,30 @@ class Official(Nyuv2):
 
     def _check_variables(self) -> int:
         """The number of frames. Raises `BadInput` where a variable is missing or not of the form that it should be."""
-        with self._reading() as file:
-            for name in ("images", "depths", "labels", "names"):
-                if not isinstance(file.get(name), h5py.Dataset):
-                    raise BadInput(f"file {self._path}: has no variable {name}; allowed: images, depths, labels, names")
-            count, width, height = file["labels"].shape if file["labels"].ndim == 3 else (0, 0, 0)
-            for name, kind, shape in (
-                ("labels", "u", (count, width, height)),
-                ("images", "u", (count, 3, width, height)),
-                ("depths", "f", (count, width, height)),
-            ):
-                found = file[name]
-                if found.dtype.kind != kind or found.shape != shape or not count:
-                    form = "(N, 3, W, H)" if name == "images" else "(N, W, H)"
-                    kinds = {"u": "unsigned whole numbers", "f": "floating point"}[kind]
+        with self._reading() as variables:
+            for name in (*FORMS, "names"):
+                if not isinstance(variables.get(name), h5py.Dataset):
+                    allowed = ", ".join((*FORMS, "names"))
+                    raise BadInput(f"file {self._path}: has no variable {name}; allowed: {allowed}")
+            count, *size = variables["labels"].shape or (0,)
+            shapes = {"images": (count, 3, *size), "depths": (count, *size), "labels": (count, *size)}
+            for name, (types, axes) in FORMS.items():
+                found = variables[name]
+                if found.dtype.name not in types or found.shape != shapes[name] or len(size) != 2 or not found.size:
                     raise BadInput(
-                        f"file {self._path}: {name} is {found.dtype} {found.shape}; allowed: {kinds} {form}, "
-                        f"the same N, W, H in all"
+                        f"file {self._path}: {name} is {found.dtype} {found.shape}; "
+                        f"allowed: {' or '.join(types)} {axes}, the same N, W and H in all variables"
                     )
-            self._check_names(file)
+            self._check_names(variables["names"])
         return count
 
-    def _check_names(self, file: h5py.File) -> None:
+    def _check_names(self, names: h5py.Dataset) -> None:
         """That raw ids are those of the table: each of the 37 classes with a raw name of its own must have it."""
-        references = file["names"][()].ravel()
+        references = names[()].ravel()
         if len(references) != RAW_IDS or not isinstance(references[0], h5py.Reference):
             raise BadInput(f"file {self._path}: names has {len(references)} entries; allowed: {RAW_IDS} texts")
         for raw, name in zip(NAMED_RAW_IDS, FORTY, strict=False):  # the last three classes gather many names
-            found = "".join(chr(code) for code in file[references[raw - 1]][()].ravel())
+            found = "".join(chr(code) for code in names.file[references[raw - 1]][()].ravel())
             if found not in (name, _SPELT.get(name, name)):
                 raise BadInput(f"file {self._path}: names has {found!r} as number {raw}; allowed: {name!r}")
 
