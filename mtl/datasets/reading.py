@@ -32,6 +32,17 @@ def read_npy(path: Path) -> NDArray:
         raise BadInput(f"file {path}: cannot be read as .npy ({_first_line(error)})") from error
 
 
+def read_words(path: Path) -> list[str]:
+    """The words of a text file, such as ids one a line. A file without any is refused."""
+    try:
+        words = path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"file {path}: cannot be read as text ({_first_line(error)})") from error
+    if not words:
+        raise BadInput(f"file {path}: is empty; allowed: one or more words")
+    return words
+
+
 def _read_picture(path: Path, mode: Literal["RGB"] | None) -> NDArray:
     try:
         with Image.open(path) as image:

@@ -10,12 +10,12 @@ from typing import Any
 
 from mtl.datasets.base import Dataset
 from mtl.datasets.celebamask_hq import CelebAMaskHQ
-from mtl.datasets.nyud_mt import NyudMT
+from mtl.datasets.nyuv2.layouts import open_nyuv2
 from mtl.datasets.rooms import Rooms
 from mtl.errors import BadInput
 
 GENERATED: dict[str, Callable[..., Dataset]] = {"rooms": Rooms}
-PUBLISHED: dict[str, Callable[..., Dataset]] = {"nyuv2": NyudMT, "celebamask_hq": CelebAMaskHQ}
+PUBLISHED: dict[str, Callable[..., Dataset]] = {"nyuv2": open_nyuv2, "celebamask_hq": CelebAMaskHQ}
 
 # Whether a folder holds each published dataset, whole or not.
 RECOGNISED: dict[str, Callable[[Path], object]] = {

@@ -1,0 +1,37 @@
+"""Which of its published layouts a folder of NYU-Depth-v2 has."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mtl.datasets.nyuv2 import mtan, nyud_mt, official
+from mtl.datasets.nyuv2.dataset import Nyuv2
+from mtl.errors import BadInput
+
+# In the order of preference in a folder that holds several: those with stored normals come first.
+_LAYOUTS: tuple[tuple[Callable[[Path], bool], Callable[[Path, int | None], Nyuv2], str], ...] = (
+    (nyud_mt.recognise, nyud_mt.NyudMT, nyud_mt.LOOKED_FOR),
+    (mtan.recognise, mtan.Mtan, mtan.LOOKED_FOR),
+    (official.recognise, official.Official, official.LOOKED_FOR),
+)
+
+
+def recognise_nyuv2(root: Path) -> bool:
+    """Whether a folder looks like one of the layouts, complete or not."""
+    return any(recognise(root) for recognise, _, _ in _LAYOUTS)
+
+
+def open_nyuv2(root: Path, classes: int | None = None) -> Nyuv2:
+    """The dataset in the folder `root`, of the official, the NYUD_MT or the MTAN layout.
+
+    classes: 40 or 13, which follow from 40; by default those that are stored.
+
+    Raises `BadInput` where `root` has none of the layouts, where its lists or tables cannot be read, and for classes
+    that it does not have. Missing files are the dataset's `problems`.
+    """
+    if not root.is_dir():
+        raise BadInput(f"dataset nyuv2: {root} {'is not a directory' if root.exists() else 'does not exist'}")
+    for recognise, make, _ in _LAYOUTS:
+        if recognise(root):
+            return make(root, classes)
+    looked_for = "; ".join(text for _, _, text in _LAYOUTS)
+    raise BadInput(f"dataset nyuv2: {root} has no layout that is known; looked for {looked_for}")
