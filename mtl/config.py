@@ -23,8 +23,10 @@ class TrialSettings(BaseModel):
         "standard",
         description="standard: the field's metrics at input resolution; paper: those of arXiv 2308.12114, to compare",
     )
-    augmentation: tuple[Literal["flip", "crop"], ...] = Field(
-        (), description="of training images: flip (left to right), crop (a window of 0.6 to 1 of the image, enlarged)"
+    augmentation: tuple[Literal["flip", "crop", "colour"], ...] = Field(
+        (),
+        description="of training images: flip (left to right), crop (a window of 0.6 to 1 of the image, enlarged), "
+        "colour (brightness, contrast, saturation and hue)",
     )
     depth_loss: Literal["l1", "mse", "log_rmse", "scale_invariant"] | None = Field(
         None,
