@@ -26,8 +26,21 @@ class TrialSettings(BaseModel):
         "standard",
         description="standard: the field's metrics at input resolution; paper: those of arXiv 2308.12114, to compare",
     )
-    augmentation: tuple[Literal["flip", "crop"], ...] = Field(
-        (), description="of training images: flip (left to right), crop (a window of 0.6 to 1 of the image, enlarged)"
+    augmentation: tuple[Literal["flip", "crop", "colour"], ...] = Field(
+        (),
+        description="of training images: flip (left to right), crop (a window of 0.6 to 1 of the image, enlarged), "
+        "colour (brightness, contrast, saturation and hue)",
+    )
+    depth_loss: Literal["l1", "mse", "log_rmse", "scale_invariant"] | None = Field(
+        None,
+        description="l1, mse, log_rmse (root of the mean squared difference of logarithms, image by image) or "
+        "scale_invariant (Eigen et al. 2014: a factor common to an image counts half); "
+        "left out: l1, in the paper's protocol mse",
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = Field(
+        None,
+        description="share of a segmentation's and a classification's label that goes to all classes alike, "
+        "0 to less than 1; left out: 0, in the paper's protocol 0.1",
     )
 
     backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = Field(

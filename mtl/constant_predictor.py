@@ -57,7 +57,7 @@ def constant_predictor(
         metrics = TaskMetrics(task, protocol)
         for _, targets in evaluation_batches(test, [task], BATCH):
             target = targets[task.name]
-            shape = (len(target), task.channels, height, width) if task.dense else (len(target), 1)
+            shape = (len(target), task.channels, *((height, width) if task.dense else ()))
             prediction = constant.view(1, -1, *[1] * (len(shape) - 2)).expand(shape)
             metrics.update(*align(task, prediction, target, protocol))
         values |= metrics.compute()

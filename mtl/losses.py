@@ -4,15 +4,41 @@ Predictions are float32; targets are as `mtl.tasks` fixes them, batched: (N, H, 
 """
 
 import functools
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mtl.depth_losses import DEPTH_LOSSES
 from mtl.tasks import IGNORE, Task
 
-# The paper's protocol smooths the labels of the segmentation by this much.
-PAPER_LABEL_SMOOTHING = 0.1
+
+@dataclass(frozen=True)
+class LossSettings:
+    """What a trial may choose about its losses.
+
+    depth: a name in `mtl.depth_losses.DEPTH_LOSSES`.
+    label_smoothing: in [0, 1), the share of a segmentation's and a classification's label that goes to all classes
+    alike. A binary label is not smoothed.
+    """
+
+    depth: str = "l1"
+    label_smoothing: float = 0.0
+
+
+# arXiv 2308.12114 trains depth with the squared error, and its authors' code smooths labels by 0.1.
+PROTOCOL_LOSSES = {"standard": LossSettings("l1", 0.0), "paper": LossSettings("mse", 0.1)}
+
+
+def loss_settings(protocol: str, depth_loss: str | None = None, label_smoothing: float | None = None) -> LossSettings:
+    """The losses that were chosen, and the protocol's own where a choice is None."""
+    chosen = PROTOCOL_LOSSES[protocol]
+    if depth_loss is not None:
+        chosen = replace(chosen, depth=depth_loss)
+    if label_smoothing is not None:
+        chosen = replace(chosen, label_smoothing=label_smoothing)
+    return chosen
 
 
 def align(task: Task, prediction: Tensor, target: Tensor, protocol: str, stride: int = 1) -> tuple[Tensor, Tensor]:
@@ -77,7 +103,7 @@ def cosine_to_unit(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def valid_mask(task: Task, target: Tensor) -> Tensor:
-    """Where the target is labelled: (N, H, W), or (N,) for a binary label."""
+    """Where the target is labelled: (N, H, W), or (N,) where the task is not dense."""
     if task.kind == "depth":
         return target > 0
     if task.kind == "normals":
@@ -85,24 +111,24 @@ def valid_mask(task: Task, target: Tensor) -> Tensor:
     return target != IGNORE
 
 
-def task_loss(task: Task, prediction: Tensor, target: Tensor, protocol: str) -> Tensor:
+def task_loss(task: Task, prediction: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
     """Mean loss over the labelled pixels (or images) of aligned tensors; 0, with a gradient of 0, where none is.
 
-    segmentation: cross-entropy, in the paper's protocol with its label smoothing. depth: L1, in the paper's protocol
-    the squared error. normals: 1 - cosine. binary: cross-entropy with logits.
+    segmentation and classification: cross-entropy, with label smoothing. depth: see `mtl.depth_losses`.
+    normals: 1 - cosine. binary: cross-entropy with logits.
     """
     valid = valid_mask(task, target)
     count = valid.sum().clamp(min=1)
-    if task.kind == "segmentation":
+    if task.kind == "depth":
+        return DEPTH_LOSSES[settings.depth](prediction[:, 0], target, valid)
+    if task.kind in ("segmentation", "classification"):
         logits, classes = prediction, target.long()
-        if prediction.is_cuda:
+        if task.dense and prediction.is_cuda:
             # One row a pixel: the 4-D form has no deterministic CUDA kernel. On CPU the rows take 6 times as long.
             logits, classes = prediction.permute(0, 2, 3, 1).reshape(-1, prediction.shape[1]), classes.reshape(-1)
-        smoothing = PAPER_LABEL_SMOOTHING if protocol == "paper" else 0.0
-        total = F.cross_entropy(logits, classes, ignore_index=IGNORE, label_smoothing=smoothing, reduction="sum")
-    elif task.kind == "depth":
-        error = prediction[:, 0] - target
-        total = ((error.square() if protocol == "paper" else error.abs()) * valid).sum()
+        total = F.cross_entropy(
+            logits, classes, ignore_index=IGNORE, label_smoothing=settings.label_smoothing, reduction="sum"
+        )
     elif task.kind == "normals":
         total = ((1 - cosine_to_unit(prediction, target)) * valid).sum()
     else:

@@ -1,6 +1,6 @@
 """Metrics of each kind of task, accumulated over a whole split, never averaged over batches.
 
-The sums are torchmetrics'; this file says which metrics a task has, in which unit, and which way is better.
+Labels are counted in a confusion matrix, from which their metrics follow; of depth and normals the means are kept.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
-from torchmetrics.classification import BinaryAccuracy, BinaryF1Score
 
 from mtl.losses import cosine_to_unit, valid_mask
 from mtl.tasks import Kind, Task
@@ -44,6 +43,10 @@ METRICS: dict[Kind, dict[str, MetricInfo]] = {
         "within_22": MetricInfo("normals within 22.5°", "maximize"),
         "within_30": MetricInfo("normals within 30°", "maximize"),
     },
+    "classification": {
+        "accuracy": MetricInfo("accuracy", "maximize"),
+        "f1": MetricInfo("macro F1", "maximize"),
+    },
     "binary": {
         "accuracy": MetricInfo("accuracy", "maximize"),
         "f1": MetricInfo("F1", "maximize"),
@@ -69,10 +72,9 @@ class TaskMetrics:
 
     def __init__(self, task: Task, protocol: str, device: torch.device | str = "cpu") -> None:
         self.task, self.protocol = task, protocol
-        if task.kind == "segmentation":
-            self._confusion = torch.zeros(task.channels, task.channels, dtype=torch.int64, device=device)
-        if task.kind == "binary":
-            self._binary = {"accuracy": BinaryAccuracy().to(device), "f1": BinaryF1Score().to(device)}
+        # Rows are the truth. A binary label's one number stands for two classes.
+        classes = max(2, task.channels)
+        self._confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
         # In float64: a split has up to 1e9 pixels, past what sums in float32 can count.
         self._means: dict[str, MeanMetric] = {}
         self._device = device
@@ -82,13 +84,14 @@ class TaskMetrics:
         prediction = prediction.float()
         valid = valid_mask(self.task, target)
         match self.task.kind:
-            case "segmentation":
-                classes = prediction.argmax(dim=1)
+            case "segmentation" | "classification" | "binary":
+                # torchmetrics' BinaryAccuracy would take a batch of logits that all lie in [0, 1] for probabilities.
+                classes = (prediction[:, 0] > 0).long() if self.task.kind == "binary" else prediction.argmax(dim=1)
                 # torchmetrics' own count compares every pixel with every cell once torch is told to be deterministic
                 # (its fallback for bincount), 100 times slower; counts of integers are the same in any order anyway.
-                cells = target[valid].long() * self.task.channels + classes[valid]
+                cells = target[valid].long() * len(self._confusion) + classes[valid]
                 self._confusion += torch.bincount(cells, minlength=self._confusion.numel()).view_as(self._confusion)
-                if self.protocol == "paper":
+                if self.protocol == "paper" and self.task.kind == "segmentation":
                     self._add("iou_micro", _micro_iou_per_image(classes, target, valid), valid.flatten(1).any(dim=1))
             case "depth":
                 predicted, true = prediction[:, 0][valid], target[valid]
@@ -104,24 +107,13 @@ class TaskMetrics:
                 self._add("mean_angle", angle)
                 for name, degrees in (("within_11", 11.25), ("within_22", 22.5), ("within_30", 30.0)):
                     self._add(name, (angle < degrees).float())
-            case "binary" if valid.any():
-                for metric in self._binary.values():
-                    metric.update(prediction[:, 0][valid], target[valid].long())
 
     def compute(self) -> dict[str, float]:
         """Full metric names to values; NaN where the split has no label for the task."""
-        values: dict[str, float] = {}
-        match self.task.kind:
-            case "segmentation":
-                values = _from_confusion(self._confusion.double())
-                values |= {name: float(metric.compute()) for name, metric in self._means.items()}
-            case "binary":
-                counted = self._binary["accuracy"].update_called
-                values = {k: float(m.compute()) if counted else float("nan") for k, m in self._binary.items()}
-            case _:
-                values = {name: float(metric.compute()) for name, metric in self._means.items()}
-                if "mse" in values:
-                    values["rmse"] = values.pop("mse") ** 0.5
+        values = _from_confusion(self._confusion.double(), self.task.kind)
+        values |= {name: float(metric.compute()) for name, metric in self._means.items()}
+        if "mse" in values:
+            values["rmse"] = values.pop("mse") ** 0.5
         return {f"{self.task.name}_{name}": values.get(name, float("nan")) for name in METRICS[self.task.kind]}
 
     def _add(self, name: str, values: Tensor, keep: Tensor | None = None) -> None:
@@ -134,15 +126,26 @@ class TaskMetrics:
             self._means[name].update(values.double())
 
 
-def _from_confusion(matrix: Tensor) -> dict[str, float]:
-    """matrix: (classes, classes), rows the truth. A class neither present nor predicted does not count."""
-    hit = matrix.diagonal()
+def _from_confusion(matrix: Tensor, kind: Kind) -> dict[str, float]:
+    """matrix: (classes, classes), rows the truth. A mean over classes leaves out those neither present nor predicted.
+
+    The F1 of a binary label is that of class 1, and 0 where it is neither present nor predicted.
+    """
+    hit, total = matrix.diagonal(), matrix.sum()
     union = matrix.sum(dim=0) + matrix.sum(dim=1) - hit
-    return {
-        "miou": float((hit / union)[union > 0].mean()),
-        "iou_micro": float(hit.sum() / union.sum()),
-        "pixel_accuracy": float(hit.sum() / matrix.sum()),
-    }
+    accuracy = float(hit.sum() / total)
+    match kind:
+        case "segmentation":
+            iou = float((hit / union)[union > 0].mean())
+            return {"miou": iou, "iou_micro": float(hit.sum() / union.sum()), "pixel_accuracy": accuracy}
+        case "classification":
+            f1 = 2 * hit / (union + hit)
+            return {"accuracy": accuracy, "f1": float(f1[union > 0].mean())}
+        case "binary":
+            f1 = 2 * hit[1] / (union + hit)[1].clamp(min=1)
+            return {"accuracy": accuracy, "f1": float(f1) if total else float("nan")}
+        case _:
+            return {}
 
 
 def _micro_iou_per_image(classes: Tensor, target: Tensor, valid: Tensor) -> Tensor:

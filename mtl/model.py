@@ -12,7 +12,7 @@ from mtl.tasks import Task
 
 
 class MultiTaskModel(nn.Module):
-    """(N, 3, H, W) normalised images -> {task: (N, channels, H / 8, W / 8), or (N, 1) for a binary label}."""
+    """(N, 3, H, W) normalised images -> {task: (N, channels, H / 8, W / 8)}, or (N, channels) if not dense."""
 
     def __init__(self, backbone: DilatedResNet, heads: Mapping[str, DenseHead | ClassificationHead]) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ from mtl.datasets.augmentation import Batch
 from mtl.datasets.base import Split
 from mtl.datasets.batches import evaluation_batches, training_batches
 from mtl.errors import BadInput, TrialFailed
-from mtl.losses import align, task_loss
+from mtl.losses import align, loss_settings, task_loss
 from mtl.metrics import TaskMetrics
 from mtl.model import MultiTaskModel, build_model, start_from_constants
 from mtl.optimizer import ProximalAdamW
@@ -58,6 +58,7 @@ class Training:
         self.weighting = TASK_WEIGHTINGS[config.task_weighting](tasks).to(device)
         self.optimizer = make_optimizer(self.model, self.weighting, config)
         self.scheduler = self._make_scheduler()
+        self.losses = loss_settings(config.protocol, config.depth_loss, config.label_smoothing)
         self.autocast = config.precision == "auto" and device.type == "cuda"
         self.history: list[dict[str, float]] = []
         self.best_epoch = -1
@@ -178,7 +179,7 @@ class Training:
         for task in self.tasks:
             output, target = outputs[task.name].float(), targets[task.name]
             aligned = align(task, output, target, self.config.protocol, self.config.loss_stride)
-            losses[task.name] = task_loss(task, *aligned, self.config.protocol)
+            losses[task.name] = task_loss(task, *aligned, self.losses)
         return losses
 
     @torch.inference_mode()
@@ -194,7 +195,7 @@ class Training:
                 outputs = self.model(images)
             for task in self.tasks:
                 prediction, target = align(task, outputs[task.name].float(), targets[task.name], protocol)
-                sums[task.name] += float(task_loss(task, prediction, target, protocol)) * len(images)
+                sums[task.name] += float(task_loss(task, prediction, target, self.losses)) * len(images)
                 metrics[task.name].update(prediction, target)
         count = len(self.arrays[split]["image"])
         values: dict[str, float] = {}

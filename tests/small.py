@@ -11,6 +11,7 @@ TASKS = [
     Task("segmentation", "segmentation", tuple("abcdef")),
     Task("depth", "depth"),
     Task("normals", "normals"),
+    Task("light", "classification", ("dark", "dim", "bright")),
     Task("male", "binary"),
 ]
 
@@ -55,6 +56,7 @@ def arrays(seed: int = 0, train: int = 24) -> dict[Any, dict[str, np.ndarray]]:
             "segmentation": classes,
             "depth": depth,
             "normals": normals,
+            "light": np.digitize(light.mean(axis=(1, 2)), (0.45, 0.55)).astype(np.uint8),
             "male": (light.mean(axis=(1, 2)) > 0.5).astype(np.uint8),
         }
 

@@ -32,6 +32,7 @@ class Noise(Dataset):
         "classes": Task("classes", "segmentation", ("a", "b")),
         "depth": Task("depth", "depth"),
         "normals": Task("normals", "normals"),
+        "scene": Task("scene", "classification", ("a", "b", "c")),
         "smile": Task("smile", "binary"),
     }
 
@@ -54,6 +55,7 @@ class Noise(Dataset):
             "classes": rng.integers(0, 256, image_size, np.uint8),
             "depth": rng.random(image_size, np.float32),
             "normals": rng.random((*image_size, 3), np.float32),
+            "scene": np.array(index % 3, np.uint8),
             "smile": np.array(index % 2, np.uint8),
         }
         return Sample(rng.integers(0, 256, (*image_size, 3), np.uint8), targets)

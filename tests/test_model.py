@@ -60,6 +60,7 @@ def test_one_backbone_pass_for_all_heads() -> None:
         "segmentation": (2, 6, 4, 6),
         "depth": (2, 1, 4, 6),
         "normals": (2, 3, 4, 6),
+        "light": (2, 3),
         "male": (2, 1),
     }
 

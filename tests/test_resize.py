@@ -59,8 +59,9 @@ def test_right_size_is_left_alone(size: tuple[int, int], seed: int) -> None:
         assert np.array_equal(resize_target(kind, target, size), target)
 
 
-def test_binary_label_is_left_alone() -> None:
-    assert resize_target("binary", np.array(1, np.uint8), (3, 4)) == 1
+@pytest.mark.parametrize("kind", ["classification", "binary"])
+def test_a_label_of_the_whole_image_is_left_alone(kind: Kind) -> None:
+    assert resize_target(kind, np.array(1, np.uint8), (3, 4)) == 1
 
 
 @fixed

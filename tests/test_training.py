@@ -41,7 +41,8 @@ def test_training_learns_and_the_test_is_of_the_best_epoch() -> None:
     # Tested in eval mode with the best weights: evaluating again on val gives the best epoch's very numbers.
     assert training._evaluate("val")[1]["depth_mae"] == metrics["val_depth_mae"]
     assert not training.model.training
-    assert set(metrics) >= {"test_segmentation_miou", "test_normals_cos", "test_male_accuracy", "group_sparsity"}
+    assert set(metrics) >= {"test_segmentation_miou", "test_normals_cos", "test_light_accuracy", "test_male_accuracy"}
+    assert "group_sparsity" in metrics
 
 
 @pytest.mark.parametrize("metric", ["adaptive", "euclidean"])
@@ -50,6 +51,21 @@ def test_two_runs_of_one_trial_are_equal(metric: str, protocol: str) -> None:
     first, second = (trained(metric=metric, protocol=protocol) for _ in range(2))
     assert numbers(first) == numbers(second)
     assert first.test() == second.test()
+
+
+@pytest.mark.parametrize("name", ["mse", "log_rmse", "scale_invariant"])
+def test_the_chosen_depth_loss_is_trained_and_validated(name: str) -> None:
+    chosen, default = (numbers(trained(epochs=1, **fields))[0] for fields in ({"depth_loss": name}, {}))
+    for column in ("train_depth_loss", "val_depth_loss"):
+        assert math.isfinite(chosen[column])
+        assert chosen[column] != default[column]
+
+
+def test_label_smoothing_is_trained_and_validated() -> None:
+    smoothed, default = (numbers(trained(epochs=1, label_smoothing=share))[0] for share in (0.3, None))
+    for task in ("segmentation", "light"):
+        assert smoothed[f"val_{task}_loss"] > default[f"val_{task}_loss"]
+    assert smoothed["train_male_loss"] == pytest.approx(default["train_male_loss"], rel=0.2)
 
 
 def test_seed_and_strength_change_the_trial() -> None:

@@ -1,6 +1,6 @@
 """Changes to training images that keep their labels true; every sample of a batch is changed on its own.
 
-Images are (N, 3, H, W); targets are as `mtl.tasks` fixes them, behind a leading N.
+Images are (N, 3, H, W) in [0, 1]; targets are as `mtl.tasks` fixes them, behind a leading N.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from mtl.datasets.colour import jitter_colour
 from mtl.tasks import Task
 
 # The side of the smallest window that `crop` enlarges, as a share of the image's.
@@ -25,6 +26,8 @@ def augment(batch: Batch, tasks: Sequence[Task], names: Sequence[str], generator
         images, targets = crop(images, targets, tasks, scale, torch.rand(count, 2, generator=generator))
     if "flip" in names:
         images, targets = flip(images, targets, tasks, torch.rand(count, generator=generator) < 0.5)
+    if "colour" in names:
+        images = jitter_colour(images, torch.rand(count, 4, generator=generator))
     return images, targets
 
 

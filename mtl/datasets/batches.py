@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mtl.datasets.augmentation import Batch, augment
 from mtl.tasks import Task
@@ -25,19 +26,36 @@ def training_batches(
     order = torch.randperm(count, generator=generator).numpy()
     batch_size = min(batch_size, count)
     for start in range(0, count - batch_size + 1, batch_size):
-        batch = _batch(arrays, tasks, order[start : start + batch_size])
-        yield augment(batch, tasks, augmentation, generator)
+        batch = _read(arrays, tasks, order[start : start + batch_size])
+        images, targets = augment(batch, tasks, augmentation, generator)
+        yield _normalise(images), targets
 
 
 def evaluation_batches(arrays: Mapping[str, np.ndarray], tasks: Sequence[Task], batch_size: int) -> Iterator[Batch]:
     """Every sample once, in order."""
     count = len(arrays["image"])
     for start in range(0, count, batch_size):
-        yield _batch(arrays, tasks, np.arange(start, min(start + batch_size, count)))
+        images, targets = _read(arrays, tasks, np.arange(start, min(start + batch_size, count)))
+        yield _normalise(images), targets
 
 
-def _batch(arrays: Mapping[str, np.ndarray], tasks: Sequence[Task], indices: np.ndarray) -> Batch:
-    """(N, 3, H, W) float32 normalised images, channels last in memory, and the targets by task."""
-    images = torch.from_numpy(arrays["image"][indices]).permute(0, 3, 1, 2)
-    targets = {task.name: torch.from_numpy(arrays[task.name][indices]) for task in tasks}
-    return (images.float() / 255 - MEAN) / STD, targets
+def _read(arrays: Mapping[str, np.ndarray], tasks: Sequence[Task], indices: np.ndarray) -> Batch:
+    """(N, 3, H, W) float32 images in [0, 1], channels last in memory, and the targets by task; all of them copies."""
+
+    def chosen(name: str) -> Tensor:
+        # Half the time of indexing the memory map, which wraps the copy as a map again.
+        return torch.from_numpy(np.take(np.asarray(arrays[name]), indices, axis=0))
+
+    return chosen("image").permute(0, 3, 1, 2).float().div_(255), {task.name: chosen(task.name) for task in tasks}
+
+
+def _normalise(images: Tensor) -> Tensor:
+    """(N, 3, H, W) images in [0, 1] with ImageNet's mean and deviation taken out, channels last in memory.
+
+    Done in place, if they are channels last already, on whole rows of pixels: the three numbers of `MEAN` repeated
+    along a row take an eighth of the time that broadcasting them over each pixel does.
+    """
+    count, channels, height, width = images.shape
+    rows = images.permute(0, 2, 3, 1).reshape(count, height, width * channels)
+    rows.sub_(MEAN.flatten().repeat(width)).div_(STD.flatten().repeat(width))
+    return rows.view(count, height, width, channels).permute(0, 3, 1, 2)

@@ -166,6 +166,7 @@ def _forms(tasks: Mapping[str, Task], image_size: tuple[int, int]) -> dict[str, 
         "segmentation": (np.dtype(np.uint8), (height, width)),
         "depth": (np.dtype(np.float32), (height, width)),
         "normals": (np.dtype(np.float32), (height, width, 3)),
+        "classification": (np.dtype(np.uint8), ()),
         "binary": (np.dtype(np.uint8), ()),
     }
     return {"image": (np.dtype(np.uint8), (height, width, 3))} | {name: form[task.kind] for name, task in tasks.items()}

@@ -58,7 +58,7 @@ def unit_normals(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def resize_target(kind: Kind, target: NDArray, size: Size) -> NDArray:
-    """A target of any kind at `size`; a binary label has no pixels and comes back as it is."""
+    """A target of any kind at `size`; a label of the whole image has no pixels and comes back as it is."""
     match kind:
         case "segmentation":
             return resize_classes(target, size)
@@ -66,7 +66,7 @@ def resize_target(kind: Kind, target: NDArray, size: Size) -> NDArray:
             return resize_depth(target, size)
         case "normals":
             return resize_normals(target, size)
-        case "binary":
+        case "classification" | "binary":
             return target
 
 
