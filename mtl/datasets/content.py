@@ -15,10 +15,10 @@ from typing import TypeVar
 from mtl.cache_root import default_cache_root
 from mtl.errors import BadInput
 
-# Reading waits for the disk, and hashing lets go of the interpreter: threads are enough. Files go to them in chunks,
-# as handing a thread one small file costs more than hashing it.
-THREADS = 8
-CHUNK = 256
+# Reading waits for the disk, and hashing lets go of the interpreter, so threads are enough; of small files that are in
+# memory more threads only fight over it. They get files in chunks, as handing over one costs more than hashing it.
+THREADS = 4
+CHUNK = 64
 
 # A file that was written this shortly before it is hashed may be written again without a new time, as file systems
 # keep times in steps: 2 s on FAT, the coarsest.
