@@ -2,40 +2,41 @@
 
     CelebA-HQ-img/K.jpg                                   RGB, 1024 x 1024 as published
     CelebAMask-HQ-mask-anno/{K // 2000}/{K:05d}_PART.png  0 or 255, 512 x 512; no file where the part is not seen
-    CelebAMask-HQ-attribute-anno.txt                      the number of images, the attributes' names, then
-                                                          `K.jpg  -1 1 ...`, one image a line
+    CelebAMask-HQ-attribute-anno.txt                      40 labels an image, see `celebamask_attributes`
 
 Any number of the 30000 images may be there; those that the attribute file lists must be.
 """
 
-import hashlib
-import json
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from mtl.datasets.base import Dataset, Sample, Split
-from mtl.datasets.resize import resize_classes, resize_image
+from mtl.datasets.base import SPLITS, Sample, Split
+from mtl.datasets.celebamask_attributes import ATTRIBUTES, IMAGE_NAME, read_attributes
+from mtl.datasets.celebamask_splits import splits_by_list, splits_by_seed
+from mtl.datasets.file_dataset import FileDataset
+from mtl.datasets.reading import read_image, read_mask
 from mtl.errors import BadInput
 from mtl.tasks import Task
 
 IMAGES = "CelebA-HQ-img"
 MASKS = "CelebAMask-HQ-mask-anno"
-ATTRIBUTES = "CelebAMask-HQ-attribute-anno.txt"
-LAYOUT = f"{IMAGES}/, {MASKS}/, {ATTRIBUTES}"
+ATTRIBUTE_FILE = "CelebAMask-HQ-attribute-anno.txt"
+LAYOUT = f"{IMAGES}/, {MASKS}/, {ATTRIBUTE_FILE}"
 
-SPLIT_SEED = 0
 CLASSES = ("background", "skin", "hair")
+# Two tasks have shorter names than their attributes; the others are called as published.
 ATTRIBUTE_OF = {"male": "Male", "smile": "Smiling"}
+ATTRIBUTE_OF |= {attribute: attribute for attribute in ATTRIBUTES if attribute not in ATTRIBUTE_OF.values()}
 
 
-class CelebAMaskHQ(Dataset):
-    """The images under `root`, see the module for the layout.
+class CelebAMaskHQ(FileDataset):
+    """The images under `root`, see the module for the layout and `celebamask_splits` for the two ways to split them.
+
+    split_seed: the seed of a 60-20-20 split.
+    split_file: the path of a list of splits, relative to `root`; images that it leaves out are not used.
 
     The classes are background, skin where `skin.png` is set, and hair where `hair.png` is, which goes over skin.
     Skin is what `skin.png` covers and no more: ears, neck, glasses and whatever it leaves out of the face (in some
@@ -43,131 +44,111 @@ class CelebAMaskHQ(Dataset):
     """
 
     name = "celebamask_hq"
-    tasks: Mapping[str, Task] = {
-        "segmentation": Task("segmentation", "segmentation", CLASSES),
-        "male": Task("male", "binary"),
-        "smile": Task("smile", "binary"),
-    }
+    layout = f"CelebAMask-HQ as published: {LAYOUT}"
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        if not root.is_dir():
-            raise self._bad(f"{root} is not a directory" if root.exists() else f"{root} does not exist")
+    @staticmethod
+    def recognises(root: Path) -> bool:
+        """Whether a folder has anything of this layout; the constructor says what is missing."""
+        return any((root / part).exists() for part in (IMAGES, MASKS, ATTRIBUTE_FILE))
+
+    def __init__(self, root: Path, split_seed: int = 0, split_file: str | None = None) -> None:
+        super().__init__(root)
+        _check_options(split_seed, split_file)
         for part, there in (
             (f"{IMAGES}/", (root / IMAGES).is_dir()),
             (f"{MASKS}/", (root / MASKS).is_dir()),
-            (ATTRIBUTES, (root / ATTRIBUTES).is_file()),
+            (ATTRIBUTE_FILE, (root / ATTRIBUTE_FILE).is_file()),
         ):
             if not there:
-                raise self._bad(f"{root} has no {part}; expected {LAYOUT}")
-        self._labels = self._read_attributes()
-        self._ids = self._splits()
-        self._masks = self._find_masks()
+                raise self.bad(f"{root} has no {part}; expected {LAYOUT}")
+        self._table = read_attributes(root / ATTRIBUTE_FILE)
+        column = {attribute: place for place, attribute in enumerate(self._table.attributes)}
+        self._columns = {task: column[name] for task, name in ATTRIBUTE_OF.items() if name in column}
+        self.tasks = {"segmentation": Task("segmentation", "segmentation", CLASSES)}
+        self.tasks |= {task: Task(task, "binary") for task in self._columns}
+        self._split_problems: Sequence[str] = ()
+        images = self._table.labels.keys()
+        if split_file is None:
+            splits: Mapping[Split, Sequence[int]] = splits_by_seed(images, split_seed)
+            self.notes = [f"split 60-20-20 by split_seed {split_seed}, as the set is published without a split"]
+        else:
+            path = root / split_file
+            listed = splits_by_list(path, images, root)
+            splits, self._split_problems = listed.ids, listed.problems
+            used = sum(len(splits[split]) for split in SPLITS)
+            self.notes = [f"split by {path}: {len(images) - used} of {len(images)} images are not in it and left out"]
+        self.ids = {split: [str(k) for k in splits[split]] for split in SPLITS}
 
-    def fingerprint(self) -> str:
-        """Hash of the splits, the two attributes, and the size in bytes of every file that is read."""
-        files = [f"{IMAGES}/{k}.jpg" for k in self._labels]
-        files += [file for masks in self._masks.values() for file in masks.values()]
-        sizes = {file: (self._root / file).stat().st_size for file in files}
-        content = json.dumps([self._ids, self._labels, sizes], sort_keys=True)
-        return f"celebamask_hq-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+    def files(self, sample_id: str) -> Sequence[str]:
+        return [f"{IMAGES}/{sample_id}.jpg", *self._masks(sample_id).values()]
 
-    def size(self, split: Split) -> int:
-        return len(self._ids[split])
+    def shared_files(self) -> Sequence[str]:
+        return [ATTRIBUTE_FILE]
 
-    def read(self, split: Split, index: int, image_size: tuple[int, int]) -> Sample:
-        """Sample `index` of a split at `image_size`. Raises `BadInput` for a file that is damaged."""
-        k = self._ids[split][index]
-        classes = np.zeros(image_size, np.uint8)
-        for part, file in self._masks[k].items():
-            mask = resize_classes(self._load(file, "L"), image_size)
-            classes[mask > 127] = CLASSES.index(part)
-        targets: dict[str, NDArray] = {"segmentation": classes}
-        targets |= {task: np.array(label, np.uint8) for task, label in self._labels[k].items()}
-        return Sample(resize_image(self._load(f"{IMAGES}/{k}.jpg", "RGB"), image_size), targets)
+    def load(self, sample_id: str) -> Sample:
+        """The image, the classes at the size of the masks, and every attribute."""
+        image = read_image(self.root / IMAGES / f"{sample_id}.jpg")
+        labels = self._table.labels[int(sample_id)]
+        targets: dict[str, NDArray] = {"segmentation": self._classes(sample_id, image.shape[:2])}
+        targets |= {task: labels[place, ...] for task, place in self._columns.items()}
+        return Sample(image, targets)
 
-    def _read_attributes(self) -> dict[int, dict[str, int]]:
-        """The binary labels, by image id and task."""
-        path = self._root / ATTRIBUTES
-        try:
-            count, header, *rows = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, ValueError) as error:
-            raise self._bad(f"{path} cannot be read, or has no two lines of header ({error})") from error
-        names = header.split()
-        for attribute in ATTRIBUTE_OF.values():
-            if attribute not in names:
-                raise self._bad(f"{path} has no attribute {attribute} among the {len(names)} of line 2")
-        column = {task: 1 + names.index(attribute) for task, attribute in ATTRIBUTE_OF.items()}
-        labels: dict[int, dict[str, int]] = {}
-        for line, row in enumerate(rows, start=3):
-            cells = row.split()
-            stem, _, suffix = cells[0].partition(".") if cells else ("", "", "")
-            if len(cells) != 1 + len(names) or not stem.isdecimal() or suffix != "jpg":
-                raise self._bad(f"{path} line {line} is not 'K.jpg' and {len(names)} labels")
-            values = {task: cells[position] for task, position in column.items()}
-            for task, value in values.items():
-                if value not in ("-1", "1"):
-                    raise self._bad(f"{path} line {line} has {ATTRIBUTE_OF[task]} {value}; allowed are -1 and 1")
-            labels[int(stem)] = {task: int(value == "1") for task, value in values.items()}
-        if count.strip() != str(len(labels)):
-            raise self._bad(f"{path} lists {len(labels)} images, its first line says {count.strip()}")
-        return labels
-
-    def _splits(self) -> dict[Split, list[int]]:
-        """60 % of the images for train and 20 % each for val and test, ids in rising order.
-
-        The order that decides is that of SHA-256("SPLIT_SEED/K"), a shuffle that no library's generator can change.
-        """
-        shuffled = sorted(self._labels, key=lambda k: hashlib.sha256(f"{SPLIT_SEED}/{k}".encode()).digest())
-        fifth = len(shuffled) // 5
-        if not fifth:
-            raise self._bad(f"{self._root / ATTRIBUTES} lists {len(shuffled)} images; at least 5 are needed")
-        return {
-            "train": sorted(shuffled[2 * fifth :]),
-            "val": sorted(shuffled[:fifth]),
-            "test": sorted(shuffled[fifth : 2 * fifth]),
-        }
-
-    def _find_masks(self) -> dict[int, dict[str, str]]:
-        """The skin and hair masks that there are, relative to the root, by image id and part, skin before hair."""
-        images = self._list(IMAGES)
-        self._refuse_missing([f"{IMAGES}/{k}.jpg" for k in self._labels if f"{k}.jpg" not in images])
-        folder_of = {k: f"{MASKS}/{k // 2000}" for k in self._labels}
-        present = {folder: self._list(folder) for folder in set(folder_of.values())}
+    def own_problems(self) -> Sequence[str]:
+        """What is wrong in the attribute file and the list of splits, images without labels, and without any mask."""
+        found = [*self._table.problems, *self._split_problems]
+        numbers = [match[1] for name in self.listing.names(IMAGES) if (match := IMAGE_NAME.fullmatch(name))]
+        unlisted = sorted(int(k) for k in numbers if int(k) not in self._table.labels)
+        found += [f"{self.root / IMAGES / f'{k}.jpg'} has no line in {ATTRIBUTE_FILE}" for k in unlisted]
+        unmasked = [k for split in SPLITS for k in self.ids[split] if not self._masks(k)]
         # One absent part is a part not seen, but every image shows something.
-        masked = {f"{folder}/{name.split('_')[0]}" for folder, names in present.items() for name in names}
-        expected = [f"{folder}/{k:05d}" for k, folder in folder_of.items()]
-        self._refuse_missing([f"{stem}_*.png" for stem in expected if stem not in masked])
-        return {
-            k: {
-                part: f"{folder}/{k:05d}_{part}.png" for part in CLASSES[1:] if f"{k:05d}_{part}.png" in present[folder]
-            }
-            for k, folder in folder_of.items()
-        }
+        stems = {folder: self._stems(folder) for folder in {_mask_folder(k) for k in unmasked}}
+        found += [
+            f"{self.root / _mask_folder(k)}/{_stem(k)}_*.png are missing, there is no mask for image {k}.jpg"
+            for k in unmasked
+            if _stem(k) not in stems[_mask_folder(k)]
+        ]
+        return found
 
-    def _refuse_missing(self, missing: list[str]) -> None:
-        if missing:
-            raise self._bad(
-                f"{len(missing)} of the {len(self._labels)} images listed in {self._root / ATTRIBUTES} "
-                f"lack files, the first {missing[0]}"
-            )
+    def _masks(self, sample_id: str) -> dict[str, str]:
+        """The files of the masks that there are by part, skin before hair."""
+        files = {part: f"{_mask_folder(sample_id)}/{_stem(sample_id)}_{part}.png" for part in CLASSES[1:]}
+        return {part: file for part, file in files.items() if self.listing.has(file)}
 
-    def _list(self, folder: str) -> set[str]:
-        """The names in a folder, none where it is missing; one listing is faster than asking for each of them."""
-        try:
-            return set(os.listdir(self._root / folder))
-        except FileNotFoundError:
-            return set()
-        except OSError as error:
-            raise self._bad(f"{self._root / folder} cannot be listed ({error})") from error
+    def _stems(self, folder: str) -> set[str]:
+        """The numbers, of five digits, of the images that have a mask in a folder."""
+        return {name.partition("_")[0] for name in self.listing.names(folder)}
 
-    def _load(self, file: str, mode: Literal["RGB", "L"]) -> NDArray[np.uint8]:
-        path = self._root / file
-        try:
-            with Image.open(path) as image:
-                return np.asarray(image.convert(mode))
-        except (OSError, ValueError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG
-            raise self._bad(f"{path} cannot be read ({error})") from error
+    def _classes(self, sample_id: str, image_size: tuple[int, int]) -> NDArray[np.uint8]:
+        """The class map at the size of the masks; of the image where there is neither skin nor hair."""
+        classes: NDArray[np.uint8] | None = None
+        for part, file in self._masks(sample_id).items():
+            path = self.root / file
+            mask = read_mask(path)
+            if classes is None:
+                classes = np.zeros(mask.shape, np.uint8)
+            if mask.shape != classes.shape:
+                raise self.bad(f"{path} is {mask.shape}; allowed: {classes.shape}, as the other mask of its image")
+            set_here = mask == 255
+            if np.count_nonzero(mask) != np.count_nonzero(set_here):
+                value = mask[(mask != 0) & ~set_here][0]
+                raise self.bad(f"{path} holds {value}; allowed: 0 and 255")
+            classes[set_here] = CLASSES.index(part)
+        return np.zeros(image_size, np.uint8) if classes is None else classes
 
-    def _bad(self, problem: str) -> BadInput:
-        return BadInput(f"dataset {self.name}: {problem}")
+
+def _mask_folder(sample_id: str) -> str:
+    return f"{MASKS}/{int(sample_id) // 2000}"
+
+
+def _stem(sample_id: str) -> str:
+    return f"{int(sample_id):05d}"
+
+
+def _check_options(split_seed: object, split_file: object) -> None:
+    """What stands in a recipe may be of any type."""
+    if not isinstance(split_seed, int) or isinstance(split_seed, bool):
+        raise BadInput(f"dataset_options.split_seed: {split_seed!r}; allowed: a whole number")
+    if split_file is not None and not isinstance(split_file, str):
+        raise BadInput(f"dataset_options.split_file: {split_file!r}; allowed: the path of a text file")
+    if split_file is not None and split_seed != 0:
+        raise BadInput(f"dataset_options.split_seed: {split_seed} beside split_file; allowed: one of the two")

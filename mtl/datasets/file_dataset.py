@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import sys
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -53,8 +54,9 @@ class FileDataset(Dataset):
 
     @cached_property
     def problems(self) -> Sequence[str]:  # type: ignore[override]
-        """Missing files, and samples that are in more than one split or in one twice; one line each."""
+        """What the subclass found, empty splits, samples that are listed twice, and missing files; one line each."""
         found = [*self.own_problems()]
+        found += [f"{self.root}: split {split} is empty" for split in SPLITS if not self.ids[split]]
         first_split: dict[str, Split] = {}
         for split in SPLITS:
             for sample_id in self.ids[split]:
@@ -69,11 +71,12 @@ class FileDataset(Dataset):
         return ()
 
     def fingerprint(self) -> str:
-        """Hash of the splits, of the content of every file, and of the source code of a subclass that is not ours."""
-        cls = type(self)
-        source = "" if cls.__module__.startswith("mtl.") else inspect.getsource(inspect.getmodule(cls) or cls)
+        """Hash of the splits, the tasks, the content of every file, and the source code of a class that is not ours.
+
+        That is the modules of the class and of its base classes, and not of others that these import.
+        """
         tasks = [(task.name, task.kind, task.classes) for task in self.tasks.values()]
-        content = json.dumps([self.ids, tasks, source, self.variant(), digests(self.listing, self._all_files)])
+        content = json.dumps([self.ids, tasks, self._source(), self.variant(), digests(self.listing, self._all_files)])
         return f"{self.name}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
     def variant(self) -> str:
@@ -98,6 +101,15 @@ class FileDataset(Dataset):
     def bad(self, problem: str) -> BadInput:
         """An error in this dataset's name."""
         return BadInput(f"dataset {self.name}: {problem}")
+
+    def _source(self) -> list[str]:
+        """The source code of the user's own modules that the class and its base classes are in."""
+        modules = dict.fromkeys(cls.__module__ for cls in type(self).__mro__)
+        own = [m for m in modules if not m.startswith("mtl.") and m not in sys.stdlib_module_names]
+        try:
+            return [inspect.getsource(sys.modules[module]) for module in own]
+        except (OSError, TypeError, KeyError) as error:
+            raise self.bad(f"the source code of {', '.join(own)} cannot be read; allowed: classes in a file") from error
 
     @cached_property
     def _all_files(self) -> list[str]:
