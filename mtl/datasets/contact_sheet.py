@@ -17,7 +17,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import distance_transform_edt  # type: ignore[import-untyped]
+from scipy.ndimage import distance_transform_edt
 
 from mtl.datasets.base import SPLITS, Dataset, Sample, Split
 from mtl.datasets.inspection import is_complete, read_as_stored

@@ -48,7 +48,7 @@ def read_words(path: Path) -> list[str]:
     try:
         words = path.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"file {path}: cannot be read as text ({_first_line(error)})") from error
+        raise BadInput(f"file {path}: cannot be read as text ({_reason(error)})") from error
     if not words:
         raise BadInput(f"file {path}: is empty; allowed: one or more words")
     return words

@@ -10,7 +10,7 @@ from typing import Any
 
 from mtl.datasets.base import Dataset
 from mtl.datasets.celebamask_hq import CelebAMaskHQ
-from mtl.datasets.nyuv2.layouts import open_nyuv2
+from mtl.datasets.nyuv2.layouts import open_nyuv2, recognise_nyuv2
 from mtl.datasets.rooms import Rooms
 from mtl.errors import BadInput
 
@@ -18,9 +18,9 @@ GENERATED: dict[str, Callable[..., Dataset]] = {"rooms": Rooms}
 PUBLISHED: dict[str, Callable[..., Dataset]] = {"nyuv2": open_nyuv2, "celebamask_hq": CelebAMaskHQ}
 
 # Whether a folder holds each published dataset, whole or not.
-RECOGNISED: dict[str, Callable[[Path], object]] = {
-    "nyuv2": lambda root: (root / "images").is_dir() and (root / "gt_sets").is_dir(),
-    "celebamask_hq": lambda root: (root / "CelebA-HQ-img").is_dir(),
+RECOGNISED: dict[str, Callable[[Path], bool]] = {
+    "nyuv2": recognise_nyuv2,
+    "celebamask_hq": CelebAMaskHQ.recognises,
 }
 # How many of a folder's names are said where it is not recognised.
 NAMES_SHOWN = 6
