@@ -82,11 +82,9 @@ class NyudMT(FrameFiles):
         return _OURS[stored.astype(np.uint8)]
 
     def read_depth(self, path: Path, size: tuple[int, int]) -> NDArray[np.floating]:
-        return (
-            super().read_depth(path, size)
-            if path.suffix == ".npy"
-            else checked_map(path, read_mat(path, "depth"), size, 1)
-        )
+        if path.suffix == ".npy":
+            return super().read_depth(path, size)
+        return checked_map(path, read_mat(path, "depth"), size, 1)
 
     def read_normals(self, path: Path, size: tuple[int, int]) -> NDArray[np.floating]:
         if path.suffix == ".npy":
