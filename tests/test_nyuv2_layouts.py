@@ -105,6 +105,38 @@ def test_nyud_mt_images_may_be_jpg(nyud_mt: Path) -> None:
     assert np.abs(dataset.load("0010").image.astype(int) - (200, 100, 50)).max() <= 2
 
 
+def test_nyud_mt_in_the_first_published_formats(tmp_path: Path) -> None:
+    frames = write_nyud_mt(tmp_path / "set", LISTS)
+    before = open_nyuv2(tmp_path / "set")
+    samples = {sample_id: before.load(sample_id) for sample_id in frames}
+    for sample_id, frame in frames.items():
+        for file in (f"segmentation/{sample_id}.png", f"depth/{sample_id}.npy", f"normals/{sample_id}.npy"):
+            (tmp_path / "set" / file).unlink()
+        savemat(tmp_path / "set" / "segmentation" / f"{sample_id}.mat", {"segmentation": frame.labels.astype(float)})
+        savemat(tmp_path / "set" / "depth" / f"{sample_id}.mat", {"depth": frame.depth})
+        normals = samples[sample_id].targets["normals"]
+        colors = np.rint(127.5 * (normals + 1)).astype(np.uint8)
+        # The published ones are .jpg, which loses too much of random normals to be compared.
+        Image.fromarray(colors).save(tmp_path / "set" / "normals" / f"{sample_id}.png")
+    after = open_nyuv2(tmp_path / "set")
+    assert after.problems == []
+    for sample_id, sample in samples.items():
+        found = after.load(sample_id).targets
+        for task in ("segmentation", "depth"):
+            assert np.array_equal(found[task], sample.targets[task])
+            assert found[task].dtype == sample.targets[task].dtype
+        assert np.abs(found["normals"] - sample.targets["normals"]).max() < 0.01
+        assert not found["normals"][0, :3].any()
+
+
+def test_nyud_mt_normals_may_be_jpg(nyud_mt: Path) -> None:
+    (nyud_mt / "normals" / "0001.npy").unlink()
+    Image.new("RGB", SIZE[::-1], (128, 52, 26)).save(nyud_mt / "normals" / "0001.jpg")
+    dataset = open_nyuv2(nyud_mt)
+    assert dataset.problems == []
+    assert np.abs(dataset.load("0001").targets["normals"] - [0, -0.6, -0.8]).max() < 0.02
+
+
 def test_absent_folders_are_absent_tasks(nyud_mt: Path, mtan: Path) -> None:
     for folder in (nyud_mt / "segmentation", mtan / "train" / "label", mtan / "val" / "label"):
         shutil.rmtree(folder)
@@ -188,6 +220,13 @@ def test_mtan_layouts_of_the_last_axis_and_of_numbers(mtan_to_damage: Path) -> N
     for task in ("segmentation", "depth"):
         assert np.array_equal(before.targets[task], after.targets[task])
         assert before.targets[task].dtype == after.targets[task].dtype
+
+
+def test_mtan_images_are_rounded(mtan_to_damage: Path) -> None:
+    image = np.zeros((*SIZE, 3))
+    image[0, 0], image[0, 1] = [100.6 / 255, 100.4 / 255, -0.05], [1.05, 1, 254.6 / 255]
+    np.save(mtan_to_damage / "train" / "image" / "0.npy", image)
+    assert open_nyuv2(mtan_to_damage).load("train/0").image[0, :2].tolist() == [[101, 100, 0], [255, 255, 255]]
 
 
 def test_official_is_read_as_written(tmp_path: Path) -> None:
@@ -427,8 +466,8 @@ def test_unreadable_mtan_is_refused(mtan: Path, change: Callable[[Path], object]
         (remove("splits.mat"), f"file ROOT/splits.mat: is missing; it is published with {MAT}"),
         (write("splits.mat", "no such thing"), "file ROOT/splits.mat: cannot be read as MATLAB 5 ("),
         (truncate("splits.mat"), "file ROOT/splits.mat: "),
-        (split(trainNdxs=None), "file ROOT/splits.mat: trainNdxs is missing or empty; allowed: frame numbers 1..68"),
-        (split(testNdxs=[]), "file ROOT/splits.mat: testNdxs is missing or empty; allowed: frame numbers 1..68"),
+        (split(trainNdxs=None), "file ROOT/splits.mat: has no variable trainNdxs"),
+        (split(testNdxs=[]), "file ROOT/splits.mat: testNdxs is empty; allowed: frame numbers 1..68"),
         (split(testNdxs=[67, 69]), "file ROOT/splits.mat: testNdxs has 69; allowed: frame numbers 1..68"),
         (split(testNdxs=[0, 67]), "file ROOT/splits.mat: testNdxs has 0; allowed: frame numbers 1..68"),
         (split(testNdxs=[66.5]), "file ROOT/splits.mat: testNdxs has 66.5; allowed: frame numbers 1..68"),
@@ -489,6 +528,10 @@ def png(name: str, values: np.ndarray) -> Callable[[Path], object]:
     return lambda root: Image.fromarray(values).save(root / name)
 
 
+def labels_mat(values: np.ndarray) -> Callable[[Path], object]:
+    return lambda root: savemat(root / "segmentation" / "0001.mat", {"segmentation": values})
+
+
 def truncated_jpg(root: Path) -> None:
     (root / "images" / "0001.png").unlink()
     noise = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
@@ -504,6 +547,17 @@ def truncated_jpg(root: Path) -> None:
         (png("segmentation/0001.png", np.full(SIZE, 41, np.uint8)), "holds label 41; allowed: 0..40, and 255"),
         (png("segmentation/0001.png", np.zeros((24, 31), np.uint8)), "is of size (24, 31); allowed: (24, 32)"),
         (png("segmentation/0001.png", np.zeros((*SIZE, 3), np.uint8)), "allowed: one channel of 8 bits"),
+        (labels_mat(np.full(SIZE, 0.5)), "file ROOT/segmentation/0001.mat: holds label 0.5; allowed: 0..40, and 255"),
+        (labels_mat(np.full(SIZE, 256)), "file ROOT/segmentation/0001.mat: holds label 256; allowed: 0..40, and 255"),
+        (labels_mat(np.full(SIZE, -1)), "file ROOT/segmentation/0001.mat: holds label -1; allowed: 0..40, and 255"),
+        (labels_mat(np.full(SIZE, "a")), "file ROOT/segmentation/0001.mat: "),
+        (write("segmentation/0001.mat", "no file"), "file ROOT/segmentation/0001.mat: cannot be read as MATLAB 5 ("),
+        (lambda root: savemat(root / "depth/0001.mat", {"x": 1}), "file ROOT/depth/0001.mat: has no variable depth"),
+        (
+            lambda root: savemat(root / "depth/0001.mat", {"depth": np.ones(SIZE, np.uint8)}),
+            "file ROOT/depth/0001.mat: holds numbers of type uint8; allowed: floating point",
+        ),
+        (png("normals/0001.png", np.zeros((24, 31, 3), np.uint8)), "of shape (24, 31, 3); allowed: (24, 32, 3)"),
         (png("segmentation/0001.png", np.zeros(SIZE, np.uint16)), "allowed: one channel of 8 bits"),
         (write("depth/0001.npy", "no array"), "file ROOT/depth/0001.npy: cannot be read as .npy ("),
         (truncate("depth/0001.npy"), "file ROOT/depth/0001.npy: cannot be read as .npy ("),

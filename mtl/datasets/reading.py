@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from scipy.io import loadmat
 
 from mtl.errors import BadInput
 
@@ -41,6 +42,18 @@ def read_npy(path: Path) -> NDArray:
             return np.lib.format.read_array(stream, allow_pickle=False)
     except Exception as error:  # damaged headers are tokenised before they are refused, and fail there in many ways
         raise BadInput(f"file {path}: cannot be read as .npy ({_reason(error)})") from error
+
+
+def read_mat(path: Path, variable: str) -> NDArray:
+    """A variable of a MATLAB 5 file, at least two-dimensional as all of MATLAB's."""
+    try:
+        found = loadmat(path, variable_names=[variable]).get(variable)
+    except Exception as error:  # scipy raises whatever its reader stumbles over in a damaged file
+        reason = f"{type(error).__name__}: {_reason(error)}"
+        raise BadInput(f"file {path}: cannot be read as MATLAB 5 ({reason})") from error
+    if found is None:
+        raise BadInput(f"file {path}: has no variable {variable}")
+    return found
 
 
 def read_words(path: Path) -> list[str]:

@@ -40,6 +40,14 @@ class FrameFiles(Nyuv2):
     def read_labels(self, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
         """A class map (H, W) of the stored classes, counted from 0, IGNORE where there is none."""
 
+    def read_depth(self, path: Path, size: tuple[int, int]) -> NDArray[np.floating]:
+        """Depth (H, W) in metres."""
+        return read_map(path, size, 1)
+
+    def read_normals(self, path: Path, size: tuple[int, int]) -> NDArray[np.floating]:
+        """Normals (H, W, 3), of any length."""
+        return read_map(path, size, 3)
+
     def files(self, sample_id: str) -> Sequence[str]:
         return [self.image_file(sample_id), *(self.target_file(target, sample_id) for target in self.stored)]
 
@@ -53,9 +61,9 @@ class FrameFiles(Nyuv2):
                 case "segmentation":
                     targets[target] = regroup(self.read_labels(path, size), self.stored_classes, self.classes)
                 case "depth":
-                    targets[target] = usable_depth(read_map(path, size, 1))
+                    targets[target] = usable_depth(self.read_depth(path, size))
                 case "normals":
-                    targets[target] = unit_normals(read_map(path, size, 3))
+                    targets[target] = unit_normals(self.read_normals(path, size))
         if self.computes_normals:
             targets["normals"] = normals_from_depth(targets["depth"])
         return Sample(image, targets)
@@ -74,7 +82,11 @@ def read_map(path: Path, size: tuple[int, int] | None, channels: int) -> NDArray
 
     Raises `BadInput` for another shape, and for whole numbers: depth in them is rarely in metres.
     """
-    values = read_npy(path)
+    return checked_map(path, read_npy(path), size, channels)
+
+
+def checked_map(path: Path, values: NDArray, size: tuple[int, int] | None, channels: int) -> NDArray[np.floating]:
+    """As `read_map`, of what has been read from `path`."""
     if not np.issubdtype(values.dtype, np.floating):
         raise BadInput(f"file {path}: holds numbers of type {values.dtype}; allowed: floating point")
     return with_shape(path, values, size, channels)

@@ -1,11 +1,13 @@
 """NYU-Depth-v2 in the NYUD_MT layout of Maninis et al., "Attentive Single-Tasking of Multiple Tasks" (CVPR 2019).
 
-    images/ID.jpg         or ID.png, RGB
-    segmentation/ID.png   uint8, 0 or 255 unlabelled, 1..40 the classes of Gupta et al. (CVPR 2013)
-    depth/ID.npy          float, (H, W), metres; 0, negative or not finite where there is none
-    normals/ID.npy        float, (H, W, 3), axes kept as stored; 0 or not finite where there is none
-    gt_sets/SPLIT.txt     the ids of train, val and test, one a line
+    images/ID          .jpg or .png, RGB
+    segmentation/ID    .png uint8, or .mat (`segmentation`): 0 or 255 unlabelled, 1..40 the classes of Gupta et al.
+    depth/ID           .npy, or .mat (`depth`): float, (H, W), metres; 0, negative or not finite where there is none
+    normals/ID         .npy float, (H, W, 3), 0 or not finite where there is none; or .jpg or .png, 8 bits for -1..1
+    gt_sets/SPLIT.txt  the ids of train, val and test, one a line
 
+The published set has .mat and .jpg; the copy of Vandenhende, Georgoulis, Van Gool, "MTI-Net: Multi-Scale Task
+Interaction Networks for Multi-Task Learning" (ECCV 2020), and those after it, .png and .npy. Normals keep their axes.
 A folder of targets may be absent, and its task with it, but for normals, which are then computed from depth. Other
 folders (the published `edge/`) are not read. The published set has no third list, its val being the official test
 split, and neither has one whose test list repeats val; validation is then taken from the training list, see
@@ -18,13 +20,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtl.datasets.nyuv2.classes import FORTY
-from mtl.datasets.nyuv2.frame_files import FrameFiles, stored_targets
-from mtl.datasets.reading import read_image, read_mask, read_words
+from mtl.datasets.nyuv2.frame_files import FrameFiles, checked_map, stored_targets, with_shape
+from mtl.datasets.reading import read_image, read_mask, read_mat, read_words
 from mtl.errors import BadInput
 from mtl.tasks import IGNORE
 
 LOOKED_FOR = "images/ and gt_sets/ (NYUD_MT)"
-SUFFIX = {"segmentation": ".png", "depth": ".npy", "normals": ".npy"}
+# Of a file that is missing under each of its names, the last is asked for.
+SUFFIXES = {
+    "images": (".png", ".jpg"),
+    "segmentation": (".mat", ".png"),
+    "depth": (".mat", ".npy"),
+    "normals": (".png", ".jpg", ".npy"),
+}
+# 8-bit normals below this length mean none: grey is not quite 0, and less so after JPEG.
+SHORTEST_OF_8_BITS = 0.5
 
 # Stored numbers to ours: 1..40 become 0..39, and 0 and 255 are unlabelled.
 _OURS = np.full(256, IGNORE, np.uint8)
@@ -42,7 +52,7 @@ class NyudMT(FrameFiles):
 
     def __init__(self, root: Path, classes: int | None = None) -> None:
         super().__init__(root)
-        self.stored = stored_targets(root, {target: target for target in SUFFIX})
+        self.stored = stored_targets(root, {folder: folder for folder in SUFFIXES if folder != "images"})
         self.choose_tasks(self.stored, 40, classes)
         lists = root / "gt_sets"
         train, val = read_words(lists / "train.txt"), read_words(lists / "val.txt")
@@ -52,20 +62,37 @@ class NyudMT(FrameFiles):
         self.ids = {"train": train, "val": val, "test": test}
 
     def image_file(self, sample_id: str) -> str:
-        png = f"images/{sample_id}.png"
-        return png if self.listing.has(png) else f"images/{sample_id}.jpg"
+        return self._file("images", sample_id)
 
     def target_file(self, target: str, sample_id: str) -> str:
-        return f"{target}/{sample_id}{SUFFIX[target]}"
+        return self._file(target, sample_id)
 
     def read_image(self, path: Path) -> NDArray[np.uint8]:
         return read_image(path)
 
     def read_labels(self, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
-        stored = read_mask(path)
+        stored = read_mask(path) if path.suffix == ".png" else read_mat(path, "segmentation")
         if stored.shape != size:
             raise BadInput(f"file {path}: is of size {stored.shape}; allowed: {size}, as its image")
-        outside = stored[(stored > len(FORTY)) & (stored != IGNORE)]
-        if outside.size:
-            raise BadInput(f"file {path}: holds label {outside[0]}; allowed: 0..{len(FORTY)}, and {IGNORE}")
-        return _OURS[stored]
+        if stored.dtype.kind not in "uif":
+            raise BadInput(f"file {path}: holds {stored.dtype}; allowed: numbers")
+        known = ((stored >= 0) & (stored <= len(FORTY)) & (stored == np.floor(stored))) | (stored == IGNORE)
+        if not known.all():
+            raise BadInput(f"file {path}: holds label {stored[~known][0]}; allowed: 0..{len(FORTY)}, and {IGNORE}")
+        return _OURS[stored.astype(np.uint8)]
+
+    def read_depth(self, path: Path, size: tuple[int, int]) -> NDArray[np.floating]:
+        if path.suffix == ".npy":
+            return super().read_depth(path, size)
+        return checked_map(path, read_mat(path, "depth"), size, 1)
+
+    def read_normals(self, path: Path, size: tuple[int, int]) -> NDArray[np.floating]:
+        if path.suffix == ".npy":
+            return super().read_normals(path, size)
+        normals = with_shape(path, read_image(path), size, 3) / 127.5 - 1
+        none = np.linalg.norm(normals, axis=-1, keepdims=True) < SHORTEST_OF_8_BITS
+        return np.where(none, 0, normals)
+
+    def _file(self, folder: str, sample_id: str) -> str:
+        names = [f"{folder}/{sample_id}{suffix}" for suffix in SUFFIXES[folder]]
+        return next((name for name in names if self.listing.has(name)), names[-1])

@@ -21,12 +21,12 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from scipy.io import loadmat
 
 from mtl.datasets.base import Sample
 from mtl.datasets.nyuv2.classes import FORTY, FORTY_OF_RAW, NAMED_RAW_IDS, RAW_IDS, regroup
 from mtl.datasets.nyuv2.dataset import Nyuv2, usable_depth
 from mtl.datasets.nyuv2.normals_from_depth import normals_from_depth
+from mtl.datasets.reading import read_mat
 from mtl.errors import BadInput
 
 FRAMES = "nyu_depth_v2_labeled.mat"
@@ -90,10 +90,8 @@ class Official(Nyuv2):
             # A file that was open before a fork is the parent's, too, which HDF5 does not provide for.
             if not self._variables or self._process != os.getpid():
                 file = h5py.File(self._path, "r", rdcc_nbytes=BLOCK_CACHE)
-                self._variables, self._process = (
-                    {name: file[name] for name in (*FORMS, "names") if name in file},
-                    os.getpid(),
-                )
+                self._variables = {name: file[name] for name in (*FORMS, "names") if name in file}
+                self._process = os.getpid()
             yield self._variables
         except BadInput:
             raise
@@ -134,14 +132,10 @@ class Official(Nyuv2):
         path = self.root / SPLITS
         if not path.is_file():
             raise self.bad(f"file {path}: is missing; it is published with {FRAMES} and lists its splits")
-        try:
-            found = loadmat(path).get(name)
-        except Exception as error:  # scipy raises whatever its reader stumbles over in a damaged file
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise BadInput(f"file {path}: cannot be read as MATLAB 5 ({reason})") from error
-        if found is None or not np.size(found):
-            raise BadInput(f"file {path}: {name} is missing or empty; allowed: frame numbers 1..{count}")
-        return [f"{number:04d}" for number in _frame_numbers(path, name, np.ravel(found), count)]
+        found = read_mat(path, name)
+        if not found.size:
+            raise BadInput(f"file {path}: {name} is empty; allowed: frame numbers 1..{count}")
+        return [f"{number:04d}" for number in _frame_numbers(path, name, found.ravel(), count)]
 
 
 def _frame_numbers(path: Path, name: str, found: NDArray, count: int) -> list[int]:
