@@ -213,6 +213,16 @@ def test_a_memory_that_cannot_be_written_is_done_without(root: Path, memory: Pat
 
 
 @pytest.mark.usefixtures("settled")
+def test_a_failed_write_leaves_nothing_behind(root: Path, memory: Path) -> None:
+    digests(Listing(root), FILES, memory)
+    path = remembered(memory)
+    path.unlink()
+    path.mkdir()
+    assert digests(Listing(root), FILES, memory) == {file: sha256(root / file) for file in FILES}
+    assert list((memory / "digests").iterdir()) == [path]
+
+
+@pytest.mark.usefixtures("settled")
 def test_writers_at_the_same_time_leave_a_whole_memory(root: Path, memory: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda k: digests(Listing(root), [FILES[k % 3]], memory), range(60)))

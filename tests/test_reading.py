@@ -63,9 +63,12 @@ def test_masks_are_values_as_stored(tmp_path: Path, image: Image.Image, expected
     assert np.array_equal(found, expected)
 
 
-def test_mask_in_colours_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_mask_in_colours_is_refused(tmp_path: Path, channel: int) -> None:
+    colours = np.dstack([GREY] * 3)
+    colours[1, 2, channel] += 1
     with pytest.raises(BadInput, match=r"^file .*x\.png: holds colours; allowed for a mask: grey, or indexed colours$"):
-        read_mask(save(tmp_path / "x.png", Image.fromarray(COLOURS)))
+        read_mask(save(tmp_path / "x.png", Image.fromarray(colours)))
 
 
 @pytest.mark.parametrize("read", [read_image, read_mask])
