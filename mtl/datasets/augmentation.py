@@ -53,6 +53,9 @@ def crop(images: Tensor, targets: Mapping[str, Tensor], tasks: Sequence[Task], s
 
     scale: (N,) in (0, 1], the window's side as a share of the image's. place: (N, 2) in [0, 1], where it lies between
     the top and the bottom, the left and the right. What is enlarged looks nearer: depth is multiplied by the scale.
+
+    Depth and normals stay those of one scene: of the same, scaled as a whole, seen by a camera whose focal length is
+    divided by the scale. With the focal length as it was the depths would be those of a scene flattened along the axis.
     """
     height, width = images.shape[2:]
     rows = _positions(height, scale, place[:, 0])

@@ -37,8 +37,8 @@ def jitter_colour(images: Tensor, draws: Tensor) -> Tensor:
 def adjust_colour(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
     """Images (N, 3, H, W) in [0, 1] with the factors of brightness, contrast and saturation and the turn of the hue.
 
-    brightness, contrast, saturation: (N,), 1 changes nothing. hue: (N,) in radians, a turn of the chroma that leaves
-    the luma as it is. In this order, and what then lies outside [0, 1] is clamped. A contrast of 0 is the image's mean
+    brightness, contrast, saturation: (N,), 1 changes nothing. hue: (N,) in radians, a turn of the chroma, from red
+    towards yellow, that leaves the luma as it is. In this order, and what then lies outside [0, 1] is clamped. A contrast of 0 is the image's mean
     luma, a saturation of 0 each pixel's. The result is channels last in memory.
     """
     count, _, height, width = images.shape
@@ -46,8 +46,8 @@ def adjust_colour(images: Tensor, brightness: Tensor, contrast: Tensor, saturati
     chroma = torch.zeros(count, 3, 3)
     chroma[:, 0, 0] = 1
     chroma[:, 1, 1] = chroma[:, 2, 2] = saturation * hue.cos()
-    chroma[:, 2, 1] = saturation * hue.sin()
-    chroma[:, 1, 2] = -chroma[:, 2, 1]
+    chroma[:, 1, 2] = saturation * hue.sin()
+    chroma[:, 2, 1] = -chroma[:, 1, 2]
     matrix = (brightness * contrast)[:, None, None] * (RGB @ chroma @ YIQ)
     mean_luma = pixels.mean(dim=1) @ YIQ[0]
     # Grey is on the axis that saturation and hue turn about, and so may be added last.
