@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -366,11 +367,16 @@ def _shortened(text: str, width: float, size: float = _TEXT, weight: str = "norm
 
 
 def _text_width(text: str, size: float = _TEXT, weight: str = "normal") -> float:
-    """In pixels of the PNG."""
+    """In pixels of the PNG, kerning left aside."""
+    return sum(_letter_width(letter, size, weight) for letter in text)
+
+
+@cache
+def _letter_width(letter: str, size: float, weight: str) -> float:
     font = get_font(findfont(FontProperties(weight=weight)))
     font.set_size(size, _DPI)
-    font.set_text(text)
-    return font.get_width_height()[0] / 64
+    font.set_text(20 * letter)  # many, as the ends of a text are cut to its ink
+    return font.get_width_height()[0] / 64 / 20
 
 
 KEY_LINE = 20
