@@ -48,6 +48,8 @@ GAP = 6
 BETWEEN_SAMPLES = 28
 LARGEST_PANEL = 384
 SMALLEST_PANEL = 120
+# The size, (height, width), at which samples are drawn that are stored at none: that of a large panel.
+GENERATED_SIZE = (288, 384)
 LINE = 17
 _DPI = 100
 _TEXT, _SMALL_TEXT = 9.0, 7.5  # points
@@ -179,7 +181,7 @@ def _choose(dataset: Dataset, split: Split, count: int, generator: np.random.Gen
         if not is_complete(dataset, split, index):
             continue
         try:
-            sample = read_as_stored(dataset, split, index)
+            sample = read_as_stored(dataset, split, index, GENERATED_SIZE)
             check_form(sample, dataset.tasks)
         except Exception:  # `inspect_dataset` says what is wrong with it, whatever it is
             continue
