@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,8 @@ GAP = 6
 BETWEEN_SAMPLES = 28
 LARGEST_PANEL = 384
 SMALLEST_PANEL = 120
+# The size, (height, width), at which samples are drawn that are stored at none: that of a large panel.
+GENERATED_SIZE = (288, 384)
 LINE = 17
 _DPI = 100
 _TEXT, _SMALL_TEXT = 9.0, 7.5  # points
@@ -178,7 +181,7 @@ def _choose(dataset: Dataset, split: Split, count: int, generator: np.random.Gen
         if not is_complete(dataset, split, index):
             continue
         try:
-            sample = read_as_stored(dataset, split, index)
+            sample = read_as_stored(dataset, split, index, GENERATED_SIZE)
         except Exception:  # `inspect_dataset` says what is wrong with it, whatever it is
             continue
         if invalidity(sample, dataset.tasks) is None:
@@ -366,11 +369,16 @@ def _shortened(text: str, width: float, size: float = _TEXT, weight: str = "norm
 
 
 def _text_width(text: str, size: float = _TEXT, weight: str = "normal") -> float:
-    """In pixels of the PNG."""
+    """In pixels of the PNG, kerning left aside."""
+    return sum(_letter_width(letter, size, weight) for letter in text)
+
+
+@cache
+def _letter_width(letter: str, size: float, weight: str) -> float:
     font = get_font(findfont(FontProperties(weight=weight)))
     font.set_size(size, _DPI)
-    font.set_text(text)
-    return font.get_width_height()[0] / 64
+    font.set_text(20 * letter)  # many, as the ends of a text are cut to its ink
+    return font.get_width_height()[0] / 64 / 20
 
 
 KEY_LINE = 20

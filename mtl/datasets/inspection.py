@@ -27,7 +27,7 @@ from mtl.tasks import Task
 Size = tuple[int, int]
 
 # The size, (height, width), at which samples are read that are stored at none because they are generated.
-GENERATED_SIZE: Size = (96, 128)
+GENERATED_SIZE: Size = (48, 64)
 # Samples that a process is given at a time.
 BATCH = 16
 # To start a process takes as long as reading about this many samples.
@@ -116,11 +116,14 @@ def inspect_dataset(
     )
 
 
-def read_as_stored(dataset: Dataset, split: Split, index: int) -> Sample:
-    """A sample at the size in which its files hold it, or at `GENERATED_SIZE`; raises what the dataset raises."""
+def read_as_stored(dataset: Dataset, split: Split, index: int, generated_size: Size) -> Sample:
+    """A sample at the size in which its files hold it, or one that is generated at that size, (height, width).
+
+    Raises what the dataset raises.
+    """
     if isinstance(dataset, FileDataset):
         return dataset.load(dataset.ids[split][index])
-    return dataset.read(split, index, GENERATED_SIZE)
+    return dataset.read(split, index, generated_size)
 
 
 def is_complete(dataset: Dataset, split: Split, index: int) -> bool:
@@ -193,7 +196,7 @@ def _read_batch(dataset: Dataset, batch: Batch) -> _Found:
             continue
         name = dataset.sample_name(split, index)
         try:
-            sample = read_as_stored(dataset, split, index)
+            sample = read_as_stored(dataset, split, index, GENERATED_SIZE)
         except BadInput as error:
             broken.append(str(error))
             continue
