@@ -46,7 +46,11 @@ class TrialSettings(BaseModel):
     metric: Literal["adaptive", "euclidean"] = Field(
         "adaptive", description="of the proximal step: Adam's own, or plain"
     )
-    task_weighting: Literal["uncertainty", "equal"] = Field("uncertainty", description="how the losses become one")
+    task_weighting: Literal["uncertainty", "equal", "dwa", "gradnorm", "pcgrad", "cagrad", "nash_mtl", "mgda"] = Field(
+        "uncertainty",
+        description="uncertainty (learned), equal, dwa (how losses fall) or gradnorm: weights of the losses; pcgrad, "
+        "cagrad, nash_mtl or mgda: of each task's gradient of the backbone, a pass backward for each",
+    )
 
     lr: Positive = Field(1e-4, description="learning rate, the highest where it has a schedule")
     lr_schedule: Literal["constant", "one_cycle"] = Field("constant", description="over the whole training")

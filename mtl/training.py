@@ -22,7 +22,7 @@ from mtl.model import MultiTaskModel, build_model, start_from_constants
 from mtl.optimizer import ProximalAdamW
 from mtl.penalties import PENALTIES
 from mtl.sparsity import measure_sparsity
-from mtl.task_weighting import TASK_WEIGHTINGS
+from mtl.task_weighting.registry import TASK_WEIGHTINGS
 from mtl.tasks import Task
 
 Arrays = Mapping[Split, Mapping[str, np.ndarray]]
@@ -137,17 +137,17 @@ class Training:
         """Mean training loss of each task. Raises TrialFailed at a loss that is not finite."""
         self.model.train()
         seed = epoch_seed(self.config.seed, epoch)
-        torch.manual_seed(seed)  # for dropout
+        torch.manual_seed(seed)  # for dropout and PCGrad
         order = torch.Generator().manual_seed(seed)
         batches = training_batches(
             self.arrays["train"], self.tasks, self.config.batch_size, self.config.augmentation, order
         )
         steps: list[Tensor] = []
         for batch in batches:
-            losses = self._losses(batch)
+            losses, features = self._losses(batch)
             steps.append(torch.stack([losses[task.name].detach() for task in self.tasks]))
             self.optimizer.zero_grad()
-            self.weighting(losses).backward()
+            self.weighting.backward(losses, features, self.model)
             try:
                 self.optimizer.step()
             except TrialFailed:
@@ -159,7 +159,9 @@ class Training:
         table = torch.stack(steps).double().cpu()
         self._check_losses(table, epoch)
         self.optimizer.raise_refused()
-        return {task.name: float(mean) for task, mean in zip(self.tasks, table.mean(dim=0), strict=True)}
+        means = {task.name: float(mean) for task, mean in zip(self.tasks, table.mean(dim=0), strict=True)}
+        self.weighting.epoch_ended(means)
+        return means
 
     def _check_losses(self, table: Tensor, epoch: int) -> None:
         """Raise TrialFailed at the first loss of the epoch that is not finite; `table` is (steps, tasks)."""
@@ -169,17 +171,18 @@ class Training:
             name = self.tasks[int((~finite[step]).nonzero()[0])].name
             raise TrialFailed(f"the loss of task {name} became not finite in epoch {epoch}, step {step}")
 
-    def _losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The unweighted loss of each task on one training batch."""
+    def _losses(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """The unweighted loss of each task on one training batch, and the features that they come from."""
         images, targets = self._to_device(batch)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            outputs = self.model(images)
+            features = self.model.backbone(images)
+            outputs = self.model.decode(features)
         losses = {}
         for task in self.tasks:
             output, target = outputs[task.name].float(), targets[task.name]
             aligned = align(task, output, target, self.config.protocol, self.config.loss_stride)
             losses[task.name] = task_loss(task, *aligned, self.config.protocol)
-        return losses
+        return losses, features
 
     @torch.inference_mode()
     def _evaluate(self, split: Split) -> tuple[dict[str, float], dict[str, float]]:
