@@ -34,6 +34,11 @@ class TrialSettings(BaseModel):
     backbone_layers: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=4, max_length=4)] | None = (
         Field(None, description="blocks in each of its four stages; left out: the published numbers")
     )
+    weights: str | None = Field(
+        None,
+        description="the backbone's at the start: path of a state dict or of a trial's model.pt, from every node the "
+        "same, or a torchvision name such as ResNet50_Weights.IMAGENET1K_V2, downloaded; left out: random",
+    )
     head_channels: int = Field(256, ge=1, description="channels of each task's head")
     head_rates: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = Field(
         (12, 24, 36), description="dilation rates of DeepLabV3's pyramid"
@@ -70,12 +75,16 @@ class TrialSettings(BaseModel):
 
 
 class TrialConfig(TrialSettings):
-    """One trial. Its `trial_id` is a hash of all fields, so that a trial is the same wherever and whenever it runs."""
+    """One trial. Its `trial_id` is a hash of all fields, so that a trial is the same wherever and whenever it runs.
+
+    Pretrained weights count by their content, `weights_version`, and not by the path where they happen to lie.
+    """
 
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     strength: Strength
     seed: int = Field(ge=0)
     data_version: str = Field(description="fingerprint of the dataset: other data, another trial")
+    weights_version: str = Field("", description="fingerprint of the pretrained weights; empty where there are none")
 
     @model_validator(mode="after")
     def _distinct_tasks(self) -> Self:
@@ -86,7 +95,10 @@ class TrialConfig(TrialSettings):
     @property
     def trial_id(self) -> str:
         """16 hexadecimal digits."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        fields = self.model_dump(mode="json", exclude={"weights"})
+        if not self.weights_version:
+            del fields["weights_version"]  # names from before there were pretrained weights stay what they were
+        text = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __str__(self) -> str:

@@ -21,6 +21,7 @@ from mtl.metrics import TaskMetrics
 from mtl.model import MultiTaskModel, build_model, start_from_constants
 from mtl.optimizer import ProximalAdamW
 from mtl.penalties import PENALTIES
+from mtl.pretrained import load_weights
 from mtl.sparsity import measure_sparsity
 from mtl.task_weighting.registry import TASK_WEIGHTINGS
 from mtl.tasks import Task
@@ -79,6 +80,9 @@ class Training:
         """Train one epoch, validate, and return the epoch's row of the history."""
         started = time.perf_counter()
         epoch = self.epochs_run
+        if epoch == 0 and self.config.weights:
+            # Not before: a trial that goes on from a checkpoint needs the file no more.
+            load_weights(self.model.backbone, self.config)
         losses = self._train_epoch(epoch)
         val_losses, val_metrics = self._evaluate("val")
         sparsity = measure_sparsity(self.model)

@@ -102,6 +102,14 @@ def test_nash_solves_its_equation(tasks: int) -> None:
         torch.testing.assert_close((weights @ rows).norm(), rows.norm(), rtol=5e-3, atol=0)
 
 
+def test_nash_of_many_tasks_that_nearly_cancel() -> None:
+    """Whole Newton steps would leave the region of positive weights in one of these."""
+    generator = torch.Generator().manual_seed(0)
+    for draw in range(1000):
+        rows = torch.randn(6, 2 + draw % 5, generator=generator, dtype=torch.float64)
+        assert (NashBargaining()(rows @ rows.T) > 0).all()
+
+
 def test_nash_where_gradients_cancel_or_vanish() -> None:
     assert combined("nash_mtl", (1, 0), (-1, 0)).isfinite().all()
     close(combined("nash_mtl", (0, 0), (0, 2)), 0, 2)
