@@ -79,6 +79,14 @@ class DilatedResNet(ResNet):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    @property
+    def last_convolution(self) -> nn.Conv2d:
+        """That of the last block's residual branch, on which all features depend."""
+        block = self.layer4[-1]
+        layer = block.conv3 if isinstance(block, Bottleneck) else block.conv2
+        assert isinstance(layer, nn.Conv2d)
+        return layer
+
     def forward(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))

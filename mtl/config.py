@@ -50,6 +50,11 @@ class TrialSettings(BaseModel):
     backbone_layers: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=4, max_length=4)] | None = (
         Field(None, description="blocks in each of its four stages; left out: the published numbers")
     )
+    weights: str | None = Field(
+        None,
+        description="the backbone's at the start: path of a state dict or of a trial's model.pt, from every node the "
+        "same, or a torchvision name such as ResNet50_Weights.IMAGENET1K_V2, downloaded; left out: random",
+    )
     head_channels: int = Field(256, ge=1, description="channels of each task's head")
     head_rates: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = Field(
         (12, 24, 36), description="dilation rates of DeepLabV3's pyramid"
@@ -62,7 +67,11 @@ class TrialSettings(BaseModel):
     metric: Literal["adaptive", "euclidean"] = Field(
         "adaptive", description="of the proximal step: Adam's own, or plain"
     )
-    task_weighting: Literal["uncertainty", "equal"] = Field("uncertainty", description="how the losses become one")
+    task_weighting: Literal["uncertainty", "equal", "dwa", "gradnorm", "pcgrad", "cagrad", "nash_mtl", "mgda"] = Field(
+        "uncertainty",
+        description="uncertainty (learned), equal, dwa (how losses fall) or gradnorm: weights of the losses; pcgrad, "
+        "cagrad, nash_mtl or mgda: of each task's gradient of the backbone, a pass backward for each",
+    )
 
     lr: Positive = Field(1e-4, description="learning rate, the highest where it has a schedule")
     lr_schedule: Literal["constant", "one_cycle"] = Field("constant", description="over the whole training")
@@ -73,6 +82,9 @@ class TrialSettings(BaseModel):
     batch_size: int = Field(16, ge=2, description="images a step")
     epochs: int = Field(ge=1, description="passes over the training split, at most")
     patience: int = Field(0, ge=0, description="stop after so many epochs without a better validation loss; 0: never")
+    resident: bool = Field(
+        False, description="on CUDA: true keeps the whole dataset in the GPU's memory, for every trial that runs there"
+    )
     precision: Literal["auto", "float32"] = Field("auto", description="auto: bfloat16 autocast on CUDA, else float32")
 
     @field_validator("image_size", mode="before")
@@ -82,12 +94,16 @@ class TrialSettings(BaseModel):
 
 
 class TrialConfig(TrialSettings):
-    """One trial. Its `trial_id` is a hash of all fields, so that a trial is the same wherever and whenever it runs."""
+    """One trial. Its `trial_id` is a hash of all fields, so that a trial is the same wherever and whenever it runs.
+
+    Pretrained weights count by their content, `weights_version`, and not by the path where they happen to lie.
+    """
 
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     strength: Strength
     seed: int = Field(ge=0)
     data_version: str = Field(description="fingerprint of the dataset: other data, another trial")
+    weights_version: str = Field("", description="fingerprint of the pretrained weights; empty where there are none")
 
     @model_validator(mode="after")
     def _distinct_tasks(self) -> Self:
@@ -98,7 +114,10 @@ class TrialConfig(TrialSettings):
     @property
     def trial_id(self) -> str:
         """16 hexadecimal digits."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        fields = self.model_dump(mode="json", exclude={"weights"})
+        if not self.weights_version:
+            del fields["weights_version"]  # names from before there were pretrained weights stay what they were
+        text = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __str__(self) -> str:

@@ -20,7 +20,10 @@ class MultiTaskModel(nn.Module):
         self.heads = nn.ModuleDict(heads)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        features = self.backbone(images)
+        return self.decode(self.backbone(images))
+
+    def decode(self, features: Tensor) -> dict[str, Tensor]:
+        """Each head's output from the backbone's features, (N, C, H / 8, W / 8)."""
         return {name: head(features) for name, head in self.heads.items()}
 
 

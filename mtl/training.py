@@ -14,15 +14,16 @@ from mtl.config import TrialConfig
 from mtl.constant_predictor import best_constant
 from mtl.datasets.augmentation import Batch
 from mtl.datasets.base import Split
-from mtl.datasets.batches import evaluation_batches, training_batches
-from mtl.errors import BadInput, TrialFailed
+from mtl.datasets.batches import SplitArrays, evaluation_batches, resident, training_batches
+from mtl.errors import TrialFailed
 from mtl.losses import align, loss_settings, task_loss
 from mtl.metrics import TaskMetrics
 from mtl.model import MultiTaskModel, build_model, start_from_constants
 from mtl.optimizer import ProximalAdamW
 from mtl.penalties import PENALTIES
+from mtl.pretrained import load_weights
 from mtl.sparsity import measure_sparsity
-from mtl.task_weighting import TASK_WEIGHTINGS
+from mtl.task_weighting.registry import TASK_WEIGHTINGS
 from mtl.tasks import Task
 
 Arrays = Mapping[Split, Mapping[str, np.ndarray]]
@@ -43,18 +44,16 @@ class Training:
     """
 
     def __init__(self, config: TrialConfig, tasks: Sequence[Task], arrays: Arrays, device: torch.device) -> None:
-        self.config, self.tasks, self.arrays, self.device = config, list(tasks), arrays, device
-        for split in ("train", "val", "test"):
-            if len(arrays[split]["image"]) < 2:
-                raise BadInput(
-                    f"dataset {config.dataset}: its {split} split has fewer than 2 images; allowed: 2 or more"
-                )
+        self.config, self.tasks, self.device = config, list(tasks), device
+        self.arrays: Mapping[Split, SplitArrays] = arrays
         torch.manual_seed(config.seed)
         # channels_last: 1.6 times as fast for a ResNet-50 on CPU, and what tensor cores want on CUDA.
         self.model = build_model(config, tasks).to(device).to(memory_format=torch.channels_last)
         start_from_constants(
             self.model, {task.name: best_constant(arrays["train"], task, config.protocol) for task in tasks}
         )
+        if config.resident and device.type == "cuda":
+            self.arrays = {split: resident(arrays[split], tasks, device) for split in arrays}
         self.weighting = TASK_WEIGHTINGS[config.task_weighting](tasks).to(device)
         self.optimizer = make_optimizer(self.model, self.weighting, config)
         self.scheduler = self._make_scheduler()
@@ -80,6 +79,9 @@ class Training:
         """Train one epoch, validate, and return the epoch's row of the history."""
         started = time.perf_counter()
         epoch = self.epochs_run
+        if epoch == 0 and self.config.weights:
+            # Not before: a trial that goes on from a checkpoint needs the file no more.
+            load_weights(self.model.backbone, self.config)
         losses = self._train_epoch(epoch)
         val_losses, val_metrics = self._evaluate("val")
         sparsity = measure_sparsity(self.model)
@@ -138,17 +140,17 @@ class Training:
         """Mean training loss of each task. Raises TrialFailed at a loss that is not finite."""
         self.model.train()
         seed = epoch_seed(self.config.seed, epoch)
-        torch.manual_seed(seed)  # for dropout
+        torch.manual_seed(seed)  # for dropout and PCGrad
         order = torch.Generator().manual_seed(seed)
         batches = training_batches(
             self.arrays["train"], self.tasks, self.config.batch_size, self.config.augmentation, order
         )
         steps: list[Tensor] = []
         for batch in batches:
-            losses = self._losses(batch)
+            losses, features = self._losses(batch)
             steps.append(torch.stack([losses[task.name].detach() for task in self.tasks]))
             self.optimizer.zero_grad()
-            self.weighting(losses).backward()
+            self.weighting.backward(losses, features, self.model)
             try:
                 self.optimizer.step()
             except TrialFailed:
@@ -160,7 +162,9 @@ class Training:
         table = torch.stack(steps).double().cpu()
         self._check_losses(table, epoch)
         self.optimizer.raise_refused()
-        return {task.name: float(mean) for task, mean in zip(self.tasks, table.mean(dim=0), strict=True)}
+        means = {task.name: float(mean) for task, mean in zip(self.tasks, table.mean(dim=0), strict=True)}
+        self.weighting.epoch_ended(means)
+        return means
 
     def _check_losses(self, table: Tensor, epoch: int) -> None:
         """Raise TrialFailed at the first loss of the epoch that is not finite; `table` is (steps, tasks)."""
@@ -170,17 +174,18 @@ class Training:
             name = self.tasks[int((~finite[step]).nonzero()[0])].name
             raise TrialFailed(f"the loss of task {name} became not finite in epoch {epoch}, step {step}")
 
-    def _losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The unweighted loss of each task on one training batch."""
+    def _losses(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """The unweighted loss of each task on one training batch, and the features that they come from."""
         images, targets = self._to_device(batch)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            outputs = self.model(images)
+            features = self.model.backbone(images)
+            outputs = self.model.decode(features)
         losses = {}
         for task in self.tasks:
             output, target = outputs[task.name].float(), targets[task.name]
             aligned = align(task, output, target, self.config.protocol, self.config.loss_stride)
             losses[task.name] = task_loss(task, *aligned, self.losses)
-        return losses
+        return losses, features
 
     @torch.inference_mode()
     def _evaluate(self, split: Split) -> tuple[dict[str, float], dict[str, float]]:

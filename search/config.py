@@ -90,12 +90,13 @@ class Recipe(TrialSettings):
         return tuple(tuple(task for task in self.tasks if task in c) for c in chosen)
 
 
-def expand(recipe: Recipe, data_version: str) -> list[TrialConfig]:
+def expand(recipe: Recipe, data_version: str, weights_version: str = "") -> list[TrialConfig]:
     """Every trial of a recipe; those with the most tasks, the longest, first, so that none ends a sweep alone."""
     settings = recipe.model_dump(include=set(TrialSettings.model_fields))
     combinations = sorted(recipe.task_combinations, key=len, reverse=True)
+    settings |= {"data_version": data_version, "weights_version": weights_version}
     return [
-        TrialConfig(**settings, tasks=tasks, strength=strength, seed=seed, data_version=data_version)
+        TrialConfig(**settings, tasks=tasks, strength=strength, seed=seed)
         for tasks, seed, strength in itertools.product(combinations, recipe.seed_list, recipe.lambdas)
     ]
 
@@ -160,7 +161,8 @@ def _toml(value: Any) -> str:
 def differing_settings(old: Mapping[str, Any], recipe: Recipe) -> list[str]:
     """Fields in which an earlier run's recipe, as `sweep.json` has it, makes other trials than this one would."""
     new = recipe.model_dump(mode="json")
-    same = RUN_FIELDS | RESOURCE_FIELDS | {"title"}
+    # Pretrained weights are compared by their content, which may lie elsewhere.
+    same = RUN_FIELDS | RESOURCE_FIELDS | {"title", "weights"}
     return [name for name in new if name not in same and old.get(name) != new[name]]
 
 

@@ -17,11 +17,12 @@ import torch
 
 from mtl.config import TrialConfig
 from mtl.constant_predictor import constant_predictor
-from mtl.datasets.base import Dataset
+from mtl.datasets.base import Dataset, Split
 from mtl.datasets.cache import materialise
 from mtl.datasets.registry import load_dataset, module_to_ship
 from mtl.errors import BadInput
 from mtl.metrics import MetricInfo, metric_infos, primary_metric
+from mtl.pretrained import absolute_weights, check_weights, fetch_weights, weights_version
 from mtl.tasks import Task
 from search.config import Recipe, differing_settings, expand
 from search.progress import Progress
@@ -33,6 +34,8 @@ SCHEMA = 1
 OBJECTIVES = (("delta_m", "maximize"), ("group_sparsity", "maximize"))
 # The tables are made anew from all rows; in between, each trial's own result.json is the truth.
 TABLE_SECONDS = 5.0
+# Batch norm needs two images to train on.
+FEWEST_IMAGES: dict[Split, int] = {"train": 2, "val": 1, "test": 1}
 DATA_PROGRESS_SECONDS = 10.0
 
 
@@ -44,6 +47,7 @@ class Sweep:
     dataset: Dataset
     data: str | None
     store: Store
+    weights_version: str = ""
 
     @property
     def tasks(self) -> list[Task]:
@@ -51,7 +55,7 @@ class Sweep:
 
     @cached_property
     def configs(self) -> list[TrialConfig]:
-        return expand(self.recipe, self.dataset.fingerprint())
+        return expand(self.recipe, self.dataset.fingerprint(), self.weights_version)
 
     @property
     def metrics(self) -> dict[str, MetricInfo]:
@@ -81,6 +85,10 @@ def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None) -> Swe
     """Check everything that can be checked before a trial runs; writes nothing. Raises BadInput."""
     root = Path(data).expanduser().absolute() if data else None
     dataset = load_dataset(recipe.dataset, root, recipe.dataset_options)
+    for split, fewest in FEWEST_IMAGES.items():
+        if dataset.size(split) < fewest:
+            found = dataset.size(split)
+            raise BadInput(f"dataset {recipe.dataset}: its {split} split has {found} images; allowed: {fewest} or more")
     for task in recipe.tasks:
         if task not in dataset.tasks:
             names = {name.lower(): name for name in dataset.tasks}
@@ -88,18 +96,30 @@ def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None) -> Swe
             hint = f"did you mean {names[close[0]]}? " if close else ""
             allowed = ", ".join(dataset.tasks)
             raise BadInput(f"tasks: {task!r}; {hint}allowed, as dataset {dataset.name} has labels for them: {allowed}")
+    version = ""
+    if recipe.weights:
+        weights = absolute_weights(recipe.weights)
+        recipe = recipe.model_copy(update={"weights": weights})
+        version = weights_version(weights)
+        check_weights(recipe)
     store = Store(storage, name)
     store.check_writable()
-    earlier = store.read(SWEEP)
-    if earlier is not None:
-        fields = differing_settings(json.loads(earlier)["recipe"], recipe)
+    saved = store.read(SWEEP)
+    if saved is not None:
+        earlier = json.loads(saved)
+        fields = differing_settings(earlier["recipe"], recipe)
         if fields:
-            found, asked = json.loads(earlier)["recipe"].get(fields[0]), recipe.model_dump(mode="json")[fields[0]]
+            found, asked = earlier["recipe"].get(fields[0]), recipe.model_dump(mode="json")[fields[0]]
             raise BadInput(
                 f"sweep {store} was run with {fields[0]} = {found}, this recipe has {asked}: "
                 "allowed: the same settings, or another --name"
             )
-    return Sweep(recipe, dataset, str(root) if root else None, store)
+        if version != (before := earlier.get("weights_version", "")):
+            raise BadInput(
+                f"sweep {store} was run with weights of version {before or 'none'}, this recipe's weights = "
+                f"{recipe.weights} has version {version or 'none'}: allowed: the same weights, or another --name"
+            )
+    return Sweep(recipe, dataset, str(root) if root else None, store, version)
 
 
 def run_sweep(sweep: Sweep, address: str | None) -> list[TrialResult]:
@@ -173,7 +193,9 @@ def run_one(sweep: Sweep, config: TrialConfig) -> TrialResult:
 
 
 def _prepare(sweep: Sweep) -> None:
-    """Build this node's cache of the data and write sweep.json."""
+    """Fetch the pretrained weights, build this node's cache of the data and write sweep.json."""
+    if sweep.recipe.weights:
+        fetch_weights(sweep.recipe.weights)
     arrays = materialise(sweep.dataset, sweep.recipe.image_size, progress=data_progress())
     constant = constant_predictor(arrays["train"], arrays["test"], sweep.tasks, sweep.recipe.protocol)
     earlier = json.loads(sweep.store.read(SWEEP) or b"{}")
@@ -189,6 +211,7 @@ def describe(sweep: Sweep, constant: dict[str, float], planned_before: Sequence[
         "name": sweep.store.name,
         "recipe": sweep.recipe.model_dump(mode="json"),
         "data_version": sweep.dataset.fingerprint(),
+        "weights_version": sweep.weights_version,
         "versions": versions(),
         "git_commit": git_commit(),
         "trials_planned": len(trials),

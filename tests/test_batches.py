@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtl.datasets.batches import MEAN, STD, evaluation_batches, training_batches
+from mtl.datasets.batches import MEAN, STD, evaluation_batches, resident, training_batches
 from tests.small import TASKS, arrays
 
 ALL = ("flip", "crop", "colour")
@@ -53,3 +53,22 @@ def test_images_are_normalised_after_any_augmentation_and_arrays_stay_as_they_ar
         assert zero_to_one.max() < 1 + 1e-5
         assert zero_to_one.std() > 0.1
     assert all(np.array_equal(split[name], before[name]) for name in split)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("augmentation", [(), ALL])
+def test_batches_of_resident_arrays_are_those_of_the_maps(device: str, augmentation: tuple[str]) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    split = arrays()["train"]
+    held = resident(split, TASKS, torch.device(device))
+    for one, other in zip(
+        training_batches(split, TASKS, 8, augmentation, torch.Generator().manual_seed(0)),
+        training_batches(held, TASKS, 8, augmentation, torch.Generator().manual_seed(0)),
+        strict=True,
+    ):
+        assert other[0].device.type == device
+        torch.testing.assert_close(one[0], other[0].cpu(), rtol=0, atol=1e-5)
+        for task in TASKS:
+            torch.testing.assert_close(one[1][task.name], other[1][task.name].cpu(), rtol=0, atol=1e-5)
+    assert torch.equal(held["image"].cpu(), torch.from_numpy(split["image"]))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from mtl.errors import BadInput, TrialFailed
+from mtl.errors import TrialFailed
+from mtl.task_weighting.registry import TASK_WEIGHTINGS
 from mtl.training import Training, epoch_seed, make_optimizer, set_deterministic, validation_score
 from tests.small import TASKS, arrays, config
 
@@ -20,7 +21,8 @@ def _deterministic() -> None:
 
 
 def trained(**fields: object) -> Training:
-    training = Training(config(**fields), TASKS, arrays(), CPU)
+    chosen = config(**fields)
+    training = Training(chosen, [task for task in TASKS if task.name in chosen.tasks], arrays(), CPU)
     while not training.done:
         training.run_epoch()
     return training
@@ -74,23 +76,46 @@ def test_seed_and_strength_change_the_trial() -> None:
     assert numbers(trained(strength=0.0)) != base
 
 
-@pytest.mark.parametrize("lr_schedule", ["constant", "one_cycle"])
+RESUMED = [("constant", "uncertainty"), *(("one_cycle", name) for name in TASK_WEIGHTINGS)]
+
+
+@pytest.mark.parametrize(("lr_schedule", "task_weighting"), RESUMED)
 @pytest.mark.parametrize("stop", [1, 3])
-def test_resumed_is_unbroken(lr_schedule: str, stop: int) -> None:
-    whole = trained(epochs=5, lr_schedule=lr_schedule)
-    broken = Training(config(epochs=5, lr_schedule=lr_schedule), TASKS, arrays(), CPU)
+def test_resumed_is_unbroken(lr_schedule: str, task_weighting: str, stop: int) -> None:
+    chosen = config(epochs=5, lr_schedule=lr_schedule, task_weighting=task_weighting)
+    whole = trained(epochs=5, lr_schedule=lr_schedule, task_weighting=task_weighting)
+    broken = Training(chosen, TASKS, arrays(), CPU)
     for _ in range(stop):
         broken.run_epoch()
     buffer = io.BytesIO()
     torch.save(broken.state_dict(), buffer)
     torch.manual_seed(987)  # another process has another state of everything
-    resumed = Training(config(epochs=5, lr_schedule=lr_schedule), TASKS, arrays(), CPU)
+    resumed = Training(chosen, TASKS, arrays(), CPU)
     buffer.seek(0)
     resumed.load_state_dict(torch.load(buffer, weights_only=True))
     while not resumed.done:
         resumed.run_epoch()
     assert numbers(resumed) == numbers(whole)
     assert resumed.test() == whole.test()
+
+
+@pytest.mark.parametrize("task_weighting", TASK_WEIGHTINGS)
+def test_two_tasks_learn_under_every_weighting(task_weighting: str) -> None:
+    training = trained(task_weighting=task_weighting, tasks=("segmentation", "depth"), epochs=15, lr=1e-2, strength=0.0)
+    first, last = training.history[0], training.history[-1]
+    assert last["train_depth_loss"] < 0.8 * first["train_depth_loss"]
+    assert last["train_segmentation_loss"] < 0.95 * first["train_segmentation_loss"]
+
+
+def test_weightings_train_differently() -> None:
+    runs = {name: numbers(trained(task_weighting=name)) for name in TASK_WEIGHTINGS}
+    assert all(runs[name] != runs[other] for name in runs for other in runs if name != other)
+
+
+@pytest.mark.parametrize("task_weighting", sorted(set(TASK_WEIGHTINGS) - {"equal", "uncertainty"}))
+def test_one_task_is_trained_plainly(task_weighting: str) -> None:
+    plain = numbers(trained(task_weighting="equal", tasks=("depth",), epochs=4))
+    assert numbers(trained(task_weighting=task_weighting, tasks=("depth",), epochs=4)) == plain
 
 
 def test_best_model_is_kept_as_it_was() -> None:
@@ -148,20 +173,14 @@ def test_same_optimizer_at_every_strength() -> None:
     assert settings[0] == settings[1]
 
 
-def test_nan_loss_fails_and_names_the_task() -> None:
+@pytest.mark.parametrize("task_weighting", TASK_WEIGHTINGS)
+def test_nan_loss_fails_and_names_the_task(task_weighting: str) -> None:
     data = arrays()
     data["train"]["depth"][:] = np.inf
     data["train"]["segmentation"][:] = 0
-    training = Training(config(), TASKS, data, CPU)
+    training = Training(config(task_weighting=task_weighting), TASKS, data, CPU)
     with pytest.raises(TrialFailed, match="task depth became not finite in epoch 0, step 0"):
         training.run_epoch()
-
-
-def test_an_empty_split_is_bad_input() -> None:
-    data = arrays()
-    data["val"] = {name: array[:1] for name, array in data["val"].items()}
-    with pytest.raises(BadInput, match="val split has fewer than 2 images"):
-        Training(config(), TASKS, data, CPU)
 
 
 def test_epoch_seeds_are_distinct() -> None:
@@ -180,10 +199,11 @@ def test_validation_score_does_not_depend_on_units() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_two_runs_on_a_gpu_are_equal() -> None:
+@pytest.mark.parametrize("task_weighting", TASK_WEIGHTINGS)
+def test_two_runs_on_a_gpu_are_equal(task_weighting: str) -> None:
     runs = []
     for _ in range(2):
-        training = Training(config(), TASKS, arrays(), torch.device("cuda"))
+        training = Training(config(task_weighting=task_weighting), TASKS, arrays(), torch.device("cuda"))
         while not training.done:
             training.run_epoch()
         runs.append((numbers(training), training.test()))

@@ -18,16 +18,20 @@ Batch = tuple[Tensor, dict[str, Tensor]]
 
 
 def augment(batch: Batch, tasks: Sequence[Task], names: Sequence[str], generator: torch.Generator) -> Batch:
-    """Apply the augmentations named to a batch, in a fixed order."""
+    """Apply the augmentations named to a batch, in a fixed order; on any device the same draws of a CPU generator."""
     images, targets = batch
     count = len(images)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator).to(images.device)
+
     if "crop" in names:
-        scale = SMALLEST_WINDOW + (1 - SMALLEST_WINDOW) * torch.rand(count, generator=generator)
-        images, targets = crop(images, targets, tasks, scale, torch.rand(count, 2, generator=generator))
+        scale = SMALLEST_WINDOW + (1 - SMALLEST_WINDOW) * draw(count)
+        images, targets = crop(images, targets, tasks, scale, draw(count, 2))
     if "flip" in names:
-        images, targets = flip(images, targets, tasks, torch.rand(count, generator=generator) < 0.5)
+        images, targets = flip(images, targets, tasks, draw(count) < 0.5)
     if "colour" in names:
-        images = jitter_colour(images, torch.rand(count, 4, generator=generator))
+        images = jitter_colour(images, draw(count, 4))
     return images, targets
 
 
@@ -42,8 +46,8 @@ def flip(images: Tensor, targets: Mapping[str, Tensor], tasks: Sequence[Task], c
         if task.dense:
             flipped[task.name] = mirrored(targets[task.name], 2)
         if task.kind == "normals":
-            sign = torch.ones(len(chosen), 1, 1, 3)
-            sign[chosen, :, :, 0] = -1
+            sign = torch.ones(len(chosen), 1, 1, 3, device=chosen.device)
+            sign[..., 0] -= 2 * chosen.view(-1, 1, 1)
             flipped[task.name] = flipped[task.name] * sign
     return mirrored(images, 3), flipped
 
@@ -64,7 +68,7 @@ def crop(images: Tensor, targets: Mapping[str, Tensor], tasks: Sequence[Task], s
     cropped = dict(targets)
     for task in tasks:
         if task.dense:
-            sample = torch.arange(len(images))[:, None, None]
+            sample = torch.arange(len(images), device=images.device)[:, None, None]
             target = targets[task.name][sample, rows.round().long()[:, :, None], columns.round().long()[:, None, :]]
             cropped[task.name] = target * scale[:, None, None] if task.kind == "depth" else target
     return enlarged.contiguous(memory_format=torch.channels_last), cropped
@@ -73,10 +77,10 @@ def crop(images: Tensor, targets: Mapping[str, Tensor], tasks: Sequence[Task], s
 def _positions(side: int, scale: Tensor, place: Tensor) -> Tensor:
     """(N, side): where in the source, in pixels, each pixel of the enlarged window looks."""
     start = place * (1 - scale) * side
-    cell = (torch.arange(side) + 0.5) * scale[:, None]
+    cell = (torch.arange(side, device=scale.device) + 0.5) * scale[:, None]
     return (start[:, None] + cell - 0.5).clamp(0, side - 1)
 
 
 def _weights(positions: Tensor, side: int) -> Tensor:
     """(N, 1, side, side): the matrices that interpolate linearly at the positions."""
-    return (1 - (positions[:, :, None] - torch.arange(side)).abs()).clamp(min=0)[:, None]
+    return (1 - (positions[:, :, None] - torch.arange(side, device=positions.device)).abs()).clamp(min=0)[:, None]

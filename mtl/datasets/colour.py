@@ -29,7 +29,7 @@ def jitter_colour(images: Tensor, draws: Tensor) -> Tensor:
     draws: (N, 4) in [0, 1], each image's place between the weakest and the strongest brightness, contrast, saturation
     and hue; 0.5 changes nothing.
     """
-    strengths = torch.tensor([BRIGHTNESS, CONTRAST, SATURATION, 2 * math.pi * HUE])
+    strengths = torch.tensor([BRIGHTNESS, CONTRAST, SATURATION, 2 * math.pi * HUE], device=draws.device)
     brightness, contrast, saturation, hue = ((2 * draws - 1) * strengths).unbind(dim=1)
     return adjust_colour(images, 1 + brightness, 1 + contrast, 1 + saturation, hue)
 
@@ -38,18 +38,20 @@ def adjust_colour(images: Tensor, brightness: Tensor, contrast: Tensor, saturati
     """Images (N, 3, H, W) in [0, 1] with the factors of brightness, contrast and saturation and the turn of the hue.
 
     brightness, contrast, saturation: (N,), 1 changes nothing. hue: (N,) in radians, a turn of the chroma, from red
-    towards yellow, that leaves the luma as it is. In this order, and what then lies outside [0, 1] is clamped. A contrast of 0 is the image's mean
-    luma, a saturation of 0 each pixel's. The result is channels last in memory.
+    towards yellow, that leaves the luma as it is. In this order, and what then lies outside [0, 1] is clamped.
+
+    A contrast of 0 is the image's mean luma, a saturation of 0 each pixel's. The result is channels last in memory.
     """
     count, _, height, width = images.shape
     pixels = images.permute(0, 2, 3, 1).reshape(count, height * width, 3)
-    chroma = torch.zeros(count, 3, 3)
+    to_yiq, to_rgb = YIQ.to(images.device), RGB.to(images.device)
+    chroma = torch.zeros(count, 3, 3, device=images.device)
     chroma[:, 0, 0] = 1
     chroma[:, 1, 1] = chroma[:, 2, 2] = saturation * hue.cos()
     chroma[:, 1, 2] = saturation * hue.sin()
     chroma[:, 2, 1] = -chroma[:, 1, 2]
-    matrix = (brightness * contrast)[:, None, None] * (RGB @ chroma @ YIQ)
-    mean_luma = pixels.mean(dim=1) @ YIQ[0]
+    matrix = (brightness * contrast)[:, None, None] * (to_rgb @ chroma @ to_yiq)
+    mean_luma = pixels.mean(dim=1) @ to_yiq[0]
     # Grey is on the axis that saturation and hue turn about, and so may be added last.
     grey = (brightness * (1 - contrast) * mean_luma).view(count, 1, 1)
     adjusted = torch.baddbmm(grey, pixels, matrix.transpose(1, 2)).clamp_(0, 1)
