@@ -187,7 +187,7 @@ class ManyAttributes(LabelledFolder):
         return Sample(np.full(shape, 7, np.uint8), {name: np.array(1, np.uint8) for name in self.tasks})
 
     def sample_name(self, split: str, index: int) -> str:
-        return f"$x_{index}$" + 50 * "n"
+        return f"$\\frac{index}$" + 50 * "n"
 
 
 def test_long_words_and_mixed_shapes(root: Path, tmp_path: Path) -> None:

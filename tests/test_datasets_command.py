@@ -164,15 +164,16 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def fill(cache: Path, root: Path) -> None:
-    """Two caches, the hashes of a folder, and three things that are not ours."""
+    """Two caches, the hashes of a folder, and things that are not ours."""
     dataset = LabelledFolder(root)
     materialise(Rooms(train=3, val=1, test=1), (6, 8))
     materialise(dataset, (12, 16))
     digests(Listing(root), ["images/a.png"])
     (cache / "kernels").mkdir()
     (cache / "kernels" / "built.so").touch()
-    (cache / "photos-0123456789abcdef").mkdir()
-    (cache / "photos-0123456789abcdef" / "holiday.jpg").touch()
+    for folder in ("photos-0123456789abcdef", "photos-0123456789abcdee.tmp"):
+        (cache / folder).mkdir()
+        (cache / folder / "holiday.jpg").touch()
     (cache / "digests" / "notes.txt").touch()
 
 
@@ -198,7 +199,8 @@ def test_cache_is_removed_and_nothing_else(cache: Path, root: Path, capsys: pyte
     assert sum(line.startswith("removed ") for line in lines) == 4
     assert lines[-1].endswith(f"freed in {cache}")
     left = sorted(str(path.relative_to(cache)) for path in cache.rglob("*") if path.is_file())
-    assert left == ["digests/notes.txt", "kernels/built.so", "photos-0123456789abcdef/holiday.jpg"]
+    photos = ["photos-0123456789abcdee.tmp/holiday.jpg", "photos-0123456789abcdef/holiday.jpg"]
+    assert left == ["digests/notes.txt", "kernels/built.so", *photos]
     assert not unfinished.exists()
     assert arrays["train"]["image"].any()  # what is open stays readable
 

@@ -417,7 +417,8 @@ def _draw_keys(page: _Page, sheet: Sheet, y: float) -> None:
     if sheet.normals:
         page.words(", ".join(sheet.normals), x, y, weight="bold")
         page.picture(sphere(56), x, y + KEY_LINE)
-        page.words("RGB = (n + 1) / 2;\nthe ball: x to the right,\ny up, z to the viewer", x + 66, y + KEY_LINE)
+        for number, text in enumerate(("RGB = (n + 1) / 2;", "the ball: x to the right,", "y up, z to the viewer")):
+            page.words(text, x + 66, y + KEY_LINE + number * LINE)
         x += 270
     if sheet.has_unlabelled:
         page.words("no label", x, y, weight="bold")
