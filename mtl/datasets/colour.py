@@ -38,8 +38,8 @@ def adjust_colour(images: Tensor, brightness: Tensor, contrast: Tensor, saturati
     """Images (N, 3, H, W) in [0, 1] with the factors of brightness, contrast and saturation and the turn of the hue.
 
     brightness, contrast, saturation: (N,), 1 changes nothing. hue: (N,) in radians, a turn of the chroma, from red
-    towards yellow, that leaves the luma as it is. In this order, and what then lies outside [0, 1] is clamped. A contrast of 0 is the image's mean
-    luma, a saturation of 0 each pixel's. The result is channels last in memory.
+    towards yellow, that leaves the luma as it is. In this order; what then lies outside [0, 1] is clamped. A contrast
+    of 0 is the image's mean luma, a saturation of 0 each pixel's. The result is channels last in memory.
     """
     count, _, height, width = images.shape
     pixels = images.permute(0, 2, 3, 1).reshape(count, height * width, 3)
