@@ -28,6 +28,17 @@ def test_each_image_is_changed_as_by_torchvision(name: str) -> None:
     torch.testing.assert_close(adjusted(images(), **{name: factors}), expected, rtol=0, atol=3e-4)
 
 
+def test_one_change_follows_the_other() -> None:
+    pale = 0.4 + 0.2 * images()  # nothing to clamp
+    factors = torch.tensor([0.7, 0.8, 0.9, 1.1, 1.2])
+    expected = []
+    for image, factor in zip(pale, factors.tolist(), strict=True):
+        bright = reference.adjust_brightness(image, factor)
+        expected.append(reference.adjust_saturation(reference.adjust_contrast(bright, 1.5 - factor), factor))
+    found = adjusted(pale, brightness=factors, contrast=1.5 - factors, saturation=factors)
+    torch.testing.assert_close(found, torch.stack(expected), rtol=0, atol=3e-4)
+
+
 def test_a_turned_hue_keeps_the_luma_and_all_of_grey() -> None:
     pale = 0.4 + 0.2 * images()  # nothing to clamp
     turned = adjusted(pale, hue=torch.tensor([0.0, 0.6, math.pi, -0.6, 2 * math.pi]))
