@@ -17,8 +17,8 @@ from search.progress import LOG_SECONDS, TERMINAL_SECONDS
 
 DESCRIPTIONS: Mapping[str, str] = {
     "rooms": "generated: furnished rooms rendered from a seed; segmentation, depth, normals",
-    "nyuv2": "NYU-Depth-v2 in the layout NYUD_MT; segmentation (40 classes), depth, normals",
-    "celebamask_hq": "CelebAMask-HQ as published; segmentation (background, skin, hair), male, smile",
+    "nyuv2": "NYU-Depth-v2, official .mat, NYUD_MT or MTAN; segmentation (40 or 13 classes), depth, normals",
+    "celebamask_hq": "CelebAMask-HQ as published; segmentation (background, skin, hair), the 40 attributes",
 }
 OWN = "my_module:MyDataset"
 

@@ -51,6 +51,10 @@ class _Watcher(tune.Callback):
     def __init__(self, on_epoch: Callable[[TrialConfig], None], on_end: Callable[[TrialConfig, str], None]) -> None:
         self._on_epoch, self._on_end = on_epoch, on_end
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: the Tuner pickles itself for a resume of its own, which is never asked for."""
+        return {}
+
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         if result.get("epoch_ended"):
             self._on_epoch(TrialConfig.model_validate(trial.config["trial"]))

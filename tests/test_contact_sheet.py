@@ -17,6 +17,7 @@ from mtl.datasets.panels import (
     class_key,
     depth_key,
     depth_picture,
+    faces_viewer,
     image_words,
     normals_picture,
     segmentation_picture,
@@ -93,7 +94,7 @@ def test_normals_are_colours_as_published() -> None:
 
 
 def test_the_ball_faces_right_up_and_front() -> None:
-    ball = sphere(101)
+    ball = sphere(101, to_viewer=True)
     assert ball[0, 0].tolist() == [255, 255, 255]
     assert ball[50, 50].tolist() == [128, 128, 255]
     assert ball[50, 99, 0] > 245
@@ -209,3 +210,13 @@ def test_sheet_of_a_generated_dataset(tmp_path: Path) -> None:
     sheet = draw_contact_sheet(Rooms(train=2, val=1, test=0), tmp_path / "rooms.png")
     assert [row.name for row in sheet.rows] == ["train 0", "train 1", "val 0"]
     assert not sheet.has_unlabelled
+
+
+def test_axes_of_the_normals_follow_from_what_faces_the_camera() -> None:
+    wall = np.broadcast_to(np.float32([0, 0, 1]), (4, 4, 3))
+    assert faces_viewer([wall])
+    assert not faces_viewer([-wall])
+    for to_viewer, floor, facing in ((True, (0, 1, 0), (0, 0, 1)), (False, (0, -1, 0), (0, 0, -1))):
+        ball = sphere(57, to_viewer)
+        assert np.abs(ball[28, 28].astype(int) - 255 * (np.array(facing) + 1) / 2).max() <= 1
+        assert np.abs(ball[1, 28].astype(int) - 255 * (np.array(floor) + 1) / 2).max() <= 45  # its top, as a floor's

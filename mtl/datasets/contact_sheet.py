@@ -30,6 +30,7 @@ from mtl.datasets.panels import (
     depth_key,
     depth_picture,
     depth_shares,
+    faces_viewer,
     hatch,
     image_words,
     is_unlabelled,
@@ -88,7 +89,7 @@ class Sheet:
     rows: Sequence[Row]
     class_keys: Mapping[str, ClassKey]
     depth_keys: Mapping[str, DepthKey]
-    normals: Sequence[str]
+    normals: Mapping[str, bool]  # whether their z points to the viewer
     has_unlabelled: bool
 
 
@@ -165,7 +166,11 @@ def make_sheet(dataset: Dataset, *, per_split: int | None = None, seed: int = 0)
         rows=rows,
         class_keys=class_keys,
         depth_keys=depth_keys,
-        normals=[name for name, kind in kinds.items() if kind == "normals"],
+        normals={
+            name: faces_viewer([sample.targets[name] for sample in samples])
+            for name, kind in kinds.items()
+            if kind == "normals"
+        },
         has_unlabelled=any(
             is_unlabelled(tasks[name], sample.targets[name]).any() for name in columns[1:] for sample in samples
         ),
@@ -414,10 +419,11 @@ def _draw_keys(page: _Page, sheet: Sheet, y: float) -> None:
     x = float(MARGIN)
     for name, depths in sheet.depth_keys.items():
         x = _draw_depth_key(page, name, depths, x, y)
-    if sheet.normals:
-        page.words(", ".join(sheet.normals), x, y, weight="bold")
-        page.picture(sphere(56), x, y + KEY_LINE)
-        for number, text in enumerate(("RGB = (n + 1) / 2;", "the ball: x to the right,", "y up, z to the viewer")):
+    for name, to_viewer in sheet.normals.items():
+        page.words(name, x, y, weight="bold")
+        page.picture(sphere(56, to_viewer), x, y + KEY_LINE)
+        axes = "y up, z to the viewer" if to_viewer else "y down, z from the viewer"
+        for number, text in enumerate(("RGB = (n + 1) / 2;", "the ball: x to the right,", axes)):
             page.words(text, x + 66, y + KEY_LINE + number * LINE)
         x += 270
     if sheet.has_unlabelled:

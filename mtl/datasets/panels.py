@@ -107,12 +107,21 @@ def hatch(height: int, width: int) -> Picture:
     return np.repeat(np.where(stripes, *HATCH).astype(np.uint8)[..., None], 3, axis=-1)
 
 
-def sphere(size: int) -> Picture:
-    """The colours of the normals of a ball seen from the front, x to the right and y up, on white, (size, size, 3)."""
+def faces_viewer(normals: Sequence[NDArray[np.float32]]) -> bool:
+    """Whether z points to the viewer (x right, y up: OpenGL's axes) and not away (x right, y down: OpenCV's).
+
+    normals: maps (H, W, 3). What is seen faces the camera, so that the mean of z tells.
+    """
+    return sum(float(one[..., 2].sum(dtype=np.float64)) for one in normals) >= 0
+
+
+def sphere(size: int, to_viewer: bool) -> Picture:
+    """The colours of the normals of a ball seen from the front, in either of the axes, on white, (size, size, 3)."""
     axis = (np.arange(size) + 0.5) / size * 2 - 1
     x, y = np.meshgrid(axis, -axis)
     square = 1 - x**2 - y**2
-    normals = np.stack([x, y, np.sqrt(np.clip(square, 0, None))], axis=-1)
+    sign = 1 if to_viewer else -1
+    normals = np.stack([x, sign * y, sign * np.sqrt(np.clip(square, 0, None))], axis=-1)
     return np.where((square > 0)[..., None], np.rint(255 * (normals + 1) / 2), 255).astype(np.uint8)
 
 
