@@ -21,6 +21,7 @@ from ray import tune
 
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
+from search.errors import StorageError, SweepStopped
 from search.results import TrialResult
 from search.storage import trial_file
 from search.trial import RunContext, TrialRun
@@ -48,18 +49,49 @@ class TrialActor(tune.Trainable):
 class _Watcher(tune.Callback):
     """Passes on what happens to trials, by the trial's config."""
 
-    def __init__(self, on_epoch: Callable[[TrialConfig], None], on_end: Callable[[TrialConfig, str], None]) -> None:
-        self._on_epoch, self._on_end = on_epoch, on_end
+    def __init__(
+        self,
+        on_epoch: Callable[[TrialConfig], None],
+        on_end: Callable[[TrialConfig, str], None],
+        check: Callable[[], None],
+    ) -> None:
+        self._on_epoch, self._on_end, self._check = on_epoch, on_end, check
+        self._stopped: SweepStopped | None = None
+
+    def on_step_begin(self, iteration: int, trials: list, **info: Any) -> None:
+        """Called several times a second. What is raised here, and only here, leaves Tune as it is."""
+        self.raise_stopped()
+        self._check()
+
+    def raise_stopped(self) -> None:
+        """Raise what a trial or its end stopped the sweep with: the last trial's is followed by no step."""
+        if self._stopped is not None:
+            raise self._stopped
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         if result.get("epoch_ended"):
             self._on_epoch(TrialConfig.model_validate(trial.config["trial"]))
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._on_end(TrialConfig.model_validate(trial.config["trial"]), "")
+        self._end(trial, "")
+
+    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        # A trial that has waited long for the storage is not started again to wait once more.
+        self._stopped = self._stopped or _storage_error(trial)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._on_end(TrialConfig.model_validate(trial.config["trial"]), _death(trial))
+        error = _storage_error(trial)
+        if error is not None:
+            # Neither the trial's fault nor its end: it has no result.
+            self._stopped = error
+        else:
+            self._end(trial, _death(trial))
+
+    def _end(self, trial: Any, death: str) -> None:
+        try:
+            self._on_end(TrialConfig.model_validate(trial.config["trial"]), death)
+        except SweepStopped as error:
+            self._stopped = error
 
 
 def start_ray(address: str | None, cpus_per_trial: int, gpus_per_trial: float, own_module: Path | None) -> None:
@@ -113,10 +145,13 @@ def run_trials(
     max_retries: int,
     on_epoch: Callable[[TrialConfig], None],
     on_result: Callable[[TrialResult], None],
+    check: Callable[[], None],
 ) -> None:
     """Run the trials on the Ray that is up. Every trial that ends is a result in the store and a call of `on_result`.
 
     A trial whose process dies is started again from its checkpoint up to `max_retries` times, then recorded as failed.
+    `check` is called again and again meanwhile. SweepStopped, raised by it, by `on_result` or by a trial whose storage
+    fails, ends the run.
     """
     store = context.store()
 
@@ -135,6 +170,7 @@ def run_trials(
         "trial": tune.grid_search([config.model_dump(mode="json") for config in configs]),
         "context": asdict(context),
     }
+    watcher = _Watcher(on_epoch, on_end, check)
     with tempfile.TemporaryDirectory(prefix="parsimony-tune-") as scratch:
         tune.Tuner(
             tune.with_resources(TrialActor, resources),
@@ -144,11 +180,18 @@ def run_trials(
                 name="sweep",
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[_Watcher(on_epoch, on_end)],
+                callbacks=[watcher],
                 failure_config=tune.FailureConfig(max_failures=max_retries),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
+        watcher.raise_stopped()
+
+
+def _storage_error(trial: Any) -> StorageError | None:
+    """The trial's error, where it is the storage's."""
+    error = getattr(trial.get_error(), "cause", None)
+    return error if isinstance(error, StorageError) else None
 
 
 def _death(trial: Any) -> str:
