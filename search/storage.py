@@ -84,7 +84,7 @@ class Store:
             return cls(parent, name)
         place, mark, query = folder.partition("?")
         parent, _, name = place.rstrip("/").rpartition("/")
-        if parent.endswith((":/", ":")):
+        if not parent or parent.endswith(":/"):
             raise BadInput(f"{_without_secret(folder)}: no sweep; allowed: STORAGE/NAME of a sweep")
         return cls(parent + mark + query, name)
 
