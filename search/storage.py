@@ -217,7 +217,7 @@ class Store:
                     raise StorageError(
                         f"storage {self.shown()}: cannot be {done} ({tried}{_one_line(error)})"
                     ) from error
-                if not said and pause > 4 * FIRST_PAUSE_SECONDS:
+                if not said and time.monotonic() - began > CHECK_SECONDS:
                     said = True
                     _say(f"storage {self.shown()} cannot be {done} since {since} ({_one_line(error)}); waiting for it")
                 time.sleep(min(pause, left))
@@ -257,7 +257,7 @@ def _connect(storage: str) -> tuple[FileSystem, str, str]:
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=1),  # `Store` tries again, and says so
         **options,
     )
-    return files, root, parts._replace(query=urlencode(options)).geturl()
+    return files, root, parts._replace(query=urlencode(options, safe=":/")).geturl()
 
 
 def _write_file(path: str, data: bytes) -> None:
