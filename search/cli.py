@@ -58,7 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
     train.set_defaults(run=run_train_command)
 
     analyze = commands.add_parser("analyze", help="fronts, tables, figures and report.html of a sweep")
-    analyze.add_argument("dir", metavar="DIR", help="the sweep's folder, STORAGE/NAME")
+    analyze.add_argument("dir", metavar="DIR", help="the sweep's folder or URL, STORAGE/NAME")
     analyze.set_defaults(run=run_analyze_command)
 
     status = commands.add_parser("status", help="what is done, running, failed, missing; time left")
@@ -125,6 +125,11 @@ def run_train_command(options: argparse.Namespace) -> int:
 
 
 def run_analyze_command(options: argparse.Namespace) -> int:
+    if "://" in options.dir:
+        from search.remote_analysis import analyze_store
+
+        print(analyze_store(options.dir))
+        return 0
     from analysis.analyze import analyze
     from analysis.errors import BadInput as UnreadableSweep
 

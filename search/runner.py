@@ -58,6 +58,10 @@ class _Watcher(tune.Callback):
         self._on_epoch, self._on_end, self._check = on_epoch, on_end, check
         self._stopped: SweepStopped | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune writes its settings down, for nobody to read; locks and files do not go with them."""
+        return {}
+
     def on_step_begin(self, iteration: int, trials: list, **info: Any) -> None:
         """Called several times a second. What is raised here, and only here, leaves Tune as it is."""
         self.raise_stopped()
