@@ -173,6 +173,16 @@ def test_one_that_wrote_its_claim_again_after_it_was_replaced_still_loses(tmp_pa
                 first.check()
 
 
+def test_one_that_slept_through_the_whole_run_of_another_has_lost_too(tmp_path: Path) -> None:
+    store = Store(str(tmp_path), "sweep")
+    with Lease(store) as first:
+        store.delete(first._claim.file)
+        first._beat()
+        with pytest.raises(LeaseLost, match="was taken over"):
+            first.check()
+        assert claims(store) == []
+
+
 def test_of_many_that_start_together_at_most_one_drives(
     store: Store, drive: Callable[..., subprocess.Popen[str]]
 ) -> None:

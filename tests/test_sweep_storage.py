@@ -85,6 +85,10 @@ def test_a_trial_whose_storage_is_gone_has_no_result(s3: S3Server, monkeypatch: 
     run.store = run.store.waiting(0.5)
     with s3.outage(), pytest.raises(StorageError):
         run.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "_done_before", lambda: False)  # it fails a moment later, as the checkpoint is looked for
+        with s3.outage(), pytest.raises(StorageError):
+            run.step()
     assert run.result is None
     assert s3.keys("bucket/rooms") == []
     run.step()
