@@ -29,6 +29,8 @@ from search.trial import RunContext, TrialRun
 # Results and checkpoints go to our own store; Ray's object store carries nothing but small messages.
 OBJECT_STORE_BYTES = 100 * 1024**2
 CONNECT_SECONDS = 10.0
+# Every failure is a row of the results or the one line that ends the sweep; Tune would print its traceback besides.
+logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
 class TrialActor(tune.Trainable):
