@@ -1,4 +1,4 @@
-"""The command line: `parsimony COMMAND …`. Exit status: 0 all done, 1 some trials failed, 2 bad input."""
+"""The command line: `parsimony COMMAND …`. Exit status: 0 all done, 1 some trials failed or stopped, 2 bad input."""
 
 import argparse
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from mtl.errors import BadInput
+from search.errors import SweepStopped
 
 if TYPE_CHECKING:
     from search.sweep import Sweep
@@ -28,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BadInput as error:
         print(f"parsimony: {error}", file=sys.stderr)
         return 2
+    except SweepStopped as error:
+        print(f"parsimony: {error}; the same command goes on", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("parsimony: interrupted; the same command goes on", file=sys.stderr)
         return 130
@@ -54,11 +58,11 @@ def make_parser() -> argparse.ArgumentParser:
     train.set_defaults(run=run_train_command)
 
     analyze = commands.add_parser("analyze", help="fronts, tables, figures and report.html of a sweep")
-    analyze.add_argument("dir", metavar="DIR", help="the sweep's folder, STORAGE/NAME")
+    analyze.add_argument("dir", metavar="DIR", help="the sweep's folder or URL, STORAGE/NAME")
     analyze.set_defaults(run=run_analyze_command)
 
     status = commands.add_parser("status", help="what is done, running, failed, missing; time left")
-    status.add_argument("dir", metavar="DIR", help="the sweep's folder, STORAGE/NAME")
+    status.add_argument("dir", metavar="DIR", help="the sweep's folder or URL, STORAGE/NAME")
     status.set_defaults(run=run_status_command)
 
     recipes = commands.add_parser("recipes", help="the recipes by name, or one printed whole")
@@ -116,7 +120,7 @@ def run_sweep_command(options: argparse.Namespace) -> int:
     for result in failed:
         print(f"failed: {result.config}: {result.error}", file=sys.stderr)
     done, missing = len(results) - len(failed), len(sweep.configs) - len(results)
-    print(f"{done} trials done, {len(failed)} failed, {missing} missing: {sweep.store}/results.parquet")
+    print(f"{done} trials done, {len(failed)} failed, {missing} missing: {sweep.store.shown('results.parquet')}")
     if missing:
         print("stopped before its end; the same command goes on with the rest", file=sys.stderr)
     return 1 if failed or missing else 0
@@ -139,11 +143,16 @@ def run_train_command(options: argparse.Namespace) -> int:
         return 1
     for name, value in result.metrics.items():
         print(f"{name:32} {value:.4f}")
-    print(f"model: {sweep.store}/trials/{config.trial_id}/model.pt")
+    print(f"model: {sweep.store.shown(f'trials/{config.trial_id}/model.pt')}")
     return 0
 
 
 def run_analyze_command(options: argparse.Namespace) -> int:
+    if "://" in options.dir:
+        from search.remote_analysis import analyze_store
+
+        print(analyze_store(options.dir))
+        return 0
     from analysis.analyze import analyze
     from analysis.errors import BadInput as UnreadableSweep
 

@@ -97,7 +97,7 @@ class Progress:
             self._width = len(line)
         if final or now - self._stored >= STORE_SECONDS:
             self._stored = now
-            self._store.write(PROGRESS, json.dumps(asdict(self.snapshot())).encode())
+            self._store.try_write(PROGRESS, json.dumps(asdict(self.snapshot())).encode())
 
 
 def format_seconds(seconds: float) -> str:

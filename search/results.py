@@ -4,6 +4,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +18,8 @@ Status = Literal["done", "failed", "stopped"]
 IDENTITY = ["trial_id", "status", "tasks", "penalty", "lambda", "seed", "epochs_run"]
 SPARSITY = ["group_sparsity", "parameter_sparsity"]
 DELTA = ["delta_m", "test_delta_m"]
+# An object store or a network folder takes its time for each file, and many at once.
+READERS = 16
 RUN = ["train_seconds", "started_at", "ended_at", "error"]
 
 
@@ -77,12 +80,33 @@ class TrialResult:
 
 def read_results(store: Store) -> dict[str, TrialResult]:
     """Every finished trial of a sweep, by its id."""
-    results = {}
-    for trial_id in store.finished_trials():
-        data = store.read(trial_file(trial_id, "result.json"))
-        if data is not None:
-            results[trial_id] = TrialResult.from_json(data)
-    return results
+    return _read(store, store.finished_trials())
+
+
+def count_results(store: Store) -> tuple[int, list[TrialResult]]:
+    """How many trials are done, and those that failed: the table tells of most, without the results' own files."""
+    finished = store.finished_trials()
+    table = store.read(RESULTS)
+    done: set[str] = set()
+    if table is not None:
+        rows = pd.read_parquet(io.BytesIO(table), columns=["trial_id", "status"])
+        # What failed may have been tried again since; what was done stays so.
+        done = set(rows["trial_id"][rows["status"] != "failed"]) & set(finished)
+    others = _read(store, [trial_id for trial_id in finished if trial_id not in done]).values()
+    failed = [result for result in others if result.status == "failed"]
+    return len(done) + len(others) - len(failed), failed
+
+
+def _read(store: Store, trial_ids: Iterable[str]) -> dict[str, TrialResult]:
+    """By id, in the order given; without those that have no result any more."""
+    trial_ids = list(trial_ids)
+    with ThreadPoolExecutor(READERS) as pool:
+        found = pool.map(lambda trial_id: store.read(trial_file(trial_id, "result.json")), trial_ids)
+        return {
+            trial_id: TrialResult.from_json(data)
+            for trial_id, data in zip(trial_ids, found, strict=True)
+            if data is not None
+        }
 
 
 def write_tables(

@@ -21,6 +21,7 @@ from ray import tune
 
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
+from search.errors import StorageError, SweepStopped
 from search.results import TrialResult
 from search.storage import trial_file
 from search.trial import RunContext, TrialRun
@@ -28,6 +29,8 @@ from search.trial import RunContext, TrialRun
 # Results and checkpoints go to our own store; Ray's object store carries nothing but small messages.
 OBJECT_STORE_BYTES = 100 * 1024**2
 CONNECT_SECONDS = 10.0
+# Every failure is a row of the results or the one line that ends the sweep; Tune would print its traceback besides.
+logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
 class TrialActor(tune.Trainable):
@@ -48,8 +51,28 @@ class TrialActor(tune.Trainable):
 class _Watcher(tune.Callback):
     """Passes on what happens to trials, by the trial's config."""
 
-    def __init__(self, on_epoch: Callable[[TrialConfig], None], on_end: Callable[[TrialConfig, str], None]) -> None:
-        self._on_epoch, self._on_end = on_epoch, on_end
+    def __init__(
+        self,
+        on_epoch: Callable[[TrialConfig], None],
+        on_end: Callable[[TrialConfig, str], None],
+        check: Callable[[], None],
+    ) -> None:
+        self._on_epoch, self._on_end, self._check = on_epoch, on_end, check
+        self._stopped: SweepStopped | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune writes its settings down, for nobody to read; locks and files do not go with them."""
+        return {}
+
+    def on_step_begin(self, iteration: int, trials: list, **info: Any) -> None:
+        """Called several times a second. What is raised here, and only here, leaves Tune as it is."""
+        self.raise_stopped()
+        self._check()
+
+    def raise_stopped(self) -> None:
+        """Raise what a trial or its end stopped the sweep with: the last trial's is followed by no step."""
+        if self._stopped is not None:
+            raise self._stopped
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: the Tuner pickles itself for a resume of its own, which is never asked for."""
@@ -60,10 +83,25 @@ class _Watcher(tune.Callback):
             self._on_epoch(TrialConfig.model_validate(trial.config["trial"]))
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._on_end(TrialConfig.model_validate(trial.config["trial"]), "")
+        self._end(trial, "")
+
+    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        # A trial that has waited long for the storage is not started again to wait once more.
+        self._stopped = self._stopped or _storage_error(trial)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._on_end(TrialConfig.model_validate(trial.config["trial"]), _death(trial))
+        error = _storage_error(trial)
+        if error is not None:
+            # Neither the trial's fault nor its end: it has no result.
+            self._stopped = error
+        else:
+            self._end(trial, _death(trial))
+
+    def _end(self, trial: Any, death: str) -> None:
+        try:
+            self._on_end(TrialConfig.model_validate(trial.config["trial"]), death)
+        except SweepStopped as error:
+            self._stopped = error
 
 
 def start_ray(address: str | None, cpus_per_trial: int, gpus_per_trial: float, own_module: Path | None) -> None:
@@ -117,10 +155,13 @@ def run_trials(
     max_retries: int,
     on_epoch: Callable[[TrialConfig], None],
     on_result: Callable[[TrialResult], None],
+    check: Callable[[], None],
 ) -> None:
     """Run the trials on the Ray that is up. Every trial that ends is a result in the store and a call of `on_result`.
 
     A trial whose process dies is started again from its checkpoint up to `max_retries` times, then recorded as failed.
+    `check` is called again and again meanwhile. SweepStopped, raised by it, by `on_result` or by a trial whose storage
+    fails, ends the run.
     """
     store = context.store()
 
@@ -139,6 +180,7 @@ def run_trials(
         "trial": tune.grid_search([config.model_dump(mode="json") for config in configs]),
         "context": asdict(context),
     }
+    watcher = _Watcher(on_epoch, on_end, check)
     with tempfile.TemporaryDirectory(prefix="parsimony-tune-") as scratch:
         tune.Tuner(
             tune.with_resources(TrialActor, resources),
@@ -148,11 +190,18 @@ def run_trials(
                 name="sweep",
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[_Watcher(on_epoch, on_end)],
+                callbacks=[watcher],
                 failure_config=tune.FailureConfig(max_failures=max_retries),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
+        watcher.raise_stopped()
+
+
+def _storage_error(trial: Any) -> StorageError | None:
+    """The trial's error, where it is the storage's."""
+    error = getattr(trial.get_error(), "cause", None)
+    return error if isinstance(error, StorageError) else None
 
 
 def _death(trial: Any) -> str:

@@ -4,9 +4,10 @@ import json
 from datetime import UTC, datetime
 
 from mtl.errors import BadInput
+from search.errors import StorageError
 from search.progress import STORE_SECONDS, Snapshot
-from search.results import read_results
-from search.storage import PROGRESS, SWEEP, Store
+from search.results import count_results
+from search.storage import CHECK_SECONDS, PROGRESS, SWEEP, Store
 
 # A driver that lives writes its progress every few seconds; some slack for a slow store.
 SILENCE_SECONDS = 12 * STORE_SECONDS
@@ -14,15 +15,19 @@ SILENCE_SECONDS = 12 * STORE_SECONDS
 
 def read_status(folder: str) -> str:
     """What is done, running, failed and missing, in lines. Raises BadInput where there is no sweep."""
-    storage, _, name = folder.rstrip("/").rpartition("/")
-    store = Store(storage or ".", name)
+    store = Store.of_sweep(folder).waiting(CHECK_SECONDS)
+    try:
+        return _status(store, folder)
+    except StorageError as error:
+        raise BadInput(str(error)) from error
+
+
+def _status(store: Store, folder: str) -> str:
     description = store.read(SWEEP)
     if description is None:
         raise BadInput(f"{folder}: no sweep (it has no {SWEEP}); allowed: the folder STORAGE/NAME of a sweep")
     planned = json.loads(description)["trials_planned"]
-    results = read_results(store).values()
-    done = sum(result.status != "failed" for result in results)
-    failed = [result for result in results if result.status == "failed"]
+    done, failed = count_results(store)
     lines = [
         f"{folder}: {done} done, {len(failed)} failed, {max(0, planned - done - len(failed))} not ended, of {planned}"
     ]

@@ -1,14 +1,53 @@
 """Where results are kept: a folder, or any object store that pyarrow knows. Nothing else names a sweep's files."""
 
+import contextlib
+import copy
+import errno
 import os
+import re
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from pyarrow import ArrowException
-from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
+from pyarrow.fs import (
+    AwsStandardS3RetryStrategy,
+    FileSelector,
+    FileSystem,
+    FileType,
+    LocalFileSystem,
+    S3FileSystem,
+)
 
 from mtl.errors import BadInput
+from search.errors import StorageError
+from search.process import ProcessId
 
 SWEEP, RESULTS, HISTORY, PROGRESS = "sweep.json", "results.parquet", "history.parquet", "progress.json"
+
+# An outage of minutes passes; a trial must not hold a GPU for hours for one that does not.
+PATIENCE_SECONDS = 300.0
+# As a sweep begins somebody watches: a slip of the network is waited out, a wrong address told at once.
+CHECK_SECONDS = 3.0
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 10.0
+# A server that accepts and then says nothing would otherwise block a driver.
+S3_CONNECT_SECONDS, S3_ANSWER_SECONDS = 5.0, 30.0
+S3_OPTIONS = ("endpoint_override", "region", "scheme", "tls_ca_file_path")
+
+LASTING = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
+LASTING_S3 = re.compile(
+    "AWS Error (ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY_ID|INVALID_CLIENT_TOKEN_ID|SIGNATURE_DOES_NOT_MATCH) "
+)
+TEMPORARY = re.compile(r"\.([0-9a-f]+-\d+-\d+)\.[0-9a-f]{32}\.tmp$")
+# Writers on machines whose processes cannot be seen from here; one that is at work touches its file.
+TEMPORARY_SECONDS = 3600.0
+
+T = TypeVar("T")
 
 
 def trial_file(trial_id: str, name: str) -> str:
@@ -17,86 +56,253 @@ def trial_file(trial_id: str, name: str) -> str:
 
 
 class Store:
-    """The files of one sweep, by their names below STORAGE/NAME. A write is whole or not there at all."""
+    """The files of one sweep, by their names below STORAGE/NAME. A write is whole or not there at all.
 
-    def __init__(self, storage: str, name: str) -> None:
-        if not name or "/" in name or name in (".", ".."):
-            raise BadInput(f"--name {name!r}; allowed: a name without /")
-        # Absolute, as a trial's process has a working folder of its own.
-        self.storage = storage if "://" in storage else os.path.abspath(os.path.expanduser(storage))
-        self.name = name
-        self._shown = f"{storage.rstrip('/')}/{name}"
+    What fails is tried again for `patience` seconds, with a line on standard error, and then raises StorageError.
+    The query of a URI (`s3://bucket/prefix?endpoint_override=...`) says how to reach it and is no part of any name.
+    """
+
+    def __init__(self, storage: str, name: str, patience: float = PATIENCE_SECONDS) -> None:
+        if not name or "/" in name or "?" in name or name in (".", ".."):
+            raise BadInput(f"--name {name!r}; allowed: a name without / and ?")
+        self.name, self.patience = name, patience
         try:
-            self._files, root = FileSystem.from_uri(storage) if "://" in storage else (LocalFileSystem(), self.storage)
+            self._files, root, self.storage = _connect(storage)
         except (ValueError, OSError, ArrowException) as error:
             raise BadInput(
-                f"--storage {storage}: {_one_line(error)}; allowed: a folder, s3://... or gs://..."
+                f"--storage {_without_secret(storage)}: {_one_line(error)}; allowed: a folder, s3://... or gs://..."
             ) from error
         self._root = f"{root.rstrip('/')}/{name}"
         self._local = isinstance(self._files, LocalFileSystem)
+        self._shown, _, self._query = _without_secret(storage).partition("?") if "://" in storage else (storage, "", "")
+
+    @classmethod
+    def of_sweep(cls, folder: str) -> "Store":
+        """The store of the sweep in this folder, STORAGE/NAME, or at this URI, STORAGE/NAME?QUERY."""
+        if "://" not in folder:
+            parent, name = os.path.split(os.path.abspath(os.path.expanduser(folder)))
+            return cls(parent, name)
+        place, mark, query = folder.partition("?")
+        parent, _, name = place.rstrip("/").rpartition("/")
+        if not parent or parent.endswith(":/"):
+            raise BadInput(f"{_without_secret(folder)}: no sweep; allowed: STORAGE/NAME of a sweep")
+        return cls(parent + mark + query, name)
 
     def __str__(self) -> str:
         """As the user wrote it."""
-        return self._shown
+        return self.shown()
 
-    def check_writable(self) -> None:
-        """Raise BadInput where nothing can be written; leave nothing behind."""
-        probe = ".writable"
-        made = self._missing_folders()
+    def shown(self, name: str = "") -> str:
+        """Where the sweep, or a file of it, lies, as the user wrote it; without a secret that a URI may carry."""
+        path = f"{self._shown.rstrip('/')}/{self.name}" + (f"/{name}" if name else "")
+        return f"{path}?{self._query}" if self._query else path
+
+    def waiting(self, patience: float) -> "Store":
+        """The same store with another patience."""
+        other = copy.copy(self)
+        other.patience = patience
+        return other
+
+    def check(self) -> None:
+        """Raise BadInput where the storage does not answer or nothing can be written; leave nothing behind.
+
+        In an object store only a write can tell whether writes are allowed, and deleting leaves a trace: there the
+        driver's lease, which is the first file, tells.
+        """
+        hurried = self.waiting(CHECK_SECONDS)
+        made = self.missing_folders()
         try:
-            self.write(probe, b"")
-            self.delete(probe)
-        except (OSError, ArrowException) as error:
-            raise BadInput(f"--storage {self._shown}: cannot be written ({_one_line(error)})") from error
+            if self._local:
+                hurried.write(".writable", b"")
+                hurried.delete(".writable")
+            else:
+                bucket = self._root.split("/")[0]
+                info = hurried._retried("reached", lambda: self._files.get_file_info(bucket)) if bucket else None
+                if info is not None and info.type == FileType.NotFound:
+                    raise BadInput(f"--storage {self.shown()}: no bucket {bucket}; allowed: one that exists")
+                hurried.files()
+        except StorageError as error:
+            raise BadInput(f"--{error}") from error
         finally:
-            for folder in made:
-                if os.path.isdir(folder):
-                    os.rmdir(folder)
+            self.remove_empty(made)
 
     def read(self, name: str) -> bytes | None:
         """The file's bytes, or None where there is no such file."""
-        try:
-            with self._files.open_input_stream(f"{self._root}/{name}") as stream:
-                return stream.read()
-        except FileNotFoundError:
-            return None
+
+        def read() -> bytes | None:
+            try:
+                with self._files.open_input_stream(f"{self._root}/{name}") as stream:
+                    return stream.read()
+            except FileNotFoundError:
+                return None
+
+        return self._retried("read", read)
 
     def write(self, name: str, data: bytes) -> None:
         """Replace the file. On a folder through a temporary name; an object store's put is atomic of itself."""
         path = f"{self._root}/{name}"
-        if not self._local:
-            with self._files.open_output_stream(path) as stream:
-                stream.write(data)
-            return
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = f"{path}.{os.getpid()}.tmp"
+        self._retried("written", lambda: _write_file(path, data) if self._local else self._put(path, data))
+
+    def try_write(self, name: str, data: bytes) -> bool:
+        """Write what can be done without for a while: tried once; whether it was written."""
         try:
-            with open(temporary, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+            self.waiting(0).write(name, data)
+        except StorageError:
+            return False
+        return True
 
     def delete(self, name: str) -> None:
         """Remove the file, if it is there."""
-        path = f"{self._root}/{name}"
-        if self._files.get_file_info(path).type != FileType.NotFound:
-            self._files.delete_file(path)
+
+        def delete() -> None:
+            with contextlib.suppress(FileNotFoundError):
+                self._files.delete_file(f"{self._root}/{name}")
+
+        self._retried("written", delete)
+
+    def files(self) -> dict[str, float]:
+        """The files directly in the sweep's folder, with the storage's own time of their last change."""
+        selector = FileSelector(self._root, allow_not_found=True)
+        found = self._retried("read", lambda: self._files.get_file_info(selector))
+        return {info.base_name: info.mtime_ns / 1e9 for info in found if info.type == FileType.File}
 
     def finished_trials(self) -> list[str]:
         """Ids of the trials that have a folder with a result."""
         selector = FileSelector(f"{self._root}/trials", allow_not_found=True, recursive=True)
-        found = [info.path for info in self._files.get_file_info(selector) if info.base_name == "result.json"]
-        return sorted(path.split("/")[-2] for path in found)
+        found = self._retried("read", lambda: self._files.get_file_info(selector))
+        return sorted(info.path.split("/")[-2] for info in found if info.base_name == "result.json")
 
-    def _missing_folders(self) -> list[str]:
+    def remove_temporaries(self) -> None:
+        """Remove what killed writers left. An object store shows no such files."""
+        if not self._local:
+            return
+        for path in Path(self._root).rglob("*.tmp"):
+            match = TEMPORARY.search(path.name)
+            try:
+                lives = ProcessId.parse(match[1]).lives() if match else True
+                if lives is False or (lives is None and time.time() - path.stat().st_mtime > TEMPORARY_SECONDS):
+                    path.unlink()
+            except OSError:  # a writer has just renamed it; otherwise the next start will see it again
+                continue
+
+    def missing_folders(self) -> list[str]:
         """Folders that a write would make, the innermost first."""
         folders = [Path(self._root), *Path(self._root).parents] if self._local else []
         return [str(folder) for folder in folders if not folder.exists()]
 
+    def remove_empty(self, folders: list[str]) -> None:
+        """Remove these folders, as far as they are empty."""
+        for folder in folders:
+            try:
+                os.rmdir(folder)
+            except OSError:  # not there, or in use
+                return
+
+    def _put(self, path: str, data: bytes) -> None:
+        with self._files.open_output_stream(path) as stream:
+            stream.write(data)
+
+    def _retried(self, done: str, action: Callable[[], T]) -> T:
+        """The action's value. `done` says what the storage cannot be where it fails."""
+        began, pause, said = time.monotonic(), FIRST_PAUSE_SECONDS, False
+        since = datetime.now().strftime("%H:%M:%S")
+        while True:
+            try:
+                value = action()
+                break
+            except (OSError, ArrowException) as error:
+                left = began + self.patience - time.monotonic()
+                if left <= 0 or _lasts(error):
+                    tried = f"tried for {self.patience:.0f} s: " if self.patience and not _lasts(error) else ""
+                    raise StorageError(
+                        f"storage {self.shown()}: cannot be {done} ({tried}{_one_line(error)})"
+                    ) from error
+                if not said and time.monotonic() - began > CHECK_SECONDS:
+                    said = True
+                    _say(f"storage {self.shown()} cannot be {done} since {since} ({_one_line(error)}); waiting for it")
+                time.sleep(min(pause, left))
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        if said:
+            _say(f"storage {self.shown()} answers again")
+        return value
+
+
+def _connect(storage: str) -> tuple[FileSystem, str, str]:
+    """The file system, the path in it, and the storage as other processes shall name it."""
+    if "://" not in storage:
+        # Absolute, as a trial's process has a working folder of its own.
+        path = os.path.abspath(os.path.expanduser(storage))
+        return LocalFileSystem(), path, path
+    parts = urlsplit(storage)
+    options = dict(parse_qsl(parts.query))
+    if parts.scheme == "s3":
+        for option in options:
+            if option not in S3_OPTIONS:
+                raise ValueError(f"{option} after the ?; allowed there: {', '.join(S3_OPTIONS)}")
+    files, root = FileSystem.from_uri(storage)
+    if not isinstance(files, S3FileSystem):
+        return files, root, storage
+    # pyarrow has asked for the bucket's region, which a trial that starts in an outage could not; and the processes of
+    # trials on other nodes may have another environment.
+    options["region"] = files.region
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint:
+        options.setdefault("endpoint_override", endpoint)
+    user, _, secret = parts.netloc.rpartition("@")[0].partition(":")
+    files = S3FileSystem(
+        access_key=user or None,
+        secret_key=secret or None,
+        connect_timeout=S3_CONNECT_SECONDS,
+        request_timeout=S3_ANSWER_SECONDS,
+        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=1),  # `Store` tries again, and says so
+        **options,
+    )
+    return files, root, parts._replace(query=urlencode(options, safe=":/")).geturl()
+
+
+def _write_file(path: str, data: bytes) -> None:
+    """Under a name that no other process on any machine takes, then renamed."""
+    folder = os.path.dirname(path)
+    temporary = f"{path}.{ProcessId.own()}.{uuid.uuid4().hex}.tmp"
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with open(temporary, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: str) -> None:
+    """Make the new name last through a power cut. Some network file systems cannot, and need not."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+def _lasts(error: BaseException) -> bool:
+    """Whether no waiting mends it: a wrong name or a missing right, and not a disk or network that fails."""
+    return getattr(error, "errno", None) in LASTING or LASTING_S3.search(str(error)) is not None
+
+
+def _without_secret(storage: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", storage, count=1)
+
 
 def _one_line(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or error).splitlines()[0]
+    text = str(getattr(error, "strerror", None) or error).splitlines()[0]
+    # pyarrow puts what it did before what went wrong, and the server's request number after it.
+    return re.sub(r" \(Request ID: .*\)$", "", re.sub(r"^.*?(AWS Error )", r"\1", text))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

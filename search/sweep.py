@@ -1,5 +1,6 @@
 """A sweep from recipe to results: planned, checked against what the store has, run, and written down."""
 
+import contextlib
 import difflib
 import importlib.metadata
 import json
@@ -25,9 +26,11 @@ from mtl.metrics import MetricInfo, metric_infos, primary_metric
 from mtl.pretrained import absolute_weights, check_weights, fetch_weights, weights_version
 from mtl.tasks import Task
 from search.config import Recipe, differing_settings, expand
+from search.errors import StorageError
+from search.lease import Lease
 from search.progress import Progress
 from search.results import TrialResult, read_results, write_tables
-from search.storage import SWEEP, Store
+from search.storage import PATIENCE_SECONDS, SWEEP, Store
 from search.trial import RunContext, TrialRun
 
 SCHEMA = 1
@@ -77,8 +80,8 @@ class Sweep:
             checkpoint_seconds=self.recipe.checkpoint_seconds,
         )
 
-    def write_tables(self, results: Sequence[TrialResult]) -> None:
-        write_tables(self.store, results, self.metrics, self.primaries)
+    def write_tables(self, results: Sequence[TrialResult], patience: float = PATIENCE_SECONDS) -> None:
+        write_tables(self.store.waiting(patience), results, self.metrics, self.primaries)
 
 
 def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None) -> Sweep:
@@ -103,7 +106,7 @@ def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None) -> Swe
         version = weights_version(weights)
         check_weights(recipe)
     store = Store(storage, name)
-    store.check_writable()
+    store.check()
     saved = store.read(SWEEP)
     if saved is not None:
         earlier = json.loads(saved)
@@ -123,7 +126,16 @@ def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None) -> Swe
 
 
 def run_sweep(sweep: Sweep, address: str | None) -> list[TrialResult]:
-    """Run the trials that have no result yet; returns the results of the recipe's trials, failed ones among them."""
+    """Run the trials that have no result yet; returns the results of the recipe's trials, failed ones among them.
+
+    Raises BadInput where another driver runs the sweep, and SweepStopped where the storage fails or another took over.
+    """
+    with Lease(sweep.store) as lease:
+        sweep.store.remove_temporaries()
+        return _run_sweep(sweep, address, lease)
+
+
+def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialResult]:
     # Ray takes seconds to import: not before the input is known to be good.
     from search.runner import run_trials, start_ray, stop_ray
 
@@ -137,7 +149,7 @@ def run_sweep(sweep: Sweep, address: str | None) -> list[TrialResult]:
         start_ray(address, recipe.cpus_per_trial, recipe.gpus_per_trial, own_module)
         try:
             _prepare(sweep)
-        except BadInput:
+        except (BadInput, StorageError):
             stop_ray()
             raise
         for config in to_run:
@@ -151,7 +163,9 @@ def run_sweep(sweep: Sweep, address: str | None) -> list[TrialResult]:
             results[result.config.trial_id] = result
             progress.ended(result.config.trial_id, failed=result.status == "failed")
             if time.monotonic() - tables_written >= TABLE_SECONDS:
-                sweep.write_tables(list(results.values()))
+                # The trials' own results are there; a table that cannot be written now is written later.
+                with contextlib.suppress(StorageError):
+                    sweep.write_tables(list(results.values()), patience=0)
                 tables_written = time.monotonic()
 
         try:
@@ -161,16 +175,27 @@ def run_sweep(sweep: Sweep, address: str | None) -> list[TrialResult]:
                 max_retries=recipe.max_retries,
                 on_epoch=lambda config: progress.epoch(config.trial_id),
                 on_result=on_result,
+                check=lease.check,
             )
         finally:
-            progress.show(final=True)
+            if not lease.lost:
+                progress.show(final=True)
             stop_ray()
+    lease.check()
     sweep.write_tables(list(results.values()))
     return [results[c.trial_id] for c in sweep.configs if c.trial_id in results]
 
 
 def run_one(sweep: Sweep, config: TrialConfig) -> TrialResult:
-    """One trial of the sweep in this process, into the same store; not run again where it has been done."""
+    """One trial of the sweep in this process, into the same store; not run again where it has been done.
+
+    It writes the sweep's tables, so it drives the sweep as `run_sweep` does, and raises the same.
+    """
+    with Lease(sweep.store) as lease:
+        return _run_one(sweep, config, lease)
+
+
+def _run_one(sweep: Sweep, config: TrialConfig, lease: Lease) -> TrialResult:
     results = read_results(sweep.store)
     done = results.get(config.trial_id)
     if done is not None and done.status != "failed":
@@ -182,6 +207,7 @@ def run_one(sweep: Sweep, config: TrialConfig) -> TrialResult:
     run = TrialRun(config, sweep.context)
     while run.result is None:
         row = run.step()
+        lease.check()
         if row:
             values = "  ".join(
                 f"{name} {row[f'val_{name}']:.4g}" for name in (sweep.primaries[t] for t in config.tasks)

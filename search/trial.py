@@ -1,5 +1,6 @@
 """One trial against a store: started or resumed, an epoch at a time, its checkpoints and its result written."""
 
+import contextlib
 import functools
 import io
 import json
@@ -20,8 +21,9 @@ from mtl.datasets.registry import load_dataset
 from mtl.errors import BadInput
 from mtl.tasks import Task
 from mtl.training import Arrays, Training, set_deterministic
+from search.errors import StorageError
 from search.results import Status, TrialResult
-from search.storage import Store, trial_file
+from search.storage import PATIENCE_SECONDS, Store, trial_file
 
 # cuBLAS gives the same sums in every run only with a workspace of fixed size, which it reads as CUDA starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -64,7 +66,7 @@ class TrialRun:
     def step(self) -> Mapping[str, float]:
         """Train one epoch, or end the trial; returns the epoch's row of the history.
 
-        Raises only where the storage fails: that is no fault of the trial's, and it may be started again.
+        Raises only StorageError: that is no fault of the trial's, and it may be started again.
         """
         if self._training is None and self._done_before():
             return {}
@@ -77,6 +79,8 @@ class TrialRun:
                 row = training.run_epoch()
             if training.done:
                 metrics = training.test()
+        except StorageError:
+            raise
         except Exception as error:  # whatever it is, a failed trial is a row and the others go on
             self._finish("failed", error=_describe(error), details=traceback.format_exc())
             return row
@@ -86,18 +90,20 @@ class TrialRun:
             self._save_model(training)
             self._finish("done", metrics=metrics)
         elif time.monotonic() - self._saved >= self.context.checkpoint_seconds:
-            self.save_checkpoint()
+            # Training need not wait for a storage that is away: the next epoch tries again.
+            with contextlib.suppress(StorageError):
+                self.save_checkpoint(patience=0)
         return row
 
-    def save_checkpoint(self) -> None:
-        """Write all that a new process needs to go on."""
+    def save_checkpoint(self, patience: float = PATIENCE_SECONDS) -> None:
+        """Write all that a new process needs to go on. Raises StorageError."""
         if self._training is not None and self._training.epochs_run:
             state = {
                 "training": self._training.state_dict(),
                 "train_seconds": self.train_seconds,
                 "started_at": self.started_at,
             }
-            self.store.write(trial_file(self.config.trial_id, "checkpoint.pt"), to_bytes(state))
+            self.store.waiting(patience).write(trial_file(self.config.trial_id, "checkpoint.pt"), to_bytes(state))
         self._saved = time.monotonic()
 
     def _done_before(self) -> bool:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.s3_server import S3Server
+
 torch.set_num_threads(1)  # a network of a few kilobytes gains nothing from two, and tests may run beside trials
 
 REQUIRE_ALL = os.environ.get("PARSIMONY_REQUIRE_ALL") == "1"
@@ -19,6 +21,21 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PARSIMONY_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """An S3 server that runs, with a bucket called `bucket`, and credentials for it in the environment."""
+    pytest.importorskip("moto", reason="moto, the S3 server of these tests, is not installed")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    server = S3Server()
+    server.start()
+    server.reset()
+    yield server
+    server.stop()
 
 
 @pytest.hookimpl(wrapper=True)

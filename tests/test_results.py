@@ -8,7 +8,8 @@ import pytest
 
 from mtl.metrics import metric_infos, primary_metric
 from mtl.tasks import Task
-from search.results import TrialResult, read_results, results_table, write_tables
+from search.errors import StorageError
+from search.results import TrialResult, count_results, read_results, results_table, write_tables
 from search.storage import HISTORY, RESULTS, Store, trial_file
 from tests.small import TASKS, config
 
@@ -88,15 +89,36 @@ def test_results_come_back_as_they_went(tmp_path: Path) -> None:
     assert {"trial_id", "epoch", "lambda", "val_depth_mae", "seconds"} == set(history.columns)
 
 
-def test_a_write_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counting_reads_the_files_of_those_alone_that_the_table_does_not_settle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(str(tmp_path), "s")
+    settled, gone = result("depth", 0), result("depth", 1)
+    retried, again, new = (result("depth", strength, status="failed") for strength in (2, 3, 4))
+    for row in (settled, gone, retried, again):
+        store.write(trial_file(row.config.trial_id, "result.json"), row.to_json())
+    write_tables(store, [settled, gone, retried, again], INFOS, PRIMARIES)
+    store.delete(trial_file(gone.config.trial_id, "result.json"))
+    store.write(trial_file(new.config.trial_id, "result.json"), new.to_json())
+    store.write(trial_file(retried.config.trial_id, "result.json"), result("depth", 2).to_json())
+    read: list[str] = []
+    original = Store.read
+    monkeypatch.setattr(Store, "read", lambda self, name: read.append(name) or original(self, name))
+    done, failed = count_results(store)
+    assert done == 2
+    assert {row.config.trial_id for row in failed} == {again.config.trial_id, new.config.trial_id}
+    assert trial_file(settled.config.trial_id, "result.json") not in read
+
+
+def test_a_write_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path), "s", patience=0)
     store.write("a/b.txt", b"first")
 
     def full(fd: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StorageError, match="No space left"):
         store.write("a/b.txt", b"second")
     assert store.read("a/b.txt") == b"first"
     assert [path.name for path in (tmp_path / "s" / "a").iterdir()] == ["b.txt"]

@@ -1,0 +1,229 @@
+"""One driver a sweep: real processes that compete for it, die, sleep and lose it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mtl.errors import BadInput
+from search import lease, process
+from search.errors import LeaseLost
+from search.lease import Lease
+from search.storage import Store
+from tests.s3_server import S3Server
+
+# Says `driving` once it does, then works until it is ended or has lost the lease. With times of a test's own.
+DRIVER = """
+import sys, time
+from mtl.errors import BadInput
+from search import lease, process
+from search.errors import LeaseLost
+from search.storage import Store
+storage, beat, stale, machine = sys.argv[1:]
+lease.BEAT_SECONDS, lease.STALE_SECONDS, lease.POLL_SECONDS = float(beat), float(stale), 0.1
+if machine:
+    process._machine = lambda: machine
+try:
+    with lease.Lease(Store(storage, "sweep")) as mine:
+        print("driving", flush=True)
+        while not sys.stdin.closed:
+            mine.check()
+            time.sleep(0.02)
+except BadInput as error:
+    sys.exit(f"refused: {error}")
+except LeaseLost as error:
+    sys.exit(f"lost: {error}")
+"""
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "s3":
+        server: S3Server = request.getfixturevalue("s3")
+        return Store(server.uri("bucket/prefix"), "sweep")
+    return Store(str(tmp_path), "sweep")
+
+
+@pytest.fixture
+def drive(store: Store) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts drivers, each with standard output and error to read; none outlives the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(beat: float = 0.3, stale: float = 3, machine: str = "") -> subprocess.Popen[str]:
+        words = [sys.executable, "-c", DRIVER, store.storage, str(beat), str(stale), machine]
+        pipe = subprocess.PIPE
+        started.append(subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True))
+        return started[-1]
+
+    yield start
+    for driver in started:
+        driver.kill()
+        driver.communicate()
+
+
+def drives(driver: subprocess.Popen[str]) -> bool:
+    """Once it is decided."""
+    assert driver.stdout is not None
+    return driver.stdout.readline() == "driving\n"
+
+
+def ended(driver: subprocess.Popen[str]) -> str:
+    """What a driver that ends says last."""
+    return driver.communicate(timeout=60)[1].splitlines()[-1]
+
+
+def claims(store: Store) -> list[str]:
+    return [name for name in store.files() if name.startswith("driver-")]
+
+
+def test_the_second_is_refused_by_name_and_the_first_goes_on(
+    store: Store, drive: Callable[..., subprocess.Popen[str]]
+) -> None:
+    first = drive()
+    assert drives(first)
+    started = time.monotonic()
+    with pytest.raises(BadInput) as caught, Lease(store):
+        pass
+    assert time.monotonic() - started < 3
+    said = str(caught.value)
+    claim = json.loads(store.read(claims(store)[0]) or b"")
+    assert f"is driven by pid {first.pid} on {claim['host']} since {claim['started_at']}" in said
+    assert f"remove {store.shown(claims(store)[0])}" in said
+    assert "\n" not in said
+    assert first.poll() is None
+    assert len(claims(store)) == 1
+
+
+def test_after_the_end_nothing_is_left(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "new"), "sweep")
+    for _ in range(2):
+        with Lease(store):
+            assert len(claims(store)) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_after_kill_9_the_next_drives_at_once(store: Store, drive: Callable[..., subprocess.Popen[str]]) -> None:
+    first = drive()
+    assert drives(first)
+    first.kill()
+    first.wait()
+    assert len(claims(store)) == 1
+    started = time.monotonic()
+    with Lease(store):
+        assert time.monotonic() - started < 3 < lease.STALE_SECONDS
+        assert len(claims(store)) == 1
+    assert claims(store) == []
+
+
+def test_a_driver_of_another_machine_is_refused_while_it_beats_and_replaced_when_it_stops(
+    store: Store, drive: Callable[..., subprocess.Popen[str]]
+) -> None:
+    first = drive(machine="abcdef")
+    assert drives(first)
+    assert ended(drive()).startswith(f"refused: sweep {store} is driven by pid {first.pid}")
+    first.kill()
+    first.wait()
+    started = time.monotonic()
+    second = drive()
+    assert drives(second)
+    assert time.monotonic() - started > 2  # it could not see that the other is dead
+    second.send_signal(signal.SIGINT)
+    assert "waiting whether it still is" in second.communicate(timeout=60)[1]
+
+
+def test_a_driver_that_slept_finds_out_that_it_was_replaced(
+    store: Store, drive: Callable[..., subprocess.Popen[str]]
+) -> None:
+    first = drive()
+    assert drives(first)
+    first.send_signal(signal.SIGSTOP)
+    assert ended(drive()).startswith("refused: ")  # it may be slow
+    while time.time() - max(store.files().values()) < 3:
+        time.sleep(0.05)
+    second = drive()
+    assert drives(second)
+    before = claims(store)
+    first.send_signal(signal.SIGCONT)
+    assert ended(first).startswith(f"lost: sweep {store} was taken over while this driver did not answer")
+    assert first.returncode == 1
+    assert second.poll() is None
+    assert claims(store) == before
+
+
+def test_one_that_wrote_its_claim_again_after_it_was_replaced_still_loses(tmp_path: Path) -> None:
+    """It looked, slept, and then wrote: nothing but the term tells the two apart."""
+    store = Store(str(tmp_path), "sweep")
+    with Lease(store) as first:
+        store.delete(first._claim.file)
+        with Lease(store) as second:
+            second._claim = replace(second._claim, term=1)
+            second._beat()
+            first._put(store)
+            first._beat()
+            second._beat()
+            second.check()
+            with pytest.raises(LeaseLost, match=f"by pid {os.getpid()}"):
+                first.check()
+
+
+def test_one_that_slept_through_the_whole_run_of_another_has_lost_too(tmp_path: Path) -> None:
+    store = Store(str(tmp_path), "sweep")
+    with Lease(store) as first:
+        store.delete(first._claim.file)
+        first._beat()
+        with pytest.raises(LeaseLost, match="was taken over"):
+            first.check()
+        assert claims(store) == []
+
+
+def test_of_many_that_start_together_at_most_one_drives(
+    store: Store, drive: Callable[..., subprocess.Popen[str]]
+) -> None:
+    for _ in range(3):
+        together = [drive(machine=machine) for machine in ("", "", "abcdef", "fedcba")]
+        driving = [driver for driver in together if drives(driver)]
+        assert len(driving) == 1
+        for driver in together:
+            if driver in driving:
+                driver.kill()
+                driver.wait()
+            else:
+                assert ended(driver).startswith("refused: ")
+        for name in claims(store):
+            store.delete(name)
+
+
+def test_an_outage_takes_the_lease_from_nobody(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(lease, "STALE_SECONDS", 1.0)
+    store = Store(s3.uri("bucket/prefix"), "sweep")
+    with Lease(store) as mine:
+        with s3.outage():
+            end = time.monotonic() + 2
+            while time.monotonic() < end:
+                mine.check()
+                time.sleep(0.05)
+        mine._beat()
+        mine.check()
+        assert len(claims(store)) == 1
+
+
+def test_a_process_is_told_from_a_later_one_with_its_pid() -> None:
+    own = process.ProcessId.own()
+    assert own.lives()
+    assert process.ProcessId.parse(str(own)) == own
+    assert replace(own, born=own.born + 1).lives() is False or own.born == 0
+    assert replace(own, machine="abcdef").lives() is None
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    its = process.ProcessId(own.machine, child.pid, process._born(child.pid))
+    assert its.lives()
+    child.kill()
+    child.wait()
+    assert its.lives() is False
