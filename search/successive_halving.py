@@ -67,7 +67,7 @@ class SuccessiveHalving:
             return True
         trials = self._rungs[config.tasks, _epochs(row)]
         primaries = [self._primaries[task] for task in config.tasks]
-        places = pareto_order(objective_costs(list(trials.values()), self._objectives, primaries))
+        places = pareto_order(objective_costs(list(trials.values()), self._objectives, primaries)).tolist()
         own = places[list(trials).index(config.trial_id)]
         rivals = [place for trial, place in zip(trials, places, strict=True) if trial not in self._dense]
         allowed = -(-len(rivals) // self._reduction_factor)
