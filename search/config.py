@@ -43,8 +43,10 @@ class Recipe(TrialSettings):
         description="of trials that fall behind others with the same tasks; asha: in the first objective, mo_asha: in "
         "all; dense trials always run to the end; none also finishes what was stopped before",
     )
-    grace_epochs: int = Field(
-        1, ge=1, description="epochs before a trial may be stopped; enough for the penalty to begin to remove groups"
+    grace_epochs: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="epochs before a trial may be stopped, enough for the penalty to begin to remove groups; left out: "
+        "a third of the epochs",
     )
     reduction_factor: int = Field(
         3,
@@ -97,6 +99,11 @@ class Recipe(TrialSettings):
     @property
     def seed_list(self) -> tuple[int, ...]:
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+    @property
+    def first_rung(self) -> int:
+        """Epochs after which trials are first compared."""
+        return self.grace_epochs or max(1, self.epochs // 3)
 
     @property
     def task_combinations(self) -> tuple[tuple[str, ...], ...]:

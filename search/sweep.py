@@ -24,9 +24,11 @@ from mtl.errors import BadInput
 from mtl.metrics import MetricInfo, metric_infos, primary_metric
 from mtl.tasks import Task
 from search.config import Recipe, differing_settings, expand
+from search.objectives import Objective, parse_objectives
 from search.progress import Progress
 from search.results import TrialResult, read_results, write_tables
 from search.storage import SWEEP, Store
+from search.successive_halving import SuccessiveHalving
 from search.trial import RunContext, TrialRun
 
 SCHEMA = 1
@@ -61,6 +63,19 @@ class Sweep:
     @property
     def primaries(self) -> dict[str, str]:
         return {task.name: primary_metric(task) for task in self.tasks}
+
+    @property
+    def halving(self) -> SuccessiveHalving | None:
+        """What decides which trials are stopped early, as it is before any has run; None where none is to be."""
+        recipe = self.recipe
+        if recipe.early_stopping == "none":
+            return None
+        objectives = parse_objectives(recipe.objectives, self.metrics)
+        primaries = {
+            task: Objective(f"val_{metric}", self.metrics[metric].direction) for task, metric in self.primaries.items()
+        }
+        used = objectives[:1] if recipe.early_stopping == "asha" else objectives
+        return SuccessiveHalving(used, primaries, recipe.first_rung, recipe.reduction_factor)
 
     @property
     def context(self) -> RunContext:
@@ -99,7 +114,9 @@ def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None) -> Swe
                 f"sweep {store} was run with {fields[0]} = {found}, this recipe has {asked}: "
                 "allowed: the same settings, or another --name"
             )
-    return Sweep(recipe, dataset, str(root) if root else None, store)
+    sweep = Sweep(recipe, dataset, str(root) if root else None, store)
+    parse_objectives(recipe.objectives, sweep.metrics)
+    return sweep
 
 
 def run_sweep(sweep: Sweep, address: str | None) -> list[TrialResult]:
