@@ -13,7 +13,7 @@ def pareto_order(costs: NDArray[np.float64]) -> NDArray[np.int64]:
 
         x_{k+1} = argmax_{x in front} min_{j <= k} ‖x - x_j‖₂
 
-    with each objective scaled by its range over the front, so that no unit counts and a bad point of a later front,
+    with each objective scaled to [0, 1] over the front, so that no unit counts and a bad point of a later front,
     however far off, does not squeeze this one. The first is the best in the first objective; of points equally far the
     one that is better in the first objective in which they differ. So the order depends on the points alone, not on
     their rows, and does not change when an objective is shifted or multiplied by a positive number.
@@ -42,7 +42,7 @@ def pareto_order(costs: NDArray[np.float64]) -> NDArray[np.int64]:
 def _spread(points: NDArray[np.float64], front: NDArray[np.int64]) -> NDArray[np.int64]:
     """The front's indices in the epsilon-net's order, from the first of them on."""
     span = np.ptp(points[front], axis=0)
-    scaled = points[front] / np.where(span > 0, span, 1.0)
+    scaled = (points[front] - points[front].min(axis=0)) / np.where(span > 0, span, 1.0)
     chosen = [0]
     distance = np.full(len(front), np.inf)
     while len(chosen) < len(front):
