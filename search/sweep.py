@@ -126,7 +126,9 @@ def run_sweep(sweep: Sweep, address: str | None) -> list[TrialResult]:
 
     recipe, store = sweep.recipe, sweep.store
     results = read_results(store)
-    to_run = [c for c in sweep.configs if c.trial_id not in results or results[c.trial_id].status == "failed"]
+    # A trial that was stopped early has ended, unless this run is to stop none.
+    again = {"failed"} if sweep.halving else {"failed", "stopped"}
+    to_run = [c for c in sweep.configs if c.trial_id not in results or results[c.trial_id].status in again]
     done_before = len(sweep.configs) - len(to_run)
     say(f"sweep {store}: {len(sweep.configs)} trials, {done_before} done before, {len(to_run)} to run")
     if to_run:
@@ -170,7 +172,7 @@ def run_one(sweep: Sweep, config: TrialConfig) -> TrialResult:
     """One trial of the sweep in this process, into the same store; not run again where it has been done."""
     results = read_results(sweep.store)
     done = results.get(config.trial_id)
-    if done is not None and done.status != "failed":
+    if done is not None and done.status == "done":
         say(f"trial {config.trial_id} was done before")
         return done
     if sweep.recipe.gpus_per_trial and not torch.cuda.is_available():

@@ -58,9 +58,9 @@ class TestParetoOrder:
         assert pareto_order(costs).tolist() == [4, 3, 0, 2, 1]
 
     def test_a_bad_point_does_not_squeeze_the_front(self) -> None:
-        costs = np.array([[0.0, 4.0], [1.0, 1.0], [3.0, 0.5], [4.0, 0.0], [4.0, 1e6]])
-        # With the bad point in the scale the second objective would be flat, and (3, 0.5) still be last; by the
-        # front's own range (1, 1) and (3, 0.5) are 0.79 and 0.28 from the ends.
+        costs = np.array([[0.0, 4.0], [0.5, 1.0], [3.0, 0.5], [4.0, 0.0], [4.0, 1e6]])
+        # By the front's own range (0.5, 1) and (3, 0.5) are 0.76 and 0.28 from the nearest end. With the bad point in
+        # the scale the second objective would be flat, and they 0.125 and 0.25.
         assert pareto_order(costs).tolist() == [0, 2, 3, 1, 4]
 
     def test_what_is_not_finite_shares_the_last_place(self) -> None:
