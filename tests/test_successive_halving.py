@@ -69,7 +69,7 @@ class TestParetoOrder:
         assert pareto_order(np.full((3, 2), math.nan)).tolist() == [0, 0, 0]
 
     def test_points_closer_than_floats_can_tell(self) -> None:
-        costs = np.array([[0.0, 1.0], [5e-324, 0.5], [1.0, 0.0], [1e-323, 0.5 - 1e-16]])
+        costs = np.array([[-1.0, 1.0], [0.0, 1e-200], [1e-200, 0.0], [1.0, -1.0]])
         assert sorted(pareto_order(costs).tolist()) == [0, 1, 2, 3]
 
     @pytest.mark.parametrize("objectives", [1, 2, 3, 4])
