@@ -17,6 +17,8 @@ from mtl.errors import BadInput
 Seed = Annotated[int, Field(ge=0)]
 # What may differ between two runs of one sweep: the trials asked for, and how they are run, but not what a trial is.
 RUN_FIELDS = frozenset({"combinations", "lambdas", "seeds"})
+# A trial that is stopped early has run the same epochs as one that is not, only fewer of them.
+STOPPING_FIELDS = frozenset({"early_stopping", "grace_epochs", "reduction_factor", "objectives"})
 RESOURCE_FIELDS = frozenset({"cpus_per_trial", "gpus_per_trial", "max_retries", "checkpoint_seconds"})
 
 
@@ -36,12 +38,31 @@ class Recipe(TrialSettings):
     seeds: Annotated[int, Field(ge=1)] | Annotated[tuple[Seed, ...], Field(min_length=1)] = Field(
         description="a count, or a list of seeds"
     )
+    early_stopping: Literal["none", "asha", "mo_asha"] = Field(
+        "none",
+        description="of trials that fall behind others with the same tasks; asha: in the first objective, mo_asha: in "
+        "all; dense trials always run to the end; none also finishes what was stopped before",
+    )
+    grace_epochs: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="epochs before a trial may be stopped, enough for the penalty to begin to remove groups; left out: "
+        "a third of the epochs",
+    )
+    reduction_factor: int = Field(
+        3,
+        ge=2,
+        description="of the trials that reach a rung (grace_epochs times a power of this) one in so many goes on",
+    )
+    objectives: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        ("delta_m", "group_sparsity"),
+        description="what early stopping compares: delta_m, group_sparsity, parameter_sparsity or a metric as val_NAME",
+    )
     cpus_per_trial: int = Field(1, ge=1, description="cores of a trial, which are also its threads")
     gpus_per_trial: float = Field(0, ge=0, description="GPUs of a trial; a fraction lets trials share one")
     max_retries: int = Field(1, ge=0, description="times that a trial is started again when its process dies")
     checkpoint_seconds: float = Field(30, ge=0, description="shortest time between two checkpoints of a trial")
 
-    @field_validator("tasks", "lambdas", "augmentation", "backbone_layers", "head_rates", mode="before")
+    @field_validator("tasks", "lambdas", "augmentation", "backbone_layers", "head_rates", "objectives", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: object) -> object:
         return [value] if isinstance(value, str | int | float) else value
@@ -57,7 +78,7 @@ class Recipe(TrialSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for name in ("tasks", "lambdas", "seeds"):
+        for name in ("tasks", "lambdas", "seeds", "objectives"):
             values = getattr(self, name)
             if isinstance(values, tuple) and len(set(values)) < len(values):
                 raise ValueError(f"{name} = {list(values)}; allowed: each value once")
@@ -78,6 +99,11 @@ class Recipe(TrialSettings):
     @property
     def seed_list(self) -> tuple[int, ...]:
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+    @property
+    def first_rung(self) -> int:
+        """Epochs after which trials are first compared."""
+        return self.grace_epochs or max(1, self.epochs // 3)
 
     @property
     def task_combinations(self) -> tuple[tuple[str, ...], ...]:
@@ -162,7 +188,7 @@ def differing_settings(old: Mapping[str, Any], recipe: Recipe) -> list[str]:
     """Fields in which an earlier run's recipe, as `sweep.json` has it, makes other trials than this one would."""
     new = recipe.model_dump(mode="json")
     # Pretrained weights are compared by their content, which may lie elsewhere.
-    same = RUN_FIELDS | RESOURCE_FIELDS | {"title", "weights"}
+    same = RUN_FIELDS | STOPPING_FIELDS | RESOURCE_FIELDS | {"title", "weights"}
     return [name for name in new if name not in same and old.get(name) != new[name]]
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import pandas as pd
@@ -76,6 +77,28 @@ class TrialResult:
         fields["config"] = TrialConfig.model_validate(fields["config"])
         fields["history"] = tuple(fields["history"])
         return cls(**fields)
+
+
+def stopped_result(config: TrialConfig, history: Iterable[Mapping[str, float]], started_at: str) -> TrialResult:
+    """The result of a trial that was stopped early: validation metrics and sparsities of its last epoch, no test.
+
+    history: its rows in order, at least one; started_at: UTC, ISO 8601.
+    """
+    rows = tuple(history)
+    metrics = {
+        name: value
+        for name, value in rows[-1].items()
+        if name in SPARSITY or (name.startswith("val_") and not name.endswith("_loss"))
+    }
+    return TrialResult(
+        config,
+        "stopped",
+        started_at,
+        datetime.now(UTC).isoformat(timespec="seconds"),
+        train_seconds=sum(row["seconds"] for row in rows),
+        metrics=metrics,
+        history=rows,
+    )
 
 
 def read_results(store: Store) -> dict[str, TrialResult]:

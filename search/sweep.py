@@ -28,9 +28,11 @@ from mtl.tasks import Task
 from search.config import Recipe, differing_settings, expand
 from search.errors import StorageError
 from search.lease import Lease
+from search.objectives import Objective, parse_objectives
 from search.progress import Progress
 from search.results import TrialResult, read_results, write_tables
 from search.storage import PATIENCE_SECONDS, SWEEP, Store
+from search.successive_halving import SuccessiveHalving
 from search.trial import RunContext, TrialRun
 
 SCHEMA = 1
@@ -68,6 +70,19 @@ class Sweep:
     @property
     def primaries(self) -> dict[str, str]:
         return {task.name: primary_metric(task) for task in self.tasks}
+
+    @property
+    def halving(self) -> SuccessiveHalving | None:
+        """What decides which trials are stopped early, as it is before any has run; None where none is to be."""
+        recipe = self.recipe
+        if recipe.early_stopping == "none":
+            return None
+        objectives = parse_objectives(recipe.objectives, self.metrics)
+        primaries = {
+            task: Objective(f"val_{metric}", self.metrics[metric].direction) for task, metric in self.primaries.items()
+        }
+        used = objectives[:1] if recipe.early_stopping == "asha" else objectives
+        return SuccessiveHalving(used, primaries, recipe.first_rung, recipe.reduction_factor)
 
     @property
     def context(self) -> RunContext:
@@ -122,7 +137,9 @@ def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None) -> Swe
                 f"sweep {store} was run with weights of version {before or 'none'}, this recipe's weights = "
                 f"{recipe.weights} has version {version or 'none'}: allowed: the same weights, or another --name"
             )
-    return Sweep(recipe, dataset, str(root) if root else None, store, version)
+    sweep = Sweep(recipe, dataset, str(root) if root else None, store, version)
+    parse_objectives(recipe.objectives, sweep.metrics)
+    return sweep
 
 
 def run_sweep(sweep: Sweep, address: str | None) -> list[TrialResult]:
@@ -141,7 +158,9 @@ def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialRes
 
     recipe, store = sweep.recipe, sweep.store
     results = read_results(store)
-    to_run = [c for c in sweep.configs if c.trial_id not in results or results[c.trial_id].status == "failed"]
+    # A trial that was stopped early has ended, unless this run is to stop none.
+    again = {"failed"} if sweep.halving else {"failed", "stopped"}
+    to_run = [c for c in sweep.configs if c.trial_id not in results or results[c.trial_id].status in again]
     done_before = len(sweep.configs) - len(to_run)
     say(f"sweep {store}: {len(sweep.configs)} trials, {done_before} done before, {len(to_run)} to run")
     if to_run:
@@ -198,7 +217,7 @@ def run_one(sweep: Sweep, config: TrialConfig) -> TrialResult:
 def _run_one(sweep: Sweep, config: TrialConfig, lease: Lease) -> TrialResult:
     results = read_results(sweep.store)
     done = results.get(config.trial_id)
-    if done is not None and done.status != "failed":
+    if done is not None and done.status == "done":
         say(f"trial {config.trial_id} was done before")
         return done
     if sweep.recipe.gpus_per_trial and not torch.cuda.is_available():

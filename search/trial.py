@@ -48,7 +48,7 @@ class TrialRun:
     """A trial in progress. An error of the trial's own becomes its result; it is never raised.
 
     Nothing is touched before the first step: Tune also makes actors that it never uses. A trial that was done before
-    keeps its result; one that had failed is tried again.
+    keeps its result; one that had failed is tried again, and one that was stopped goes on from its last checkpoint.
 
     run = TrialRun(config, context)
     while run.result is None:
@@ -107,13 +107,13 @@ class TrialRun:
         self._saved = time.monotonic()
 
     def _done_before(self) -> bool:
-        """Take over a result that is there; a failure is taken away, so that it cannot pass for this run's end."""
+        """Take over a result that is there; any other end is taken away, so that it cannot pass for this run's."""
         name = trial_file(self.config.trial_id, "result.json")
         saved = self.store.read(name)
         if saved is None:
             return False
         earlier = TrialResult.from_json(saved)
-        if earlier.status == "failed":
+        if earlier.status != "done":
             self.store.delete(name)
             return False
         self.result = earlier

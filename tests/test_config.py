@@ -159,9 +159,15 @@ def test_a_trials_name_is_for_good() -> None:
 
 def test_how_trials_are_run_is_not_what_they_are() -> None:
     recipe = load_recipe("rooms")
-    other = load_recipe(
-        "rooms", ["cpus_per_trial=2", "max_retries=5", "checkpoint_seconds=1", "lambdas=0,5", "seeds=9"]
-    )
+    resources = ["cpus_per_trial=2", "max_retries=5", "checkpoint_seconds=1"]
+    stopping = ["early_stopping=mo_asha", "grace_epochs=2", "reduction_factor=2", "objectives=val_depth_mae"]
+    other = load_recipe("rooms", [*resources, *stopping, "lambdas=0,5", "seeds=9"])
     assert not {trial.trial_id for trial in expand(recipe, "v")}.isdisjoint(t.trial_id for t in expand(other, "v"))
     assert differing_settings(recipe.model_dump(mode="json"), other) == []
     assert differing_settings(recipe.model_dump(mode="json"), load_recipe("rooms", ["epochs=99"])) == ["epochs"]
+
+
+def test_trials_are_first_compared_after_a_third_of_the_epochs() -> None:
+    assert load_recipe("rooms", ["epochs=8"]).first_rung == 2
+    assert load_recipe("rooms", ["epochs=2"]).first_rung == 1
+    assert load_recipe("rooms", ["epochs=8", "grace_epochs=5"]).first_rung == 5

@@ -9,7 +9,14 @@ import pytest
 from mtl.metrics import metric_infos, primary_metric
 from mtl.tasks import Task
 from search.errors import StorageError
-from search.results import TrialResult, count_results, read_results, results_table, write_tables
+from search.results import (
+    TrialResult,
+    count_results,
+    read_results,
+    results_table,
+    stopped_result,
+    write_tables,
+)
 from search.storage import HISTORY, RESULTS, Store, trial_file
 from tests.small import TASKS, config
 
@@ -131,3 +138,17 @@ def test_infos_have_directions() -> None:
     assert INFOS["depth_mae"].direction == "minimize"
     assert INFOS["segmentation_miou"].direction == "maximize"
     assert metric_infos(Task("depth", "depth"), "paper")["depth_mae"].unit == "of image maximum"
+
+
+def test_a_stopped_trial_is_a_row_of_its_last_epoch_without_a_test() -> None:
+    history = [
+        {"epoch": 0, "val_depth_mae": 1.0, "val_depth_loss": 3.0, "group_sparsity": 0.1, "seconds": 0.5},
+        {"epoch": 1, "val_depth_mae": 0.5, "val_depth_loss": 2.0, "group_sparsity": 0.2, "seconds": 0.25},
+    ]
+    stopped = stopped_result(config(tasks=("depth",)), history, WHEN)
+    assert TrialResult.from_json(stopped.to_json()) == stopped
+    row = results_table([stopped], INFOS, PRIMARIES).iloc[0]
+    assert (row["status"], row["epochs_run"], row["train_seconds"], row["started_at"]) == ("stopped", 2, 0.75, WHEN)
+    assert (row["val_depth_mae"], row["group_sparsity"]) == (0.5, 0.2)
+    assert math.isnan(row["test_depth_mae"])
+    assert "val_depth_loss" not in row

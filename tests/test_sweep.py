@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from search.cli import main
-from search.results import TrialResult
+from search.results import TrialResult, stopped_result
 from search.storage import HISTORY, RESULTS, SWEEP
 from search.trial import RunContext, TrialRun
 
@@ -236,6 +236,22 @@ def test_a_trial_that_is_done_is_left_alone_whoever_takes_it_up_again(swept: Pat
     assert run.step() == {}
     assert run.result is not None
     assert run.result.to_json() == before == path.read_bytes()
+
+
+def test_a_trial_that_was_stopped_goes_on_to_the_numbers_of_one_that_was_not(swept: Path, tmp_path: Path) -> None:
+    result = next((swept / "trials").glob("*/result.json"))
+    whole = TrialResult.from_json(result.read_bytes())
+    trial_id = whole.config.trial_id
+    context = RunContext(str(tmp_path), "rooms", None, threads=1, gpus=0, checkpoint_seconds=0)
+    first = TrialRun(whole.config, context)
+    rows = [first.step()]
+    stopped = stopped_result(whole.config, rows, whole.started_at)
+    context.store().write(f"trials/{trial_id}/result.json", stopped.to_json())
+    second = TrialRun(whole.config, context)
+    assert second.step()["epoch"] == 1
+    assert second.result is not None
+    assert second.result.status == "done"
+    assert second.result.metrics == whole.metrics
 
 
 def test_status_and_dry_run(swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
