@@ -21,6 +21,7 @@ from ray import tune
 
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
+from search.deaths import Deaths
 from search.results import TrialResult
 from search.storage import trial_file
 from search.trial import RunContext, TrialRun
@@ -37,26 +38,48 @@ class TrialActor(tune.Trainable):
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._given_up = "death" in new_config
         self._run = TrialRun(TrialConfig.model_validate(new_config["trial"]), RunContext(**new_config["context"]))
         return True
 
     def step(self) -> dict[str, Any]:
-        row = self._run.step()
-        return {"epoch_ended": bool(row), "done": self._run.result is not None}
+        row = {} if self._given_up else self._run.step()
+        return {
+            "epoch_ended": bool(row),
+            "done": self._given_up or self._run.result is not None,
+            "node_id": ray.get_runtime_context().get_node_id(),
+        }
 
 
 class _Watcher(tune.Callback):
-    """Passes on what happens to trials, by the trial's config."""
+    """Passes on what happens to trials, by the trial's config, and gives up those that died too often.
 
-    def __init__(self, on_epoch: Callable[[TrialConfig], None], on_end: Callable[[TrialConfig, str], None]) -> None:
-        self._on_epoch, self._on_end = on_epoch, on_end
+    Tune restarts a trial as often as its process dies: it would count a lost machine as a failure of the trial.
+    """
+
+    def __init__(
+        self,
+        max_retries: int,
+        on_epoch: Callable[[TrialConfig], None],
+        on_end: Callable[[TrialConfig, str], None],
+    ) -> None:
+        self._max_retries, self._on_epoch, self._on_end = max_retries, on_epoch, on_end
+        self._deaths = Deaths()
+
+    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        death = _death(trial)
+        if self._deaths.died(trial.trial_id, death) > self._max_retries:
+            # Tune has queued it already. Its next process ends at once, and is the last if it cannot even start.
+            trial.set_config(trial.config | {"death": death})
+            trial.max_failures = 0
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        self._deaths.runs_on(trial.trial_id, result["node_id"])
         if result.get("epoch_ended"):
             self._on_epoch(TrialConfig.model_validate(trial.config["trial"]))
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._on_end(TrialConfig.model_validate(trial.config["trial"]), "")
+        self._on_end(TrialConfig.model_validate(trial.config["trial"]), trial.config.get("death", ""))
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._on_end(TrialConfig.model_validate(trial.config["trial"]), _death(trial))
@@ -117,6 +140,7 @@ def run_trials(
     """Run the trials on the Ray that is up. Every trial that ends is a result in the store and a call of `on_result`.
 
     A trial whose process dies is started again from its checkpoint up to `max_retries` times, then recorded as failed.
+    A process that is lost with its machine does not count.
     """
     store = context.store()
 
@@ -144,8 +168,8 @@ def run_trials(
                 name="sweep",
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[_Watcher(on_epoch, on_end)],
-                failure_config=tune.FailureConfig(max_failures=max_retries),
+                callbacks=[_Watcher(max_retries, on_epoch, on_end)],
+                failure_config=tune.FailureConfig(max_failures=-1),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
@@ -153,6 +177,6 @@ def run_trials(
 
 def _death(trial: Any) -> str:
     """Why Tune gave a trial up, in one line."""
-    error = trial.get_error()
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'the process of the trial died'}"
+    # Tune's own get_error looks where this file has not been copied yet.
+    lines = Path(trial.error_file).read_text().split("Failure #")[-1].splitlines()[1:]
+    return " ".join(line.strip() for line in lines) or "the process of the trial died"
