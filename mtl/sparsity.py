@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -61,6 +62,16 @@ def measure_sparsity(model: nn.Module) -> Sparsity:
                     )
                 )
     return Sparsity(tuple(layers))
+
+
+def surviving_groups(model: nn.Module) -> dict[str, np.ndarray]:
+    """For each convolution of `model.backbone`, in the network's order, which of its groups are not zero: (C,) bool."""
+    with torch.no_grad():
+        return {
+            name: (group_rows(module.weight) != 0).any(dim=1).cpu().numpy()
+            for name, module in model.get_submodule("backbone").named_modules()
+            if isinstance(module, nn.Conv2d)
+        }
 
 
 def _share(part: int, whole: int) -> float:

@@ -59,7 +59,12 @@ class Recipe(TrialSettings):
     )
     cpus_per_trial: int = Field(1, ge=1, description="cores of a trial, which are also its threads")
     gpus_per_trial: float = Field(0, ge=0, description="GPUs of a trial; a fraction lets trials share one")
-    max_retries: int = Field(1, ge=0, description="times that a trial is started again when its process dies")
+    max_retries: int = Field(
+        1,
+        ge=0,
+        description="times that a trial goes on from its checkpoint after an error or the death of its process; "
+        "one that is lost with its machine does not count",
+    )
     checkpoint_seconds: float = Field(30, ge=0, description="shortest time between two checkpoints of a trial")
 
     @field_validator("tasks", "lambdas", "augmentation", "backbone_layers", "head_rates", "objectives", mode="before")

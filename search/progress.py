@@ -40,7 +40,8 @@ class Progress:
         self, store: Store, to_run: Sequence[TrialConfig], done_before: int, stream: TextIO | None = None
     ) -> None:
         self._store, self._stream = store, stream or sys.stderr
-        self._epochs_left = {config.trial_id: config.epochs for config in to_run}
+        self._epochs = {config.trial_id: config.epochs for config in to_run}
+        self._epochs_left = dict(self._epochs)
         # An epoch passes the backbone once and a head for each task: a rough cost, but better than none.
         self._cost = {config.trial_id: 1 + len(config.tasks) for config in to_run}
         self._started: set[str] = set()
@@ -51,10 +52,10 @@ class Progress:
         self.total = done_before + len(self._epochs_left)
         self.done, self.failed = done_before, 0
 
-    def epoch(self, trial_id: str) -> None:
-        """One epoch of a trial has ended."""
+    def epoch(self, trial_id: str, epochs_run: int) -> None:
+        """One epoch of a trial has ended, its `epochs_run`-th: not the first of this run's where it was resumed."""
         self._started.add(trial_id)
-        self._epochs_left[trial_id] = max(0, self._epochs_left[trial_id] - 1)
+        self._epochs_left[trial_id] = max(0, self._epochs[trial_id] - epochs_run)
         if self._began is None:
             # The pace is counted from here on: what came before was imports and the reading of data.
             self._began = time.monotonic()

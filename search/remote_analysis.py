@@ -7,7 +7,7 @@ from analysis.analyze import analyze
 from analysis.errors import BadInput as UnreadableSweep
 from mtl.errors import BadInput
 from search.errors import StorageError
-from search.storage import CHECK_SECONDS, HISTORY, RESULTS, SWEEP, Store
+from search.storage import CHECK_SECONDS, HISTORY, LAYERS, RESULTS, SWEEP, Store
 
 
 def analyze_store(uri: str) -> str:
@@ -17,7 +17,7 @@ def analyze_store(uri: str) -> str:
         folder = Path(scratch) / store.name
         folder.mkdir()
         try:
-            for name in (SWEEP, RESULTS, HISTORY):
+            for name in (SWEEP, RESULTS, HISTORY, LAYERS):
                 data = store.read(name)
                 if data is not None:
                     (folder / name).write_bytes(data)

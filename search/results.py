@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mtl.config import TrialConfig
 from mtl.metrics import MetricInfo
-from search.storage import HISTORY, RESULTS, Store, trial_file
+from search.storage import HISTORY, LAYERS, RESULTS, Store, trial_file
 
 Status = Literal["done", "failed", "stopped"]
 IDENTITY = ["trial_id", "status", "tasks", "penalty", "lambda", "seed", "epochs_run"]
@@ -35,6 +38,7 @@ class TrialResult:
     train_seconds: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
     history: tuple[Mapping[str, float], ...] = ()
+    layers: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
     details: str = ""
 
@@ -65,6 +69,7 @@ class TrialResult:
             "train_seconds": self.train_seconds,
             "metrics": dict(self.metrics),
             "history": [dict(row) for row in self.history],
+            "layers": dict(self.layers),
             "error": self.error,
             "details": self.details,
         }
@@ -135,13 +140,14 @@ def _read(store: Store, trial_ids: Iterable[str]) -> dict[str, TrialResult]:
 def write_tables(
     store: Store, results: Iterable[TrialResult], infos: Mapping[str, MetricInfo], primaries: Mapping[str, str]
 ) -> None:
-    """results.parquet and history.parquet, made anew from all results.
+    """results.parquet, history.parquet and layers.parquet, made anew from all results.
 
     infos: the metrics by full name; primaries: the metric of each task that delta_m is made of.
     """
     results = list(results)
     store.write(RESULTS, _parquet(results_table(results, infos, primaries)))
     store.write(HISTORY, _parquet(history_table(results)))
+    store.write(LAYERS, _arrow_bytes(layers_table(results)))
 
 
 def results_table(
@@ -191,6 +197,42 @@ def history_table(results: Iterable[TrialResult]) -> pd.DataFrame:
         for row in result.history
     ]
     return pd.DataFrame(rows, columns=None if rows else ["trial_id", "epoch", "lambda"])
+
+
+def packed_layers(layers: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Which groups of each convolution survive, (C,) bool, as "C:" and the bits in hexadecimal."""
+    return {name: f"{len(alive)}:{np.packbits(alive).tobytes().hex()}" for name, alive in layers.items()}
+
+
+def layers_table(results: Iterable[TrialResult]) -> pa.Table:
+    """One row a done trial and convolution: `alive` says which of its `groups` survive, in the channels' order."""
+    names: list[tuple[str, str, int]] = []
+    alive: list[np.ndarray] = []
+    for result in results:
+        for position, (name, packed) in enumerate(result.layers.items()):
+            count, _, digits = packed.partition(":")
+            bits = np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8), count=int(count))
+            names.append((result.config.trial_id, name, position))
+            alive.append(bits.astype(bool))
+    sizes = np.array([len(one) for one in alive], np.int32)
+    offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(sizes, dtype=np.int32)])
+    values = np.concatenate(alive) if alive else np.zeros(0, bool)
+    trial_ids, layers, positions = zip(*names, strict=True) if names else ((), (), ())
+    return pa.table(
+        {
+            "trial_id": pa.array(trial_ids, pa.string()),
+            "layer": pa.array(layers, pa.string()),
+            "position": pa.array(positions, pa.int32()),
+            "groups": pa.array(sizes),
+            "alive": pa.ListArray.from_arrays(pa.array(offsets), pa.array(values)),
+        }
+    )
+
+
+def _arrow_bytes(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()
 
 
 def _parquet(table: pd.DataFrame) -> bytes:

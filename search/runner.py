@@ -2,17 +2,19 @@
 
 import logging
 import os
-import socket
 import tempfile
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-# Read by ray as it is imported: no calls home, no result files besides ours, no snapshots that nobody reads.
+# Read by ray as it is imported: no calls home, no result files besides ours, no snapshots that nobody reads, and
+# interrupts are ours.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
@@ -20,15 +22,15 @@ import ray
 from ray import tune
 
 from mtl.config import TrialConfig
-from mtl.errors import BadInput
+from search.deaths import Deaths
 from search.errors import StorageError, SweepStopped
-from search.results import TrialResult
+from search.interrupts import Interrupts
+from search.results import TrialResult, stopped_result
+from search.scheduler import SweepScheduler
 from search.storage import trial_file
+from search.successive_halving import SuccessiveHalving
 from search.trial import RunContext, TrialRun
 
-# Results and checkpoints go to our own store; Ray's object store carries nothing but small messages.
-OBJECT_STORE_BYTES = 100 * 1024**2
-CONNECT_SECONDS = 10.0
 # Every failure is a row of the results or the one line that ends the sweep; Tune would print its traceback besides.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
@@ -40,28 +42,52 @@ class TrialActor(tune.Trainable):
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._run = TrialRun(TrialConfig.model_validate(new_config["trial"]), RunContext(**new_config["context"]))
+        self._given_up = "death" in new_config
+        self._run = self.make_run(TrialConfig.model_validate(new_config["trial"]), RunContext(**new_config["context"]))
+        self._rows_told = 0
         return True
 
+    def make_run(self, config: TrialConfig, context: RunContext) -> TrialRun:
+        """What is stepped; a benchmark puts something lighter in its place."""
+        return TrialRun(config, context)
+
     def step(self) -> dict[str, Any]:
-        row = self._run.step()
-        return {"epoch_ended": bool(row), "done": self._run.result is not None}
+        """Under "epoch_rows" the rows of the history that were not told before: after a resume all there are."""
+        if not self._given_up:
+            self._run.step()
+        rows = [dict(row) for row in self._run.history[self._rows_told :]]
+        self._rows_told += len(rows)
+        return {
+            "epoch_rows": rows,
+            "started_at": self._run.started_at,
+            "node_id": ray.get_runtime_context().get_node_id(),
+            "done": self._given_up or self._run.result is not None,
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Called where a trial is paused: what it needs goes to our own store, as always."""
+        self._run.save_checkpoint()
 
 
 class _Watcher(tune.Callback):
-    """Passes on what happens to trials, by the trial's config."""
+    """Passes on what happens to trials, by the trial's config, and gives up those that died too often.
+
+    Tune restarts a trial as often as its process dies: it would count a lost machine as a failure of the trial.
+    """
 
     def __init__(
         self,
-        on_epoch: Callable[[TrialConfig], None],
-        on_end: Callable[[TrialConfig, str], None],
+        max_retries: int,
+        on_epochs: Callable[[TrialConfig, Sequence[Mapping[str, float]]], None],
+        on_end: Callable[[Any, TrialConfig, str], None],
         check: Callable[[], None],
     ) -> None:
-        self._on_epoch, self._on_end, self._check = on_epoch, on_end, check
+        self._max_retries, self._on_epochs, self._on_end, self._check = max_retries, on_epochs, on_end, check
+        self._deaths = Deaths()
         self._stopped: SweepStopped | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune writes its settings down, for nobody to read; locks and files do not go with them."""
+        """Nothing: the Tuner pickles itself for a resume of its own, which is never asked for."""
         return {}
 
     def on_step_begin(self, iteration: int, trials: list, **info: Any) -> None:
@@ -74,20 +100,26 @@ class _Watcher(tune.Callback):
         if self._stopped is not None:
             raise self._stopped
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: the Tuner pickles itself for a resume of its own, which is never asked for."""
-        return {}
-
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        if result.get("epoch_ended"):
-            self._on_epoch(TrialConfig.model_validate(trial.config["trial"]))
-
-    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._end(trial, "")
+        self._deaths.runs_on(trial.trial_id, result["node_id"])
+        if result["epoch_rows"]:
+            self._on_epochs(TrialConfig.model_validate(trial.config["trial"]), result["epoch_rows"])
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        # A trial that has waited long for the storage is not started again to wait once more.
-        self._stopped = self._stopped or _storage_error(trial)
+        """A trial's process has died, and Tune has queued the trial again."""
+        error = _storage_error(trial)
+        if error is not None:
+            # A trial that has waited long for the storage is not started again to wait once more.
+            self._stopped = self._stopped or error
+            return
+        death = _death(trial)
+        if self._deaths.died(trial.trial_id, death) > self._max_retries:
+            # Its next process ends at once, and is the last if it cannot even start.
+            trial.set_config(trial.config | {"death": death})
+            trial.max_failures = 0
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._end(trial, trial.config.get("death", ""))
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         error = _storage_error(trial)
@@ -99,53 +131,9 @@ class _Watcher(tune.Callback):
 
     def _end(self, trial: Any, death: str) -> None:
         try:
-            self._on_end(TrialConfig.model_validate(trial.config["trial"]), death)
+            self._on_end(trial, TrialConfig.model_validate(trial.config["trial"]), death)
         except SweepStopped as error:
             self._stopped = error
-
-
-def start_ray(address: str | None, cpus_per_trial: int, gpus_per_trial: float, own_module: Path | None) -> None:
-    """Join the cluster at `address`, or one that runs on this machine, or else start one here.
-
-    own_module: a Python file or package that trials import and that is not installed; every node gets a copy.
-    Raises BadInput where no cluster answers at `address`, or where one trial needs more than this machine has.
-    """
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if own_module is not None:
-        quiet["runtime_env"] = {"py_modules": [str(own_module)]}
-    if address not in (None, "auto"):
-        try:
-            _check_listens(address)
-            ray.init(address=address, **quiet)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise BadInput(
-                f"--address {address}: no Ray cluster answers there ({str(error).splitlines()[0]})"
-            ) from error
-        return
-    try:
-        ray.init(address="auto", **quiet)
-        return
-    except ConnectionError as error:
-        if address == "auto":
-            raise BadInput("--address auto: no Ray cluster runs on this machine; leave it out to start one") from error
-    ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
-    have = ray.cluster_resources()
-    for field, wanted, kind in (("cpus_per_trial", cpus_per_trial, "CPU"), ("gpus_per_trial", gpus_per_trial, "GPU")):
-        if wanted > have.get(kind, 0):
-            ray.shutdown()
-            raise BadInput(f"{field} = {wanted}; allowed: at most the {have.get(kind, 0):g} {kind}s of this machine")
-
-
-def stop_ray() -> None:
-    """Leave the cluster, or end the one that was started here."""
-    ray.shutdown()
-
-
-def _check_listens(address: str) -> None:
-    """Raise OSError or ValueError where nothing listens at [ray://]HOST:PORT: ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS):
-        pass
 
 
 def run_trials(
@@ -153,26 +141,46 @@ def run_trials(
     context: RunContext,
     *,
     max_retries: int,
-    on_epoch: Callable[[TrialConfig], None],
+    on_epochs: Callable[[TrialConfig, Sequence[Mapping[str, float]]], None],
     on_result: Callable[[TrialResult], None],
     check: Callable[[], None],
+    interrupts: Interrupts,
+    halving: SuccessiveHalving | None = None,
+    actor: type[TrialActor] = TrialActor,
 ) -> None:
-    """Run the trials on the Ray that is up. Every trial that ends is a result in the store and a call of `on_result`.
+    """Run the trials, in their order, on the Ray that is up. Each that ends is a result in the store and a call of
+    `on_result`; each of its epochs a call of `on_epochs` with the new rows of its history, which after it was resumed
+    are also those from before.
 
     A trial whose process dies is started again from its checkpoint up to `max_retries` times, then recorded as failed.
+    A process that is lost with its machine does not count. `halving` stops trials that fall behind.
+
     `check` is called again and again meanwhile. SweepStopped, raised by it, by `on_result` or by a trial whose storage
-    fails, ends the run.
+    fails, ends the run. So does an interrupt, after the running trials have ended their epochs and saved.
     """
     store = context.store()
+    scheduler = SweepScheduler(halving, interrupts)
+    histories: dict[str, dict[int, Mapping[str, float]]] = defaultdict(dict)
 
-    def on_end(config: TrialConfig, death: str) -> None:
-        data = store.read(trial_file(config.trial_id, "result.json"))
-        if data is None:
-            now = datetime.now(UTC).isoformat(timespec="seconds")
+    def on_rows(config: TrialConfig, rows: Sequence[Mapping[str, float]]) -> None:
+        if halving is not None:
+            histories[config.trial_id] |= {int(row["epoch"]): row for row in rows}
+        on_epochs(config, rows)
+
+    def on_end(trial: Any, config: TrialConfig, death: str) -> None:
+        if trial.trial_id in scheduler.withdrawn:
+            return
+        rows = histories.pop(config.trial_id, {})
+        if not death and config.trial_id in scheduler.stopped:
+            history = [rows[epoch] for epoch in sorted(rows)]
+            result = stopped_result(config, history, trial.last_result["started_at"])
+            store.write(trial_file(config.trial_id, "result.json"), result.to_json())
+        elif (data := store.read(trial_file(config.trial_id, "result.json"))) is not None:
+            result = TrialResult.from_json(data)
+        else:
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
             result = TrialResult(config, "failed", now, now, error=death or "the trial left no result")
             store.write(trial_file(config.trial_id, "result.json"), result.to_json())
-        else:
-            result = TrialResult.from_json(data)
         on_result(result)
 
     resources = {"cpu": context.threads, "gpu": context.gpus}
@@ -180,18 +188,21 @@ def run_trials(
         "trial": tune.grid_search([config.model_dump(mode="json") for config in configs]),
         "context": asdict(context),
     }
-    watcher = _Watcher(on_epoch, on_end, check)
+    watcher = _Watcher(max_retries, on_rows, on_end, check)
     with tempfile.TemporaryDirectory(prefix="parsimony-tune-") as scratch:
         tune.Tuner(
-            tune.with_resources(TrialActor, resources),
+            tune.with_resources(actor, resources),
             param_space=space,
-            tune_config=tune.TuneConfig(reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id),
+            tune_config=tune.TuneConfig(
+                scheduler=scheduler, reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id
+            ),
             run_config=tune.RunConfig(
                 name="sweep",
                 storage_path=scratch,
                 verbose=0,
+                stop=scheduler.stopper,
                 callbacks=[watcher],
-                failure_config=tune.FailureConfig(max_failures=max_retries),
+                failure_config=tune.FailureConfig(max_failures=-1),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
@@ -206,6 +217,6 @@ def _storage_error(trial: Any) -> StorageError | None:
 
 def _death(trial: Any) -> str:
     """Why Tune gave a trial up, in one line."""
-    error = trial.get_error()
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'the process of the trial died'}"
+    # Tune's own get_error looks where this file has not been copied yet.
+    lines = Path(trial.error_file).read_text().split("Failure #")[-1].splitlines()[1:]
+    return " ".join(line.strip() for line in lines) or "the process of the trial died"

@@ -28,7 +28,8 @@ from mtl.errors import BadInput
 from search.errors import StorageError
 from search.process import ProcessId
 
-SWEEP, RESULTS, HISTORY, PROGRESS = "sweep.json", "results.parquet", "history.parquet", "progress.json"
+SWEEP, PROGRESS = "sweep.json", "progress.json"
+RESULTS, HISTORY, LAYERS = "results.parquet", "history.parquet", "layers.parquet"
 
 # An outage of minutes passes; a trial must not hold a GPU for hours for one that does not.
 PATIENCE_SECONDS = 300.0

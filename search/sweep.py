@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from mtl.pretrained import absolute_weights, check_weights, fetch_weights, weigh
 from mtl.tasks import Task
 from search.config import Recipe, differing_settings, expand
 from search.errors import StorageError
+from search.interrupts import Interrupts
 from search.lease import Lease
 from search.objectives import Objective, parse_objectives
 from search.progress import Progress
@@ -39,6 +40,7 @@ SCHEMA = 1
 OBJECTIVES = (("delta_m", "maximize"), ("group_sparsity", "maximize"))
 # The tables are made anew from all rows; in between, each trial's own result.json is the truth.
 TABLE_SECONDS = 5.0
+TABLE_SHARE = 0.02
 # Batch norm needs two images to train on.
 FEWEST_IMAGES: dict[Split, int] = {"train": 2, "val": 1, "test": 1}
 DATA_PROGRESS_SECONDS = 10.0
@@ -93,6 +95,7 @@ class Sweep:
             threads=self.recipe.cpus_per_trial,
             gpus=self.recipe.gpus_per_trial,
             checkpoint_seconds=self.recipe.checkpoint_seconds,
+            retries=self.recipe.max_retries,
         )
 
     def write_tables(self, results: Sequence[TrialResult], patience: float = PATIENCE_SECONDS) -> None:
@@ -154,7 +157,8 @@ def run_sweep(sweep: Sweep, address: str | None) -> list[TrialResult]:
 
 def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialResult]:
     # Ray takes seconds to import: not before the input is known to be good.
-    from search.runner import run_trials, start_ray, stop_ray
+    from search.ray_connection import start_ray, stop_ray
+    from search.runner import run_trials
 
     recipe, store = sweep.recipe, sweep.store
     results = read_results(store)
@@ -164,45 +168,71 @@ def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialRes
     done_before = len(sweep.configs) - len(to_run)
     say(f"sweep {store}: {len(sweep.configs)} trials, {done_before} done before, {len(to_run)} to run")
     if to_run:
-        own_module = module_to_ship(recipe.dataset)
-        start_ray(address, recipe.cpus_per_trial, recipe.gpus_per_trial, own_module)
+        dashboard = start_ray(
+            address, recipe.cpus_per_trial, recipe.gpus_per_trial, own_module=module_to_ship(recipe.dataset)
+        )
+        if dashboard:
+            say(f"Ray's dashboard: {dashboard}")
         try:
             _prepare(sweep)
-        except (BadInput, StorageError):
-            stop_ray()
-            raise
-        for config in to_run:
-            results.pop(config.trial_id, None)
-        progress = Progress(store, to_run, done_before)
-        progress.show()
-        tables_written = time.monotonic()
+            for config in to_run:
+                results.pop(config.trial_id, None)
+            progress = Progress(store, to_run, done_before)
+            tables = TableWriter(sweep)
+            halving = sweep.halving
+            if halving is not None:
+                for result in results.values():
+                    for row in result.history:
+                        halving.record(result.config, row)
 
-        def on_result(result: TrialResult) -> None:
-            nonlocal tables_written
-            results[result.config.trial_id] = result
-            progress.ended(result.config.trial_id, failed=result.status == "failed")
-            if time.monotonic() - tables_written >= TABLE_SECONDS:
-                # The trials' own results are there; a table that cannot be written now is written later.
-                with contextlib.suppress(StorageError):
-                    sweep.write_tables(list(results.values()), patience=0)
-                tables_written = time.monotonic()
+            def on_epochs(config: TrialConfig, rows: Sequence[Mapping[str, float]]) -> None:
+                progress.epoch(config.trial_id, int(rows[-1]["epoch"]) + 1)
 
-        try:
-            run_trials(
-                to_run,
-                sweep.context,
-                max_retries=recipe.max_retries,
-                on_epoch=lambda config: progress.epoch(config.trial_id),
-                on_result=on_result,
-                check=lease.check,
-            )
+            def on_result(result: TrialResult) -> None:
+                results[result.config.trial_id] = result
+                progress.ended(result.config.trial_id, failed=result.status == "failed")
+                tables.write_now_and_then(results.values())
+
+            progress.show()
+            try:
+                with Interrupts() as interrupts:
+                    run_trials(
+                        to_run,
+                        sweep.context,
+                        max_retries=recipe.max_retries,
+                        on_epochs=on_epochs,
+                        on_result=on_result,
+                        check=lease.check,
+                        interrupts=interrupts,
+                        halving=halving,
+                    )
+            finally:
+                if not lease.lost:
+                    progress.show(final=True)
         finally:
-            if not lease.lost:
-                progress.show(final=True)
             stop_ray()
     lease.check()
     sweep.write_tables(list(results.values()))
     return [results[c.trial_id] for c in sweep.configs if c.trial_id in results]
+
+
+class TableWriter:
+    """The tables in the course of a sweep: never for more than a small share of its time, however many trials it has.
+
+    The trials' own results are there; a table that cannot be written now is written later.
+    """
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+        self._next = time.monotonic() + TABLE_SECONDS
+
+    def write_now_and_then(self, results: Collection[TrialResult]) -> None:
+        started = time.monotonic()
+        if started >= self._next:
+            with contextlib.suppress(StorageError):
+                self._sweep.write_tables(list(results), patience=0)
+            took = time.monotonic() - started
+            self._next = time.monotonic() + max(TABLE_SECONDS, took / TABLE_SHARE)
 
 
 def run_one(sweep: Sweep, config: TrialConfig) -> TrialResult:

@@ -7,7 +7,7 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +19,11 @@ from mtl.config import TrialConfig
 from mtl.datasets.cache import materialise
 from mtl.datasets.registry import load_dataset
 from mtl.errors import BadInput
+from mtl.sparsity import surviving_groups
 from mtl.tasks import Task
 from mtl.training import Arrays, Training, set_deterministic
 from search.errors import StorageError
-from search.results import Status, TrialResult
+from search.results import Status, TrialResult, packed_layers
 from search.storage import PATIENCE_SECONDS, Store, trial_file
 
 # cuBLAS gives the same sums in every run only with a workspace of fixed size, which it reads as CUDA starts.
@@ -39,13 +40,15 @@ class RunContext:
     threads: int
     gpus: float
     checkpoint_seconds: float
+    retries: int = 0
 
     def store(self) -> Store:
         return Store(self.storage, self.name)
 
 
 class TrialRun:
-    """A trial in progress. An error of the trial's own becomes its result; it is never raised.
+    """A trial in progress. An error of the trial's own has it go on from its last checkpoint, as often as the context's
+    `retries` says, and then becomes its result; it is never raised.
 
     Nothing is touched before the first step: Tune also makes actors that it never uses. A trial that was done before
     keeps its result; one that had failed is tried again, and one that was stopped goes on from its last checkpoint.
@@ -58,10 +61,18 @@ class TrialRun:
     def __init__(self, config: TrialConfig, context: RunContext) -> None:
         self.config, self.context, self.store = config, context, context.store()
         self.result: TrialResult | None = None
+        self.failures = 0
         self.train_seconds = 0.0
         self.started_at = _now()
         self._saved = time.monotonic()
         self._training: Training | None = None
+
+    @property
+    def history(self) -> Sequence[Mapping[str, float]]:
+        """The rows of the epochs so far, those of earlier runs that it went on from included."""
+        if self.result is not None:
+            return self.result.history
+        return self._training.history if self._training else ()
 
     def step(self) -> Mapping[str, float]:
         """Train one epoch, or end the trial; returns the epoch's row of the history.
@@ -82,13 +93,18 @@ class TrialRun:
         except StorageError:
             raise
         except Exception as error:  # whatever it is, a failed trial is a row and the others go on
-            self._finish("failed", error=_describe(error), details=traceback.format_exc())
+            self.failures += 1
+            if self.failures > self.context.retries or isinstance(error, BadInput):  # which would be so again
+                tries = f" (tried {self.failures} times)" if self.failures > 1 else ""
+                self._finish("failed", error=_describe(error) + tries, details=traceback.format_exc())
+            else:
+                self._training = None
             return row
         finally:
             self.train_seconds += time.perf_counter() - started
         if metrics is not None:
             self._save_model(training)
-            self._finish("done", metrics=metrics)
+            self._finish("done", metrics=metrics, layers=packed_layers(surviving_groups(training.model)))
         elif time.monotonic() - self._saved >= self.context.checkpoint_seconds:
             # Training need not wait for a storage that is away: the next epoch tries again.
             with contextlib.suppress(StorageError):

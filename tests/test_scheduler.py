@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from mtl.config import TrialConfig
+from search.interrupts import Interrupts
 from search.objectives import Objective
-from search.runner import ray, start_ray, stop_ray, tune
-from search.scheduler import HalvingScheduler
+from search.ray_connection import start_ray, stop_ray
+from search.runner import ray, tune
+from search.scheduler import SweepScheduler
 from search.successive_halving import SuccessiveHalving
 from tests.small import config
 
@@ -69,7 +71,8 @@ def ray_here() -> Any:
 
 def test_bad_trials_are_stopped_and_their_actors_reused(ray_here: None, tmp_path: Path) -> None:
     mae = Objective("val_depth_mae", "minimize")
-    scheduler = HalvingScheduler(SuccessiveHalving([mae], {"depth": mae}, grace_epochs=1, reduction_factor=2))
+    halving = SuccessiveHalving([mae], {"depth": mae}, grace_epochs=1, reduction_factor=2)
+    scheduler = SweepScheduler(halving, Interrupts())
     collector = Collector()
     configs = {s: config(tasks=("depth",), strength=s, epochs=EPOCHS) for s in EPOCHS_WANTED}
     log = tmp_path / "log"
