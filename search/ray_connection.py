@@ -15,6 +15,8 @@ from mtl.errors import BadInput
 # Results and checkpoints go to our own store; Ray's object store carries nothing but small messages.
 OBJECT_STORE_BYTES = 100 * 1024**2
 CONNECT_SECONDS = 10.0
+# A resource of the clusters that are started here, so that no other sweep joins one, to be ended with it.
+PRIVATE = "parsimony_private"
 
 
 def start_ray(address: str | None, cpus_per_trial: int, gpus_per_trial: float, own_module: Path | None) -> str | None:
@@ -36,11 +38,21 @@ def start_ray(address: str | None, cpus_per_trial: int, gpus_per_trial: float, o
                 f"--address {address}: no Ray cluster answers there ({str(error).splitlines()[0]})"
             ) from error
     try:
-        return _dashboard(ray.init(address="auto", **quiet))
-    except ConnectionError as error:
-        if address == "auto":
-            raise BadInput("--address auto: no Ray cluster runs on this machine; leave it out to start one") from error
-    ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        context = ray.init(address="auto", **quiet)
+        if PRIVATE not in ray.cluster_resources():
+            return _dashboard(context)
+        ray.shutdown()
+    except ConnectionError:
+        pass
+    if address == "auto":
+        raise BadInput("--address auto: no Ray cluster runs on this machine; leave it out to start one")
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+        resources={PRIVATE: 1},
+        **quiet,
+    )
     have = ray.cluster_resources()
     for field, wanted, kind in (("cpus_per_trial", cpus_per_trial, "CPU"), ("gpus_per_trial", gpus_per_trial, "GPU")):
         if wanted > have.get(kind, 0):

@@ -41,7 +41,7 @@ class SweepScheduler(FIFOScheduler):
         self._waiting.append(trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """Called at each of Tune's steps. The parent looks through all trials there are: slow where they are thousands."""
+        """Called at each of Tune's steps. The parent looks through all trials: slow where they are thousands."""
         if self._interrupts.asked:
             self._withdraw(tune_controller)
             return None

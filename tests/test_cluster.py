@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from tests.aws import moto_server
+from tests.commands import wait_until
 from tests.test_cluster_files import ROOT, read
-from tests.test_sweep import wait_until
 
 boto3 = pytest.importorskip("boto3", reason="pip install '.[test]'")
 

@@ -1,15 +1,11 @@
 """Sweeps end to end, on a real Ray: continued, killed, failing, and the same numbers whichever way a trial runs."""
 
-import contextlib
 import json
 import os
 import re
 import signal
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -18,50 +14,17 @@ import torch
 
 from search.cli import main
 from search.results import TrialResult, stopped_result
-from search.storage import HISTORY, RESULTS, SWEEP
+from search.storage import HISTORY, SWEEP
 from search.trial import RunContext, TrialRun
+from tests.commands import finished, parsimony, rows, trial_processes, wait_until
 
 # A trial of rooms at 32 x 32: 40 steps an epoch, about a second on a core.
 TINY = ["image_size=32", "backbone_width=8", "head_channels=8", "epochs=2", "batch_size=32", "seeds=1"]
-CLOCK = ["train_seconds", "started_at", "ended_at", "seconds"]
 
 
 def arguments(storage: Path, *sets: str, command: str = "sweep") -> list[str]:
     overrides = [word for text in (*TINY, *sets) for word in ("--set", text)]
     return [command, "rooms", "--storage", str(storage), *overrides]
-
-
-def parsimony(*words: str) -> subprocess.Popen[str]:
-    """The command in a process of its own, the way a user runs it."""
-    return subprocess.Popen(
-        [sys.executable, "-c", "import sys; from search.cli import main; sys.exit(main())", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finished(process: subprocess.Popen[str], code: int) -> tuple[str, str]:
-    """Its standard output and error, once it has ended with this exit status."""
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == code, f"exit status {process.returncode}\n{out}\n{err}"
-    return out, err
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
-    """Return as soon as the condition holds; fail when it has not by the deadline."""
-    deadline = time.monotonic() + seconds
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "what the test waits for did not happen"
-        pause.wait(0.02)
-
-
-def rows(folder: Path, name: str = RESULTS) -> pd.DataFrame:
-    """A table without what a clock says, in an order of its own."""
-    table = pd.read_parquet(folder / name)
-    keys = ["trial_id"] + (["epoch"] if "epoch" in table else [])
-    return table.drop(columns=[c for c in CLOCK if c in table]).sort_values(keys).reset_index(drop=True)
 
 
 @pytest.fixture(scope="module")
@@ -162,28 +125,6 @@ def test_kill_9_of_the_driver_then_the_same_command_gives_the_unbroken_results(t
     pd.testing.assert_frame_equal(rows(folder, HISTORY), rows(tmp_path / "whole" / "rooms", HISTORY), check_exact=True)
 
 
-def trial_processes(driver: int) -> list[int]:
-    """The processes of Ray's trial actors below this driver."""
-    parents: dict[int, int] = {}
-    actors: list[int] = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                # Ray names its processes after the actor's class; Tune wraps ours in one called ResourceTrainable.
-                if re.match(rb"ray::(ResourceTrainable|TrialActor)", (entry / "cmdline").read_bytes()):
-                    actors.append(int(entry.name))
-
-    def below(pid: int) -> bool:
-        while pid > 1:
-            if pid == driver:
-                return True
-            pid = parents.get(pid, 0)
-        return False
-
-    return [pid for pid in actors if below(pid)]
-
-
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the trials' processes in /proc")
 def test_a_trial_whose_process_dies_is_a_row_and_the_others_finish(tmp_path: Path) -> None:
     sets = ["tasks=depth", "combinations=depth", "lambdas=0,1e-2,1", "epochs=6", "max_retries=0", "cpus_per_trial=1"]
@@ -223,7 +164,7 @@ def test_any_exception_of_a_trial_is_a_row(tmp_path: Path, monkeypatch: pytest.M
     sets = ["tasks=depth", "combinations=depth", "lambdas=0"]
     assert main(arguments(tmp_path, *sets, command="train")) == 1
     row = rows(tmp_path / "rooms").iloc[0]
-    assert (row["status"], row["error"]) == ("failed", "MemoryError: cannot allocate 40 GiB")
+    assert (row["status"], row["error"]) == ("failed", "MemoryError: cannot allocate 40 GiB (tried 2 times)")
 
 
 def test_a_trial_that_is_done_is_left_alone_whoever_takes_it_up_again(swept: Path) -> None:

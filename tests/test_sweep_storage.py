@@ -16,14 +16,15 @@ from search.results import read_results
 from search.storage import Store
 from search.sweep import Sweep
 from search.trial import RunContext, TrialRun
+from tests.commands import finished, parsimony, wait_until
 from tests.s3_server import S3Server
 from tests.test_storage import full_disk
-from tests.test_sweep import finished, parsimony, wait_until
 
 TINY = [
     "image_size=32", "backbone_width=4", "head_channels=8", "epochs=1", "batch_size=8", "seeds=1", "combinations=depth",
     "dataset_options.train=24", "dataset_options.val=8", "dataset_options.test=8", "lambdas=0", "cpus_per_trial=1",
 ]  # fmt: skip
+TABLES = ("results.parquet", "history.parquet", "layers.parquet")
 
 
 def words(command: str, storage: str, *sets: str) -> list[str]:
@@ -46,7 +47,7 @@ def test_a_sweep_on_s3_that_loses_its_storage_for_a_while(s3: S3Server, capsys: 
         driver.kill()
     assert f"2 trials done, 0 failed, 0 missing: {folder.shown('results.parquet')}" in out
     names = {key.rpartition("/")[2] for key in s3.keys("bucket/prefix/rooms")}
-    assert names == {"sweep.json", "progress.json", "results.parquet", "history.parquet", "model.pt", "result.json"}
+    assert names == {"sweep.json", "progress.json", *TABLES, "model.pt", "result.json"}
     assert {result.status for result in read_results(folder).values()} == {"done"}
     assert main(["status", str(folder)]) == 0
     assert "2 done, 0 failed, 0 not ended, of 2" in capsys.readouterr().out
