@@ -48,7 +48,9 @@ def make_parser() -> argparse.ArgumentParser:
     sweep = commands.add_parser("sweep", help="every task combination, lambda and seed of a recipe, on Ray Tune")
     _add_run_options(sweep)
     sweep.add_argument(
-        "--address", metavar="ADDR", help="a Ray cluster to join (default: one that runs here, else a new one)"
+        "--address",
+        metavar="ADDR",
+        help="a Ray cluster to join, or local for a new one (default: one that runs here, else new)",
     )
     sweep.add_argument("--dry-run", action="store_true", help="print the trials that would run, and stop")
     sweep.set_defaults(run=run_sweep_command)

@@ -20,7 +20,7 @@ PRIVATE = "parsimony_private"
 
 
 def start_ray(address: str | None, cpus_per_trial: int, gpus_per_trial: float, own_module: Path | None) -> str | None:
-    """Join the cluster at `address`, or one that runs on this machine, or else start one here.
+    """Join the cluster at `address`, by default one that runs on this machine, or start one here, which "local" does in any case.
 
     own_module: a Python file or package that trials import and that is not installed; every node gets a copy.
     Returns the address of the cluster's dashboard, where it has one. Raises BadInput where no cluster answers at
@@ -29,7 +29,7 @@ def start_ray(address: str | None, cpus_per_trial: int, gpus_per_trial: float, o
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if own_module is not None:
         quiet["runtime_env"] = {"py_modules": [str(own_module)]}
-    if address not in (None, "auto"):
+    if address not in (None, "auto", "local"):
         try:
             _check_listens(address)
             return _dashboard(ray.init(address=address, **quiet))
@@ -37,13 +37,14 @@ def start_ray(address: str | None, cpus_per_trial: int, gpus_per_trial: float, o
             raise BadInput(
                 f"--address {address}: no Ray cluster answers there ({str(error).splitlines()[0]})"
             ) from error
-    try:
-        context = ray.init(address="auto", **quiet)
-        if PRIVATE not in ray.cluster_resources():
-            return _dashboard(context)
-        ray.shutdown()
-    except ConnectionError:
-        pass
+    if address != "local":
+        try:
+            context = ray.init(address="auto", **quiet)
+            if PRIVATE not in ray.cluster_resources():
+                return _dashboard(context)
+            ray.shutdown()
+        except ConnectionError:
+            pass
     if address == "auto":
         raise BadInput("--address auto: no Ray cluster runs on this machine; leave it out to start one")
     ray.init(
