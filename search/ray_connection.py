@@ -20,7 +20,7 @@ PRIVATE = "parsimony_private"
 
 
 def start_ray(address: str | None, cpus_per_trial: int, gpus_per_trial: float, own_module: Path | None) -> str | None:
-    """Join the cluster at `address`, by default one that runs on this machine, or start one here, which "local" does in any case.
+    """Join the cluster at `address`, by default one that runs on this machine, or start one here, as "local" asks for.
 
     own_module: a Python file or package that trials import and that is not installed; every node gets a copy.
     Returns the address of the cluster's dashboard, where it has one. Raises BadInput where no cluster answers at
