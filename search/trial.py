@@ -182,7 +182,8 @@ def _dataset_arrays(
     dataset = load_dataset(name, Path(data) if data else None, json.loads(options))
     found = dataset.fingerprint()
     if found != version:
-        raise BadInput(f"dataset {name}: {data} holds {found} on this node; allowed: {version}, with which it began")
+        where = f" in {data}" if data else ""
+        raise BadInput(f"dataset {name}: this node has {found}{where}; allowed: {version}, as where the sweep began")
     return dataset.tasks, materialise(dataset, image_size)
 
 

@@ -14,6 +14,7 @@ import torchvision
 from mtl import pretrained
 from mtl.backbones import DilatedResNet
 from mtl.config import TrialConfig
+from mtl.datasets.rooms import Rooms
 from mtl.errors import BadInput
 from mtl.pretrained import absolute_weights, check_weights, load_weights, weights_version
 from mtl.training import Training
@@ -27,6 +28,8 @@ from tests.small import TASKS, arrays, config
 
 CPU = torch.device("cpu")
 State = dict[str, Any]
+
+ON_ROOMS: dict[str, Any] = {"image_size": (32, 32), "tasks": ("depth",), "data_version": Rooms().fingerprint()}
 
 
 def small_backbone(seed: int = 5) -> DilatedResNet:
@@ -84,7 +87,7 @@ def test_kinds_of_files(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_trials_own_model_is_a_start_for_another(tmp_path: Path) -> None:
-    first = run_trial(config(image_size=(32, 32), epochs=1, tasks=("depth",)), context(tmp_path))
+    first = run_trial(config(**ON_ROOMS, epochs=1), context(tmp_path))
     assert first.status == "done", first.error
     path = tmp_path / "sweep" / trial_file(first.config.trial_id, "model.pt")
     backbone = DilatedResNet("resnet18", 8, (1, 1, 1, 1))
@@ -189,7 +192,7 @@ def test_a_resumed_trial_goes_on_without_the_file_to_the_same_numbers(tmp_path: 
 
 
 def test_a_worker_without_the_file_fails_the_trial_and_names_the_path(tmp_path: Path) -> None:
-    chosen = planned(saved(tmp_path / "w.pt", small_backbone().state_dict()), image_size=(32, 32), tasks=("depth",))
+    chosen = planned(saved(tmp_path / "w.pt", small_backbone().state_dict()), **ON_ROOMS)
     (tmp_path / "w.pt").unlink()
     result: TrialResult = run_trial(chosen, context(tmp_path / "store"))
     assert result.status == "failed"
