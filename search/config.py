@@ -18,6 +18,8 @@ Seed = Annotated[int, Field(ge=0)]
 # What may differ between two runs of one sweep: the trials asked for, and how they are run, but not what a trial is.
 RUN_FIELDS = frozenset({"combinations", "lambdas", "seeds"})
 RESOURCE_FIELDS = frozenset({"cpus_per_trial", "gpus_per_trial", "max_retries", "checkpoint_seconds"})
+# Who watches a sweep changes nothing of its trials.
+LOGGER_FIELDS = frozenset({"tensorboard", "mlflow", "wandb"})
 
 
 class Recipe(TrialSettings):
@@ -40,6 +42,20 @@ class Recipe(TrialSettings):
     gpus_per_trial: float = Field(0, ge=0, description="GPUs of a trial; a fraction lets trials share one")
     max_retries: int = Field(1, ge=0, description="times that a trial is started again when its process dies")
     checkpoint_seconds: float = Field(30, ge=0, description="shortest time between two checkpoints of a trial")
+
+    tensorboard: bool = Field(
+        False, description="true writes event files of every trial to STORAGE/NAME/tensorboard (tensorboard --logdir)"
+    )
+    mlflow: str = Field(
+        "",
+        description="where MLflow gets a run of every trial: a folder (mlflow.db in it), sqlite:///FILE, "
+        "http://HOST:PORT or env (the URI in MLFLOW_TRACKING_URI); empty: nowhere",
+    )
+    wandb: str = Field(
+        "",
+        description="the project of Weights & Biases that gets a run of every trial; WANDB_MODE=offline keeps them on "
+        "this machine; empty: none",
+    )
 
     @field_validator("tasks", "lambdas", "augmentation", "backbone_layers", "head_rates", mode="before")
     @classmethod
@@ -162,7 +178,7 @@ def differing_settings(old: Mapping[str, Any], recipe: Recipe) -> list[str]:
     """Fields in which an earlier run's recipe, as `sweep.json` has it, makes other trials than this one would."""
     new = recipe.model_dump(mode="json")
     # Pretrained weights are compared by their content, which may lie elsewhere.
-    same = RUN_FIELDS | RESOURCE_FIELDS | {"title", "weights"}
+    same = RUN_FIELDS | RESOURCE_FIELDS | LOGGER_FIELDS | {"title", "weights"}
     return [name for name in new if name not in same and old.get(name) != new[name]]
 
 

@@ -35,6 +35,11 @@ class Store:
         self._root = f"{root.rstrip('/')}/{name}"
         self._local = isinstance(self._files, LocalFileSystem)
 
+    @property
+    def folder(self) -> Path | None:
+        """The sweep's folder, STORAGE/NAME; None where it is kept in an object store."""
+        return Path(self._root) if self._local else None
+
     def __str__(self) -> str:
         """As the user wrote it."""
         return self._shown
@@ -85,6 +90,11 @@ class Store:
         path = f"{self._root}/{name}"
         if self._files.get_file_info(path).type != FileType.NotFound:
             self._files.delete_file(path)
+
+    def names(self, folder: str) -> list[str]:
+        """Of the files in a folder of the sweep; none where there is no such folder."""
+        selector = FileSelector(f"{self._root}/{folder}", allow_not_found=True)
+        return sorted(info.base_name for info in self._files.get_file_info(selector) if info.type == FileType.File)
 
     def finished_trials(self) -> list[str]:
         """Ids of the trials that have a folder with a result."""
