@@ -20,6 +20,8 @@ RUN_FIELDS = frozenset({"combinations", "lambdas", "seeds"})
 # A trial that is stopped early has run the same epochs as one that is not, only fewer of them.
 STOPPING_FIELDS = frozenset({"early_stopping", "grace_epochs", "reduction_factor", "objectives"})
 RESOURCE_FIELDS = frozenset({"cpus_per_trial", "gpus_per_trial", "max_retries", "checkpoint_seconds"})
+# Who watches a sweep changes nothing of its trials.
+LOGGER_FIELDS = frozenset({"tensorboard", "mlflow", "wandb"})
 
 
 class Recipe(TrialSettings):
@@ -66,6 +68,20 @@ class Recipe(TrialSettings):
         "one that is lost with its machine does not count",
     )
     checkpoint_seconds: float = Field(30, ge=0, description="shortest time between two checkpoints of a trial")
+
+    tensorboard: bool = Field(
+        False, description="true writes event files of every trial to STORAGE/NAME/tensorboard (tensorboard --logdir)"
+    )
+    mlflow: str = Field(
+        "",
+        description="where MLflow gets a run of every trial: a folder (mlflow.db in it), sqlite:///FILE, "
+        "http://HOST:PORT or env (the URI in MLFLOW_TRACKING_URI); empty: nowhere",
+    )
+    wandb: str = Field(
+        "",
+        description="the project of Weights & Biases that gets a run of every trial; WANDB_MODE=offline keeps them on "
+        "this machine; empty: none",
+    )
 
     @field_validator("tasks", "lambdas", "augmentation", "backbone_layers", "head_rates", "objectives", mode="before")
     @classmethod
@@ -193,7 +209,7 @@ def differing_settings(old: Mapping[str, Any], recipe: Recipe) -> list[str]:
     """Fields in which an earlier run's recipe, as `sweep.json` has it, makes other trials than this one would."""
     new = recipe.model_dump(mode="json")
     # Pretrained weights are compared by their content, which may lie elsewhere.
-    same = RUN_FIELDS | STOPPING_FIELDS | RESOURCE_FIELDS | {"title", "weights"}
+    same = RUN_FIELDS | STOPPING_FIELDS | RESOURCE_FIELDS | LOGGER_FIELDS | {"title", "weights"}
     return [name for name in new if name not in same and old.get(name) != new[name]]
 
 

@@ -89,6 +89,11 @@ class Store:
             raise BadInput(f"{_without_secret(folder)}: no sweep; allowed: STORAGE/NAME of a sweep")
         return cls(parent + mark + query, name)
 
+    @property
+    def folder(self) -> Path | None:
+        """The sweep's folder, STORAGE/NAME; None where it is kept in an object store."""
+        return Path(self._root) if self._local else None
+
     def __str__(self) -> str:
         """As the user wrote it."""
         return self.shown()
@@ -166,6 +171,11 @@ class Store:
         selector = FileSelector(self._root, allow_not_found=True)
         found = self._retried("read", lambda: self._files.get_file_info(selector))
         return {info.base_name: info.mtime_ns / 1e9 for info in found if info.type == FileType.File}
+
+    def names(self, folder: str) -> list[str]:
+        """Of the files in a folder of the sweep; none where there is no such folder."""
+        selector = FileSelector(f"{self._root}/{folder}", allow_not_found=True)
+        return sorted(info.base_name for info in self._files.get_file_info(selector) if info.type == FileType.File)
 
     def finished_trials(self) -> list[str]:
         """Ids of the trials that have a folder with a result."""

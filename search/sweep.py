@@ -29,6 +29,7 @@ from search.config import Recipe, differing_settings, expand
 from search.errors import StorageError
 from search.interrupts import Interrupts
 from search.lease import Lease
+from search.loggers.registry import make_loggers
 from search.objectives import Objective, parse_objectives
 from search.progress import Progress
 from search.results import TrialResult, read_results, write_tables
@@ -168,12 +169,13 @@ def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialRes
     done_before = len(sweep.configs) - len(to_run)
     say(f"sweep {store}: {len(sweep.configs)} trials, {done_before} done before, {len(to_run)} to run")
     if to_run:
-        dashboard = start_ray(
-            address, recipe.cpus_per_trial, recipe.gpus_per_trial, own_module=module_to_ship(recipe.dataset)
-        )
-        if dashboard:
-            say(f"Ray's dashboard: {dashboard}")
+        loggers = make_loggers(recipe, store)
         try:
+            dashboard = start_ray(
+                address, recipe.cpus_per_trial, recipe.gpus_per_trial, own_module=module_to_ship(recipe.dataset)
+            )
+            if dashboard:
+                say(f"Ray's dashboard: {dashboard}")
             _prepare(sweep)
             for config in to_run:
                 results.pop(config.trial_id, None)
@@ -187,10 +189,15 @@ def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialRes
 
             def on_epochs(config: TrialConfig, rows: Sequence[Mapping[str, float]]) -> None:
                 progress.epoch(config.trial_id, int(rows[-1]["epoch"]) + 1)
+                for logger in loggers:
+                    for row in rows:
+                        logger.epoch(config, row)
 
             def on_result(result: TrialResult) -> None:
                 results[result.config.trial_id] = result
                 progress.ended(result.config.trial_id, failed=result.status == "failed")
+                for logger in loggers:
+                    logger.ended(result)
                 tables.write_now_and_then(results.values())
 
             progress.show()
@@ -211,6 +218,8 @@ def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialRes
                     progress.show(final=True)
         finally:
             stop_ray()
+            for logger in loggers:
+                logger.close()
     lease.check()
     sweep.write_tables(list(results.values()))
     return [results[c.trial_id] for c in sweep.configs if c.trial_id in results]

@@ -1,0 +1,99 @@
+"""A logger that hands every call to a service in a thread of its own, and leaves it be once it fails."""
+
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+
+from mtl.config import TrialConfig
+from search.loggers.base import Service
+from search.results import TrialResult
+
+# Rows wait here while a service is slow: hours of a usual sweep, and a few megabytes.
+WAITING_CALLS = 10_000
+CLOSE_SECONDS = 30.0
+
+
+class Background:
+    """A `Logger` that never raises, waits only in `close`, and tells the service of each epoch once.
+
+    A service that raises, or falls `waiting_calls` behind, is switched off with one line on standard error.
+    """
+
+    def __init__(
+        self, service: Service, waiting_calls: int = WAITING_CALLS, close_seconds: float = CLOSE_SECONDS
+    ) -> None:
+        self._service, self._close_seconds = service, close_seconds
+        self._calls: queue.Queue[Callable[[], None] | None] = queue.Queue(waiting_calls)
+        self._off = threading.Event()
+        self._open: set[str] = set()
+        self._next_epoch: dict[str, int] = {}
+        self._thread = threading.Thread(target=self._work, name=f"logger-{service.name}", daemon=True)
+        self._thread.start()
+
+    def epoch(self, config: TrialConfig, row: Mapping[str, float]) -> None:
+        self._call(partial(self._log, config, dict(row)))
+
+    def ended(self, result: TrialResult) -> None:
+        self._call(partial(self._end, result))
+
+    def close(self) -> None:
+        """Wait until everything is logged, up to a limit; what remains then is given up, with a line that says so."""
+        deadline = time.monotonic() + self._close_seconds
+        if self._thread.is_alive():
+            with suppress(queue.Full):
+                self._calls.put(None, timeout=self._close_seconds)
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        if self._thread.is_alive():
+            self._switch_off(f"given up, as it did not take the last rows within {self._close_seconds:g} s")
+
+    def _call(self, call: Callable[[], None]) -> None:
+        if self._off.is_set():
+            return
+        try:
+            self._calls.put_nowait(call)
+        except queue.Full:
+            self._switch_off(f"switched off, the sweep goes on: it is {self._calls.maxsize} rows behind")
+
+    def _work(self) -> None:
+        try:
+            while (call := self._calls.get()) is not None:
+                if self._off.is_set():
+                    return
+                call()
+            self._service.close()
+        except Exception as error:  # whatever it is, watching a sweep must not end it
+            first = (str(error).strip() or "no reason given").splitlines()[0]
+            self._switch_off(f"switched off, the sweep goes on: {type(error).__name__}: {first}")
+
+    def _log(self, config: TrialConfig, row: Mapping[str, float]) -> None:
+        trial, epoch = config.trial_id, int(row["epoch"])
+        if epoch < self._next_epoch.get(trial, 0):
+            return
+        self._make_open(config)
+        # A run that was found may have had the epoch already.
+        if epoch >= self._next_epoch[trial]:
+            self._service.log(config, row)
+            self._next_epoch[trial] = epoch + 1
+
+    def _end(self, result: TrialResult) -> None:
+        self._make_open(result.config)
+        # A trial that ended while no sweep listened has rows that never came.
+        for row in result.history:
+            self._log(result.config, row)
+        self._service.end(result)
+        self._open.discard(result.config.trial_id)
+
+    def _make_open(self, config: TrialConfig) -> None:
+        if config.trial_id not in self._open:
+            self._next_epoch[config.trial_id] = self._service.open(config)
+            self._open.add(config.trial_id)
+
+    def _switch_off(self, reason: str) -> None:
+        if not self._off.is_set():
+            self._off.set()
+            line_end = "\n" if sys.stderr.isatty() else ""  # of the terminal's live line
+            print(f"{line_end}{self._service.name}: {reason}", file=sys.stderr, flush=True)

@@ -1,0 +1,130 @@
+"""MLflow: a run for each trial, in the experiment that has the sweep's name."""
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+# Read by mlflow: no calls home, and nothing of its own among the sweep's results on standard output.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException, RestException
+
+from mtl.config import TrialConfig
+from mtl.errors import BadInput
+from search.loggers.base import final_metrics, parameters, series, title
+from search.results import Status, TrialResult
+
+ALLOWED = "a folder, sqlite:///FILE, the http:// address of a server that runs, or env for MLFLOW_TRACKING_URI"
+CHECK_SECONDS = 10
+STATUSES: dict[Status, str] = {"done": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
+# A metric of every epoch, its own number: the steps of a run can be asked for by a metric's name alone.
+EPOCH = "epoch"
+
+
+class MLflow:
+    """Runs found by their tag trial_id, so that a resumed trial goes on with the one it has."""
+
+    name = "mlflow"
+
+    def __init__(self, location: str, sweep: str) -> None:
+        """Raises BadInput where there is no store at `location`, which is as the recipe has it."""
+        # Its tables being made, and each retry of a request, would be written over the sweep's live line.
+        for noisy, level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("urllib3", logging.ERROR)):
+            logging.getLogger(noisy).setLevel(level)
+        self._sweep = sweep
+        self._runs: dict[str, str] = {}
+        uri = _tracking_uri(location)
+        try:
+            with _impatient():
+                self._client = MlflowClient(uri)
+                found = self._client.get_experiment_by_name(sweep)
+                self._experiment = found.experiment_id if found else self._client.create_experiment(sweep)
+        except Exception as error:  # of MLflow, of requests, of a database's driver
+            raise BadInput(f"mlflow = {location}: {_reason(error)}; allowed: {ALLOWED}") from error
+        if found and found.lifecycle_stage != "active":
+            raise BadInput(
+                f"mlflow = {location}: its experiment {sweep} is {found.lifecycle_stage}; allowed: one that is "
+                "restored (mlflow experiments restore), or another --name"
+            )
+
+    def open(self, config: TrialConfig) -> int:
+        named = f"tags.trial_id = '{config.trial_id}'"
+        found = self._client.search_runs([self._experiment], named, max_results=1)
+        if found:
+            run = found[0]
+            self._client.update_run(run.info.run_id, status="RUNNING")
+        else:
+            tags = {"trial_id": config.trial_id, "sweep": self._sweep}
+            run = self._client.create_run(self._experiment, tags=tags, run_name=title(config))
+        run_id = self._runs[config.trial_id] = run.info.run_id
+        # A parameter cannot be changed, and a sweep may have been killed before it had written all of them.
+        missing = {name: value for name, value in parameters(config).items() if name not in run.data.params}
+        if missing:
+            self._client.log_batch(run_id, params=[Param(name, str(value)) for name, value in missing.items()])
+        return max((metric.step + 1 for metric in self._client.get_metric_history(run_id, EPOCH)), default=0)
+
+    def log(self, config: TrialConfig, row: Mapping[str, float]) -> None:
+        epoch = int(row["epoch"])
+        # The epoch last: where a store writes metrics one by one, a row without it is written again.
+        self._log(self._runs[config.trial_id], series(row) | {EPOCH: epoch}, epoch)
+
+    def end(self, result: TrialResult) -> None:
+        run_id = self._runs.pop(result.config.trial_id)
+        self._log(run_id, final_metrics(result), len(result.history))
+        if result.error:
+            self._client.log_batch(run_id, tags=[RunTag("error", result.error)])
+        self._client.set_terminated(run_id, STATUSES[result.status])
+
+    def close(self) -> None:
+        for run_id in self._runs.values():
+            self._client.set_terminated(run_id, "KILLED")
+        self._runs.clear()
+
+    def _log(self, run_id: str, values: Mapping[str, float], step: int) -> None:
+        now = int(time.time() * 1000)
+        self._client.log_batch(run_id, metrics=[Metric(name, value, now, step) for name, value in values.items()])
+
+
+def _tracking_uri(location: str) -> str:
+    """MLflow's name for what the recipe names. A folder gets a database: MLflow has given up bare folders."""
+    if location == "env":
+        location = os.environ.get("MLFLOW_TRACKING_URI", "")
+        if not location:
+            raise BadInput(f"mlflow = env: MLFLOW_TRACKING_URI is not set; allowed: {ALLOWED}")
+    if ":" in location or location == "databricks":
+        return location
+    folder = Path(location).expanduser().absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"mlflow = {location}: cannot be made ({error.strerror}); allowed: {ALLOWED}") from error
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """MLflow's requests with one try of a few seconds; by default it tries for minutes, as is right later on."""
+    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(CHECK_SECONDS)}
+    before = {name: os.environ.get(name) for name in limits}
+    os.environ.update(limits)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _reason(error: Exception) -> str:
+    """Why a store cannot be used, in one short line."""
+    if isinstance(error, MlflowException) and not isinstance(error, RestException) and "API request" in str(error):
+        return "no MLflow server answers there"
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,100 @@
+"""TensorBoard: a folder of event files for each trial, in the sweep's own storage."""
+
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.utils.tensorboard import FileWriter
+from torch.utils.tensorboard.summary import hparams, text
+
+from mtl.config import TrialConfig
+from search.loggers.base import FINAL, final_metrics, parameters, series
+from search.results import TrialResult
+from search.storage import Store
+
+FOLDER = "tensorboard"
+# An object store takes whole files only: they are written here and put there now and then.
+UPLOAD_SECONDS = 30.0
+
+
+class TensorBoard:
+    """Event files in STORAGE/NAME/tensorboard/TRIAL_ID."""
+
+    name = "tensorboard"
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._scratch = None if store.folder else tempfile.TemporaryDirectory(prefix="parsimony-tensorboard-")
+        self._root = Path(self._scratch.name) if self._scratch else Path(store.folder or "") / FOLDER
+        self._writers: dict[str, FileWriter] = {}
+        self._uploaded: dict[str, float] = {}
+
+    def open(self, config: TrialConfig) -> int:
+        trial = config.trial_id
+        folder = self._root / trial
+        if self._scratch:
+            self._download(trial)
+        logged = _epochs_logged(folder)
+        self._writers[trial] = FileWriter(str(folder))
+        self._uploaded[trial] = time.monotonic()
+        return logged
+
+    def log(self, config: TrialConfig, row: Mapping[str, float]) -> None:
+        trial = config.trial_id
+        self._write(trial, series(row), int(row["epoch"]))
+        if self._scratch and time.monotonic() - self._uploaded[trial] >= UPLOAD_SECONDS:
+            self._upload(trial)
+
+    def end(self, result: TrialResult) -> None:
+        trial, final = result.config.trial_id, final_metrics(result)
+        self._write(trial, final, len(result.history))
+        writer = self._writers[trial]
+        # SummaryWriter.add_hparams would put these into a folder of their own, which TensorBoard shows as another run.
+        for summary in hparams(parameters(result.config), final):
+            writer.add_summary(summary)
+        if result.error:
+            writer.add_summary(text("error", result.error))
+        self._finish(trial)
+
+    def close(self) -> None:
+        for trial in list(self._writers):
+            self._finish(trial)
+        if self._scratch:
+            self._scratch.cleanup()
+
+    def _write(self, trial: str, values: Mapping[str, float], step: int) -> None:
+        """All values as one record, so that a step is in the file whole or not at all."""
+        writer = self._writers[trial]
+        points = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        writer.add_summary(Summary(value=points), step)
+        writer.flush()
+
+    def _finish(self, trial: str) -> None:
+        self._writers.pop(trial).close()
+        if self._scratch:
+            self._upload(trial)
+
+    def _upload(self, trial: str) -> None:
+        for file in (self._root / trial).iterdir():
+            self._store.write(f"{FOLDER}/{trial}/{file.name}", file.read_bytes())
+        self._uploaded[trial] = time.monotonic()
+
+    def _download(self, trial: str) -> None:
+        """The files of an earlier run of the sweep, which say what is logged already."""
+        for name in self._store.names(f"{FOLDER}/{trial}"):
+            path = self._root / trial / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self._store.read(f"{FOLDER}/{trial}/{name}") or b"")
+
+
+def _epochs_logged(folder: Path) -> int:
+    """The number of epochs in a trial's event files; 0 where there are none."""
+    if not folder.is_dir():
+        return 0
+    events = EventAccumulator(str(folder), size_guidance={SCALARS: 1})  # of each series the last point alone
+    events.Reload()
+    curves = [tag for tag in events.Tags()["scalars"] if not tag.startswith(FINAL)]
+    return max((events.Scalars(tag)[-1].step + 1 for tag in curves), default=0)
