@@ -15,7 +15,7 @@ from search.loggers.base import final_metrics, parameters, series, title
 from search.results import TrialResult
 from search.storage import Store
 
-FINISH_SECONDS = 20.0  # less than a logger gets at the end, so that a dead connection does not hold up the sweep's
+CONNECTION_SECONDS = 15.0  # to begin a run and to end one: less than a logger gets when the sweep ends
 
 
 class WeightsAndBiases:
@@ -46,7 +46,11 @@ class WeightsAndBiases:
             # Trials run side by side, each with a run of its own; what this process prints and uses is none of theirs.
             reinit="create_new",
             settings=wandb.Settings(
-                console="off", x_disable_stats=True, disable_code=True, finish_timeout=FINISH_SECONDS
+                console="off",
+                x_disable_stats=True,
+                disable_code=True,
+                finish_timeout=CONNECTION_SECONDS,
+                init_timeout=CONNECTION_SECONDS,
             ),
         )
         self._runs[config.trial_id] = run
