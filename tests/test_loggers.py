@@ -143,6 +143,12 @@ def test_tensorboard_repeats_no_step_after_a_resume(store: Store, tmp_path: Path
     assert points(tmp_path / "night" / "tensorboard" / ONE.trial_id) == curve(ONE, 4)
 
 
+def test_tensorboard_takes_the_final_metrics_of_a_trial_for_no_epoch(store: Store, tmp_path: Path) -> None:
+    tell(loggers_of(store, "tensorboard=true"), [(ONE, 0)], result(ONE, 1))
+    tell(loggers_of(store, "tensorboard=true"), [(ONE, 0), (ONE, 1)])
+    assert points(tmp_path / "night" / "tensorboard" / ONE.trial_id) == curve(ONE, 2)
+
+
 def bucket(*trials: TrialConfig) -> Store:
     """An object store in memory."""
     store = Store("mock:///bucket", "night")
@@ -240,6 +246,14 @@ def database(made_database: Path, tmp_path: Path) -> str:
     return f"sqlite:///{shutil.copy(made_database, tmp_path / 'ml.db')}"
 
 
+def test_mlflow_keeps_the_parameters_of_a_trial_whose_weights_lie_elsewhere(store: Store, database: str) -> None:
+    here = ONE.model_copy(update={"weights": "/here.pt", "weights_version": "v"})
+    there = here.model_copy(update={"weights": "/there.pt"})
+    for trial in (here, there):
+        tell(loggers_of(store, f"mlflow={database}"), [(trial, 0)], result(trial, 1))
+    assert runs(database)[here.trial_id].data.params["weights"] == "/here.pt"
+
+
 @pytest.fixture
 def mlflow_server(tmp_path: Path, database: str) -> Iterator[str]:
     """The address of MLflow's own server, in a thread: as a process it takes a quarter of a minute to start."""
@@ -272,14 +286,16 @@ def test_mlflow_server_goes_on_with_the_run_of_a_resumed_trial(
 def test_mlflow_that_cannot_be_used_is_refused(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("search.loggers.mlflow.CHECK_SECONDS", 1)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    retries = os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
     started = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never answers
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         assert f"mlflow = {address}: no MLflow server answers there" in bad_input(store, f"mlflow={address}")
     assert "no MLflow server answers there" in bad_input(store, f"mlflow={address}")  # nothing listens any more
     assert time.monotonic() - started < 20
-    assert os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES") == retries
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "5"
+    assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
     assert "mlflow = ftp://x: " in bad_input(store, "mlflow=ftp://x")
     assert "mlflow = env: MLFLOW_TRACKING_URI is not set" in bad_input(store, "mlflow=env")
     (tmp_path / "file").write_text("")
@@ -442,7 +458,9 @@ def test_a_failed_trial_that_is_tried_again_is_opened_again() -> None:
     notebook = Notebook()
     (logger,) = [Background(notebook)]
     logger.ended(result(ONE, 0, "failed"))
-    tell([logger], [(ONE, 0)], result(ONE, 1))
+    logger.epoch(ONE, epoch_row(ONE, 0))
+    logger.ended(result(ONE, 1))
+    tell([logger], [(ONE, 0)])  # which its run has, so that it stays closed
     assert notebook.told == ["open 1", "end 1", "open 1", "1:0", "end 1", "close"]
 
 
@@ -480,8 +498,10 @@ def test_a_logger_that_falls_behind_or_never_ends_is_given_up(said: pytest.Captu
             logger = Background(notebook, waiting_calls, close_seconds=0.2)
             logger.epoch(ONE, epoch_row(ONE, 0))
             assert notebook.waiting.wait(30)
+            started = time.monotonic()
             for epoch in range(1, 6):
                 logger.epoch(ONE, epoch_row(ONE, epoch))
+            assert time.monotonic() - started < 2
             logger.close()
             out, err = said.readouterr()
             assert (out, err.count("\n")) == ("", 1)

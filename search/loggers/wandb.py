@@ -15,7 +15,7 @@ from search.loggers.base import final_metrics, parameters, series, title
 from search.results import TrialResult
 from search.storage import Store
 
-FINISH_SECONDS = 20.0  # less than a logger gets at the end, so that a dead connection does not hold up the sweep's
+CONNECTION_SECONDS = 15.0  # to begin a run and to end one: less than a logger gets when the sweep ends
 
 
 class WeightsAndBiases:
@@ -29,7 +29,8 @@ class WeightsAndBiases:
         # Where no folder is named wandb makes one in the folder that the sweep is started in.
         self._folder = None if "WANDB_DIR" in os.environ else store.folder
         self._runs: dict[str, wandb.Run] = {}
-        mode = wandb.setup(wandb.Settings(silent=True)).settings.mode
+        # By default wandb tries for minutes, and a process that has been refused would not end before that.
+        mode = wandb.setup(wandb.Settings(silent=True, x_graphql_retry_max=0)).settings.mode
         if mode == "online":
             _check_key(project)
 
@@ -45,7 +46,11 @@ class WeightsAndBiases:
             # Trials run side by side, each with a run of its own; what this process prints and uses is none of theirs.
             reinit="create_new",
             settings=wandb.Settings(
-                silent=True, console="off", x_disable_stats=True, disable_code=True, finish_timeout=FINISH_SECONDS
+                console="off",
+                x_disable_stats=True,
+                disable_code=True,
+                finish_timeout=CONNECTION_SECONDS,
+                init_timeout=CONNECTION_SECONDS,
             ),
         )
         self._runs[config.trial_id] = run
