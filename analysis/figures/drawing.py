@@ -1,4 +1,4 @@
-"""What the figures share: their style and palette, the λ axis, the grid of panels, and the two file formats."""
+"""What the figures share: their style, the λ axis, the grid of panels, and the two file formats."""
 
 import io
 import math
@@ -9,6 +9,7 @@ from typing import Literal
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -16,26 +17,24 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from analysis import text
+from analysis.figures.palette import GRID, GROUND, INK, SOFT
 
 DPI = 150
-# Okabe & Ito (2008): seven colours that people with any common colour blindness can tell apart, on white.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 Line = Literal["-", "--", "-.", ":"]
 LINES: tuple[Line, ...] = ("-", "--", "-.", ":")
-GREY = "#7a7a7a"
-PALE = "#bdbdbd"
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A finished figure in both formats, with the words that stand beside it."""
+    """A finished figure in both formats, with the words that stand beside it and the numbers it shows."""
 
     name: str
     title: str
     caption: str
+    data: pd.DataFrame
     png: bytes
     svg: str
 
@@ -50,7 +49,14 @@ def style() -> AbstractContextManager[None]:
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,
-            "grid.color": "#e6e6e6",
+            "grid.color": GRID.light,
+            "text.color": INK.light,
+            "axes.labelcolor": INK.light,
+            "axes.edgecolor": INK.light,
+            "xtick.color": INK.light,
+            "ytick.color": INK.light,
+            "figure.facecolor": GROUND.light,
+            "axes.facecolor": GROUND.light,
             "grid.linewidth": 0.6,
             "axes.axisbelow": True,
             "legend.frameon": False,
@@ -91,7 +97,7 @@ class StrengthAxis:
             lean = 0.012 * (last - first)
             for shift in (-lean, lean):
                 mark = ([at + shift - lean, at + shift + lean], [-0.025, 0.025])
-                ax.plot(*mark, color="black", linewidth=0.8, transform=ax.get_xaxis_transform(), clip_on=False)
+                ax.plot(*mark, color=INK.light, linewidth=0.8, transform=ax.get_xaxis_transform(), clip_on=False)
 
     def _ticks(self) -> list[float]:
         positive = [value for value in self.strengths if value > 0]
@@ -136,22 +142,23 @@ def grid(
     left, right, below = 0.9, 0.15, 0.5
     between_rows = below + top
     width = left + columns * size[0] + (columns - 1) * between + right
-    needed = [0.07 * len(str(handle.get_label())) + 0.65 for handle in handles]
+    needed = [0.07 * len(str(handle.get_label())) + 0.65 for handle in handles] or [0.0]
     in_legend = len(handles) if sum(needed) < width - left else max(1, int(width / max(needed)))
     legend = 0.21 * math.ceil(len(handles) / in_legend) + 0.1
     bottom = below + legend + 0.25
     height = top + rows * size[1] + (rows - 1) * between_rows + bottom
-    figure = Figure(figsize=(width, height), facecolor="white")
+    figure = Figure(figsize=(width, height))
     axes = []
     for place in range(len(titles)):
         row, column = divmod(place, columns)
         x = left + column * (size[0] + between)
         y = height - top - (row + 1) * size[1] - row * between_rows
         axes.append(figure.add_axes((x / width, y / height, size[0] / width, size[1] / height)))
-    figure.legend(
-        handles=handles, loc="lower center", bbox_to_anchor=(0.5, 0.22 / height), ncols=in_legend, borderaxespad=0
-    )
-    figure.text(0.5, 0.1 / height, note, ha="center", va="bottom", fontsize=8, color="#444444")
+    if handles:
+        figure.legend(
+            handles=handles, loc="lower center", bbox_to_anchor=(0.5, 0.22 / height), ncols=in_legend, borderaxespad=0
+        )
+    figure.text(0.5, 0.1 / height, note, ha="center", va="bottom", fontsize=8, color=SOFT.light)
     return figure, axes
 
 
@@ -171,11 +178,11 @@ def label_left(axes: list[Axes]) -> None:
             ax.set_ylabel("")
 
 
-def finish(figure: Figure, name: str, title: str, caption: str) -> Drawing:
+def finish(figure: Figure, name: str, title: str, caption: str, data: pd.DataFrame) -> Drawing:
     """Both file formats of a figure, the same bytes for the same numbers."""
     FigureCanvasAgg(figure)
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     with matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return Drawing(name, title, caption, png.getvalue(), svg.getvalue().decode())
+    return Drawing(name, title, caption, data, png.getvalue(), svg.getvalue().decode())
