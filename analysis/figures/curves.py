@@ -30,19 +30,19 @@ class Curve:
 
 
 def curves_of(everything: pd.DataFrame, rows: pd.DataFrame, column: str) -> list[Curve]:
-    """A curve for each combination in `rows` (and penalty, where `everything` has several).
+    """A curve for each combination in `rows` (and penalty and setup, where `everything` has several).
 
     `everything` decides on colours and markers, so that a combination keeps its own where others are not shown.
     """
     colors, order = colors_of(everything), list(dict.fromkeys(everything["tasks"]))
-    several = everything["penalty"].nunique() > 1
+    telling = ["tasks", *(key for key in ("penalty", "setup") if everything[key].nunique() > 1)]
     curves = []
-    for (tasks, penalty), some in rows.groupby(["tasks", "penalty"], sort=False, dropna=False):
-        combination = str(tasks)
+    for key, some in rows.groupby(telling, sort=False, dropna=False):
+        combination = str(key[0])
         place = order.index(combination)
         curves.append(
             Curve(
-                label=f"{combination}, {penalty}" if several else combination,
+                label=", ".join(str(part) for part in key),
                 strengths=floats(some["lambda"]),
                 mean=floats(some[f"{column}_mean"]),
                 std=floats(some[f"{column}_std"]),

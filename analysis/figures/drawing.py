@@ -126,20 +126,22 @@ def grid(
     note: str,
     *,
     columns: int = 4,
-    size: tuple[float, float] = (2.3, 2.0),
+    size: tuple[float, float] | None = None,
     between: float = 0.5,
+    left: float = 0.9,
+    below: float = 0.5,
 ) -> tuple[Figure, list[Axes]]:
     """A figure with a panel of `size` inches for each title, row by row, and a legend and a note below.
 
-    One or two panels are drawn larger. The margins are reckoned rather than found by a layout engine, which would draw
+    Where no size is asked for, one or two panels are larger than many. `left` and `between` are what the y labels of
+    a row's first panel and of the next ones need, `below` what the x labels do, in inches. The margins are reckoned rather than found by a layout engine, which would draw
     everything several times.
     """
     rows = math.ceil(len(titles) / columns)
     columns = math.ceil(len(titles) / rows)
-    if len(titles) <= 2:
-        size = (3.7, 2.7)
+    size = size or ((3.7, 2.7) if len(titles) <= 2 else (2.3, 2.0))
     top = 0.15 + 0.17 * max(title.count("\n") + 1 for title in titles)
-    left, right, below = 0.9, 0.15, 0.5
+    right = 0.15
     between_rows = below + top
     width = left + columns * size[0] + (columns - 1) * between + right
     needed = [0.07 * len(str(handle.get_label())) + 0.65 for handle in handles] or [0.0]

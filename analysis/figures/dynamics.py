@@ -86,7 +86,9 @@ def dynamics_figure(sweep: Sweep, marked: pd.DataFrame) -> Drawing | str:
         return "The sweep has no history of a trial with λ > 0, so there are no curves of sparsity against epochs."
     strengths = shown_strengths(marked["lambda"].tolist())
     looks = _looks(strengths)
-    handles = [Line2D([], [], linewidth=1.4, label=f"λ = {text.strength(value)}", **looks[value]) for value in strengths]
+    handles = [
+        Line2D([], [], linewidth=1.4, label=f"λ = {text.strength(value)}", **looks[value]) for value in strengths
+    ]
     note = spread_note(marked).replace("Error bars", "Bands").replace("error bars", "bands")
     figure, axes = grid([wrapped(panel.combination) for panel in panels], handles, note)
     for panel, ax in zip(panels, axes, strict=True):
@@ -101,7 +103,9 @@ def dynamics_figure(sweep: Sweep, marked: pd.DataFrame) -> Drawing | str:
 def _curve(strength: float, rows: pd.DataFrame) -> EpochCurve:
     by_trial = rows.pivot_table(index="epoch", columns="trial_id", values="group_sparsity").sort_index().ffill()
     percent = 100 * by_trial
-    return EpochCurve(strength, by_trial.index.to_numpy(float), floats(percent.mean(axis=1)), floats(percent.std(axis=1)))
+    return EpochCurve(
+        strength, by_trial.index.to_numpy(float), floats(percent.mean(axis=1)), floats(percent.std(axis=1))
+    )
 
 
 def _looks(strengths: list[float]) -> dict[float, dict[str, str]]:

@@ -1,7 +1,7 @@
 """The fronts: performance against group sparsity, dominated settings kept and told apart."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,9 @@ from analysis.figures.lambda_curves import constant_handle, draw_constant
 from analysis.figures.palette import GREY, GROUND, INK, PALE
 from analysis.fronts import reported_column
 from analysis.load import Sweep
+
+# A ring around the point, which stays visible within.
+KNEE: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 10, "markerfacecolor": "none"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class FrontPanel:
     performance: Floats  # Δm in %, a metric in its own unit
     performance_std: Floats
     on_front: NDArray[np.bool_]
+    knee: NDArray[np.bool_]  # at most one
     joined: bool
     dense: float | None  # where the dense single-task models lie on the y axis
     constant: float | None  # the constant predictor's, where `performance` is a metric
@@ -51,7 +55,7 @@ def front_panels(sweep: Sweep, marked: pd.DataFrame) -> list[FrontPanel]:
         objectives = rows["objectives"].iloc[0].split("+")
         measures = [column for column in objectives if column != "group_sparsity"] or objectives
         for column in measures:
-            label, scale = _measure(sweep, column)
+            label, scale = measure(sweep, column)
             reported = reported_column(column)
             joined = len(objectives) == 2 and "group_sparsity" in objectives
             overall = None
@@ -68,6 +72,7 @@ def front_panels(sweep: Sweep, marked: pd.DataFrame) -> list[FrontPanel]:
                     performance=scale * floats(rows[f"{reported}_mean"]),
                     performance_std=scale * floats(rows[f"{reported}_std"]),
                     on_front=rows["on_front"].to_numpy(dtype=bool),
+                    knee=rows["knee"].to_numpy(dtype=bool),
                     joined=joined,
                     dense=0.0 if column == "delta_m" else None,
                     constant=sweep.constant_predictor.get(column.removeprefix("val_")),
@@ -79,7 +84,7 @@ def front_panels(sweep: Sweep, marked: pd.DataFrame) -> list[FrontPanel]:
 
 
 def draw_front(panel: FrontPanel, ax: Axes) -> None:
-    """Filled and joined: on the front. Hollow: dominated."""
+    """Filled and joined: on the front. Hollow: dominated. Ringed: the knee."""
     if panel.dense is not None:
         ax.axhline(panel.dense, color=GREY.light, linewidth=0.9, linestyle="--", zorder=1)
     draw_constant(panel.constant, ax)
@@ -89,9 +94,9 @@ def draw_front(panel: FrontPanel, ax: Axes) -> None:
     error_bars(ax, x, y, panel.color, panel.groups_gone_std, panel.performance_std)
     if panel.joined:
         ax.plot(x[front], y[front], color=panel.color, linewidth=1.2)
-    hollow = {"marker": "o", "markersize": 4.5, "color": panel.color, "markerfacecolor": GROUND.light}
-    ax.plot(x[~front], y[~front], linestyle="", **hollow)
+    ax.plot(x[~front], y[~front], linestyle="", marker="o", markersize=4.5, color=panel.color, mfc=GROUND.light)
     ax.plot(x[front], y[front], linestyle="", marker="o", markersize=5, color=panel.color)
+    ax.plot(x[panel.knee], y[panel.knee], markeredgecolor=INK.light, **KNEE)
     ax.set_title(wrapped(panel.combination), loc="left")
     ax.set_xlim(-5, 105)
     ax.set_xticks([0, 25, 50, 75, 100])
@@ -109,6 +114,8 @@ def front_figure(sweep: Sweep, marked: pd.DataFrame) -> Drawing:
     hollow = Line2D([], [], color=ink, marker="o", markersize=4.5, linestyle="", markerfacecolor=GROUND.light)
     hollow.set_label("dominated")
     handles = [point, hollow]
+    if any(panel.knee.any() for panel in panels):
+        handles.append(Line2D([], [], markeredgecolor=ink, label="knee point", **KNEE))
     if any(panel.dense is not None for panel in panels):
         handles.append(Line2D([], [], color=GREY.light, linestyle="--", linewidth=0.9, label="dense single-task"))
     if any(panel.constant is not None for panel in panels):
@@ -141,6 +148,7 @@ def _front_data(panels: list[FrontPanel]) -> pd.DataFrame:
                     "measure_mean": panel.performance,
                     "measure_std": panel.performance_std,
                     "on_front": panel.on_front,
+                    "knee": panel.knee,
                 }
             )
             for panel in panels
@@ -149,7 +157,7 @@ def _front_data(panels: list[FrontPanel]) -> pd.DataFrame:
     )
 
 
-def _measure(sweep: Sweep, column: str) -> tuple[str, float]:
+def measure(sweep: Sweep, column: str) -> tuple[str, float]:
     """The y label of an objective, and what its values are multiplied by."""
     if column == "delta_m":
         return "test Δm [%], higher is better", 100.0

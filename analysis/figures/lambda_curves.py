@@ -106,7 +106,8 @@ def metrics_figure(sweep: Sweep, marked: pd.DataFrame) -> Drawing:
     if any(panel.constant is not None for panel in panels):
         handles.append(constant_handle())
     titles, note = [panel.title for panel in panels], spread_note(marked)
-    figure, axes = grid(titles, handles, note, columns=2 if len(panels) == 4 else 3, size=(3.0, 2.4), between=0.95)
+    size = (3.7, 2.7) if len(panels) <= 2 else (3.0, 2.4)
+    figure, axes = grid(titles, handles, note, columns=2 if len(panels) == 4 else 3, size=size, between=0.95)
     for panel, ax in zip(panels, axes, strict=True):
         draw_metric(panel, ax, axis)
     caption = (

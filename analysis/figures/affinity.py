@@ -1,0 +1,102 @@
+"""Which tasks help which: what each task gains from being trained with others."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.patches import Patch
+
+from analysis import text
+from analysis.figures.drawing import Drawing, Floats, finish, grid
+from analysis.figures.heat import draw_cells
+
+GAIN = "RdBu"  # red is worse, blue is better
+MOST_PANELS = 6
+SURE = 0.05
+
+
+@dataclass(frozen=True)
+class AffinityPanel:
+    """One λ: gains in % (r, c), a row a task, a column a set of partners; NaN where they were not trained together."""
+
+    title: str
+    tasks: tuple[str, ...]
+    partners: tuple[str, ...]
+    gain: Floats
+    sure: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]"  # whether the gain differs from 0, after Holm's correction
+
+
+def affinity_panels(affinity: pd.DataFrame, tasks: list[str]) -> list[AffinityPanel]:
+    """A panel for each λ (and penalty and setup, where there are several), at most `MOST_PANELS` of them."""
+    telling = [*(key for key in ("setup", "penalty") if affinity[key].nunique() > 1), "lambda"]
+    known = affinity[affinity["gain"].notna()]
+    partners = sorted(known["partners"].unique(), key=lambda some: (some.count("+"), _places(some, tasks)))
+    present = [task for task in tasks if task in set(known["task"])]
+    groups = list(known.groupby(telling, sort=False, dropna=False))
+    kept = np.unique(np.linspace(0, len(groups) - 1, min(MOST_PANELS, len(groups))).round().astype(int))
+    panels = []
+    for key, rows in (groups[place] for place in kept):
+        gain = rows.pivot_table(index="task", columns="partners", values="gain").reindex(present, columns=partners)
+        sure = rows.assign(sure=rows["adjusted_p"] < SURE).pivot_table(
+            index="task", columns="partners", values="sure", aggfunc="max"
+        )
+        sure = sure.reindex(present, columns=partners)
+        title = ", ".join([*(str(part) for part in key[:-1]), f"λ = {text.strength(float(key[-1]))}"])
+        certain = np.nan_to_num(sure.to_numpy(float)) > 0
+        panels.append(AffinityPanel(title, tuple(present), tuple(partners), 100 * gain.to_numpy(float), certain))
+    return panels
+
+
+def draw_affinity(panel: AffinityPanel, ax: Axes, largest: float) -> None:
+    """Cells coloured from -`largest` to `largest` %, with their numbers; * where the gain is surely not 0."""
+    labels = [
+        [f"{value:+.1f}{'*' if sure else ''}".replace("-", text.MINUS) for value, sure in zip(*row, strict=True)]
+        for row in zip(panel.gain, panel.sure, strict=True)
+    ]
+    draw_cells(ax, panel.gain, list(panel.tasks), (-largest, largest), GAIN, labels)
+    ax.set_xticks(np.arange(len(panel.partners)) + 0.5, [some.replace("+", "+\n") for some in panel.partners])
+    ax.tick_params(axis="x", labelsize=8)
+    ax.set_title(panel.title, loc="left")
+
+
+def affinity_figure(affinity: pd.DataFrame, tasks: list[str]) -> Drawing | str:
+    """The matrices, or why there are none."""
+    panels = affinity_panels(affinity, tasks)
+    if not panels:
+        return "No task was trained both alone and with others at the same λ and seed, so no affinity can be shown."
+    largest = max(float(np.nanmax(np.abs(panel.gain))) for panel in panels) or 1.0
+    shades = ScalarMappable(Normalize(-largest, largest), GAIN)
+    scale = [
+        Patch(color=shades.to_rgba(value), label=f"{value:+.1f} %".replace("-", text.MINUS))
+        for value in (-largest, 0, largest)
+    ]
+    size = (max(1.6, 0.85 * len(panels[0].partners)), 0.34 * len(panels[0].tasks) + 0.1)
+    longest = 0.075 * max(len(task) for task in panels[0].tasks)
+    note = f"* differs from 0 over seeds (t-test, Holm's correction, p < {SURE:g})"
+    titles = [panel.title for panel in panels]
+    figure, axes = grid(
+        titles,
+        scale,
+        note,
+        columns=2,
+        size=size,
+        between=longest + 0.35,
+        left=longest + 0.25,
+        below=0.35 + 0.15 * max(some.count("+") for some in panels[0].partners),
+    )
+    for panel, ax in zip(panels, axes, strict=True):
+        draw_affinity(panel, ax, largest)
+    shown = len(affinity.groupby(["setup", "penalty", "lambda"], dropna=False))
+    some = f" {len(panels)} of {shown} λ are shown." if shown > len(panels) else ""
+    caption = (
+        "What a task (row) gains when it is trained with others (column), against the single-task model of the same λ "
+        f"and seed: relative change of its primary metric on the test split, in %; + is better.{some} {note}."
+    )
+    return finish(figure, "affinity", "Which tasks help which", caption, affinity)
+
+
+def _places(partners: str, tasks: list[str]) -> list[int]:
+    return [tasks.index(task) for task in partners.split("+")]

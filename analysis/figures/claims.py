@@ -1,0 +1,117 @@
+"""The paper's claims as a forest plot: each unit's effect with its interval, the mean below, the verdict above."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from analysis.claims import Claim
+from analysis.figures.drawing import Drawing, Floats, finish, grid
+from analysis.figures.palette import GREY, INK, SERIES
+
+OVER_ALL = "mean of all"
+LABELS = 1.75  # inches left of a panel
+TITLE_LETTERS = 62  # that fit above a panel and its labels
+
+
+@dataclass(frozen=True)
+class ForestPanel:
+    """One claim: (n,) effects and ends of intervals in %, the mean over all units last; NaN where not known."""
+
+    title: str
+    labels: tuple[str, ...]
+    effect: Floats
+    low: Floats
+    high: Floats
+    margin: float  # %
+
+
+def forest_panels(claims: Sequence[Claim]) -> list[ForestPanel]:
+    """A panel for each claim with an effect."""
+    panels = []
+    for claim in claims:
+        if math.isnan(claim.effect.mean):
+            continue
+        keys = [key for key in ("tasks", "penalty", "setup") if key in claim.data]
+        keys = keys[:1] + [key for key in keys[1:] if claim.data[key].nunique() > 1]
+        labels = [", ".join(str(row[key]) for key in keys) for row in claim.data.to_dict("records")]
+        whole = claim.effect
+        panels.append(
+            ForestPanel(
+                title="\n".join([*textwrap.wrap(claim.statement, TITLE_LETTERS), f"Verdict: {claim.verdict}"]),
+                labels=(*labels, OVER_ALL),
+                effect=100 * np.append(claim.data["effect"].to_numpy(float), whole.mean),
+                low=100 * np.append(claim.data["low"].to_numpy(float), whole.low),
+                high=100 * np.append(claim.data["high"].to_numpy(float), whole.high),
+                margin=100 * claim.margin,
+            )
+        )
+    return panels
+
+
+def draw_forest(panel: ForestPanel, ax: Axes) -> None:
+    """Squares with intervals, top to bottom; a diamond for the mean; the dashed line is what the claim must exceed."""
+    heights = np.arange(len(panel.labels))[::-1].astype(float)
+    ax.axvline(panel.margin, color=GREY.light, linewidth=1.1, linestyle="--", zorder=1)
+    for place, height in enumerate(heights):
+        last = place == len(heights) - 1
+        color = INK.light if last else SERIES[0].light
+        if math.isfinite(panel.low[place]):
+            ax.plot([panel.low[place], panel.high[place]], [height, height], color=color, linewidth=1.4)
+        look = {"marker": "D", "markersize": 6} if last else {"marker": "s", "markersize": 4.5}
+        ax.plot([panel.effect[place]], [height], linestyle="", color=color, **look)
+    ax.set_yticks(heights, panel.labels)
+    ax.set_ylim(-0.6, len(heights) - 0.4)
+    ax.grid(visible=False, axis="y")
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.set_xlabel("effect [%], better to the right")
+    # The title begins where the labels do, as there is more of it than of the panel.
+    ax.set_title("")
+    ax.annotate(
+        panel.title, (0, 1), (-LABELS * 72, 5), xycoords="axes fraction", textcoords="offset points", fontsize=9
+    )
+
+
+def claims_figure(claims: Sequence[Claim]) -> Drawing | str:
+    """The forest plot, or why there is none."""
+    panels = forest_panels(claims)
+    if not panels:
+        return "No claim could be tested with the trials that are done, so there is no forest plot."
+    known = any(np.isfinite(panel.low).any() for panel in panels)
+    note = "Bars: 95 % confidence interval over seeds" if known else "One seed a setting, so no intervals"
+    square = Line2D([], [], color=SERIES[0].light, marker="s", markersize=4.5, linewidth=1.4 if known else 0)
+    square.set_label("a combination")
+    diamond = Line2D([], [], color=INK.light, marker="D", markersize=6, linewidth=1.4 if known else 0, label=OVER_ALL)
+    margin = Line2D([], [], color=GREY.light, linewidth=1.1, linestyle="--", label="what it must exceed")
+    rows = max(len(panel.labels) for panel in panels)
+    figure, axes = grid(
+        [panel.title for panel in panels],
+        [square, diamond, margin],
+        note,
+        columns=2,
+        size=(2.9, 0.21 * rows + 0.15),
+        between=LABELS + 0.2,
+        left=LABELS + 0.1,
+    )
+    for panel, ax in zip(panels, axes, strict=True):
+        draw_forest(panel, ax)
+    caption = f"The paper's claims: each combination's mean effect over seeds, and the mean of all. {note}."
+    return finish(figure, "claims", "The paper's claims, tested", caption, _data(claims))
+
+
+def _data(claims: Sequence[Claim]) -> pd.DataFrame:
+    tables = []
+    for claim in claims:
+        whole = claim.effect
+        row = {"tasks": OVER_ALL, "effect": whole.mean, "low": whole.low, "high": whole.high, "seeds": whole.number}
+        over_all = pd.DataFrame([row | {"p_value": whole.p_value, "adjusted_p": claim.adjusted_p}])
+        parts = [part for part in (claim.data, over_all) if len(part)]
+        tables.append(pd.concat(parts, ignore_index=True).assign(margin=claim.margin, verdict=claim.verdict))
+        tables[-1].insert(0, "claim", claim.name)
+    return pd.concat(tables, ignore_index=True)
