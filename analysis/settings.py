@@ -5,7 +5,7 @@ import pandas as pd
 from analysis.errors import BadInput
 from analysis.load import Sweep
 
-KEYS = ["tasks", "penalty", "lambda"]
+KEYS = ["setup", "tasks", "penalty", "lambda"]
 
 
 def settings_table(sweep: Sweep) -> pd.DataFrame:
