@@ -3,15 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from analysis import summary
-from analysis.figures import draw_all
+from analysis.computed import compute
+from analysis.figures.every import draw_all
 from analysis.files import write_bytes
-from analysis.fronts import hypervolume_table, with_fronts
-from analysis.load import load_sweep
-from analysis.report import render_report
-from analysis.settings import settings_table
+from analysis.report import csv_bytes, render_report
 from analysis.tables import front_table, results_table, written_results, written_trade_offs
 
 
@@ -35,22 +31,23 @@ def analyze(folder: Path | str) -> AnalysisResult:
     Raises:
         BadInput: the folder is no sweep, its files cannot be used, or no trial is done yet.
     """
-    sweep = load_sweep(folder)
-    marked = with_fronts(sweep, settings_table(sweep))
-    volumes = hypervolume_table(sweep, marked)
-    results, trade_offs = written_results(sweep, marked), written_trade_offs(marked, volumes)
-    drawings = draw_all(sweep, marked)
+    computed = compute(folder)
+    sweep, marked = computed.sweep, computed.marked
+    results, trade_offs = written_results(sweep, marked), written_trade_offs(marked, computed.volumes)
+    figures = draw_all(computed)
     contents: dict[str, bytes] = {
-        "front.csv": _csv(front_table(sweep, marked)),
-        "hypervolume.csv": _csv(volumes),
-        "tables/results.csv": _csv(results_table(sweep, marked)),
+        "front.csv": csv_bytes(front_table(sweep, marked)),
+        "hypervolume.csv": csv_bytes(computed.volumes),
+        "trials.csv": csv_bytes(sweep.results),
+        "tables/results.csv": csv_bytes(results_table(sweep, marked)),
         "tables/results.md": results.markdown().encode(),
         "tables/trade_offs.md": trade_offs.markdown().encode(),
     }
-    for drawing in drawings:
+    for drawing in figures.drawn.values():
         contents[f"figures/{drawing.name}.png"] = drawing.png
         contents[f"figures/{drawing.name}.svg"] = drawing.svg.encode()
-    contents["report.html"] = render_report(sweep, marked, volumes, drawings, trade_offs, results).encode()
+        contents[f"figures/{drawing.name}.csv"] = csv_bytes(drawing.data)
+    contents["report.html"] = render_report(computed, figures, trade_offs, results).encode()
 
     target = sweep.folder / "analysis"
     for name, content in contents.items():
@@ -58,9 +55,5 @@ def analyze(folder: Path | str) -> AnalysisResult:
     return AnalysisResult(
         report=target / "report.html",
         files=tuple(target / name for name in contents),
-        summary=(summary.progress(sweep), *summary.findings(marked, volumes), *summary.cautions(sweep, marked)),
+        summary=(summary.progress(sweep), *summary.findings(marked, computed.volumes), *computed.cautions),
     )
-
-
-def _csv(table: pd.DataFrame) -> bytes:
-    return table.to_csv(index=False, lineterminator="\n").encode()

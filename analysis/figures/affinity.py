@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
 from analysis import text
 from analysis.figures.drawing import Drawing, Floats, finish, grid
@@ -26,7 +26,7 @@ class AffinityPanel:
     tasks: tuple[str, ...]
     partners: tuple[str, ...]
     gain: Floats
-    sure: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]"  # whether the gain differs from 0, after Holm's correction
+    sure: NDArray[np.bool_]  # whether the gain differs from 0, after Holm's correction
 
 
 def affinity_panels(affinity: pd.DataFrame, tasks: list[str]) -> list[AffinityPanel]:
@@ -68,10 +68,9 @@ def affinity_figure(affinity: pd.DataFrame, tasks: list[str]) -> Drawing | str:
     if not panels:
         return "No task was trained both alone and with others at the same λ and seed, so no affinity can be shown."
     largest = max(float(np.nanmax(np.abs(panel.gain))) for panel in panels) or 1.0
-    shades = ScalarMappable(Normalize(-largest, largest), GAIN)
     scale = [
-        Patch(color=shades.to_rgba(value), label=f"{value:+.1f} %".replace("-", text.MINUS))
-        for value in (-largest, 0, largest)
+        Patch(color=colormaps[GAIN](0.5 + share / 2), label=f"{share * largest:+.1f} %".replace("-", text.MINUS))
+        for share in (-1, 0, 1)
     ]
     size = (max(1.6, 0.85 * len(panels[0].partners)), 0.34 * len(panels[0].tasks) + 0.1)
     longest = 0.075 * max(len(task) for task in panels[0].tasks)

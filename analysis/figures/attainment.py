@@ -53,7 +53,7 @@ def attainment_panels(sweep: Sweep, marked: pd.DataFrame, attainment: pd.DataFra
         surfaces = {}
         for level, corners in rows.groupby("level"):
             ordered = corners.sort_values("group_sparsity")
-            surfaces[int(str(level))] = Staircase(
+            surfaces[int(float(str(level)))] = Staircase(
                 100 * floats(ordered["group_sparsity"]), scale * floats(ordered[others[0]])
             )
         seeds = int(rows["seeds"].max())
@@ -62,7 +62,7 @@ def attainment_panels(sweep: Sweep, marked: pd.DataFrame, attainment: pd.DataFra
 
 
 def draw_attainment(panel: AttainmentPanel, ax: Axes) -> None:
-    """The median surface as a line, the quartiles as a band; where the worse quartile has ended the band goes on down."""
+    """The median surface as a line, the quartiles as a band, which goes on down where the worse one has ended."""
     corners = np.concatenate([surface.x for surface in panel.surfaces.values()])
     places = np.unique(np.concatenate([[0.0], corners]))
     heights = np.concatenate([surface.y for surface in panel.surfaces.values()])

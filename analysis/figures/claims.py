@@ -63,8 +63,8 @@ def draw_forest(panel: ForestPanel, ax: Axes) -> None:
         color = INK.light if last else SERIES[0].light
         if math.isfinite(panel.low[place]):
             ax.plot([panel.low[place], panel.high[place]], [height, height], color=color, linewidth=1.4)
-        look = {"marker": "D", "markersize": 6} if last else {"marker": "s", "markersize": 4.5}
-        ax.plot([panel.effect[place]], [height], linestyle="", color=color, **look)
+        marker, size = ("D", 6.0) if last else ("s", 4.5)
+        ax.plot([panel.effect[place]], [height], linestyle="", color=color, marker=marker, markersize=size)
     ax.set_yticks(heights, panel.labels)
     ax.set_ylim(-0.6, len(heights) - 0.4)
     ax.grid(visible=False, axis="y")

@@ -75,8 +75,9 @@ def error_bars(ax: Axes, x: Floats, y: Floats, color: str, x_std: Floats, y_std:
 
 def handle(curve: Curve) -> Line2D:
     """The curve's entry in a legend."""
-    look = {"color": curve.color, "marker": curve.marker, "linestyle": curve.line}
-    return Line2D([], [], markersize=4.5, linewidth=1.2, label=curve.label, **look)
+    line = Line2D([], [], color=curve.color, marker=curve.marker, linestyle=curve.line, markersize=4.5, linewidth=1.2)
+    line.set_label(curve.label)
+    return line
 
 
 def colors_of(marked: pd.DataFrame) -> dict[str, str]:

@@ -10,10 +10,10 @@ from typing import Literal
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from analysis import text
@@ -122,7 +122,7 @@ def _apart(places: Sequence[float], labels: Sequence[str], least: float) -> list
 
 def grid(
     titles: list[str],
-    handles: list[Line2D],
+    handles: Sequence[Artist],
     note: str,
     *,
     columns: int = 4,
@@ -133,9 +133,9 @@ def grid(
 ) -> tuple[Figure, list[Axes]]:
     """A figure with a panel of `size` inches for each title, row by row, and a legend and a note below.
 
-    Where no size is asked for, one or two panels are larger than many. `left` and `between` are what the y labels of
-    a row's first panel and of the next ones need, `below` what the x labels do, in inches. The margins are reckoned rather than found by a layout engine, which would draw
-    everything several times.
+    Where no size is asked for, one or two panels are larger than many. `left` and `between` are what the y labels of a
+    row's first panel and of the next ones need, `below` what the x labels do, in inches. The margins are reckoned
+    rather than found by a layout engine, which would draw everything several times.
     """
     rows = math.ceil(len(titles) / columns)
     columns = math.ceil(len(titles) / rows)

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from analysis import text
 from analysis.figures.curves import floats, spread_note, wrapped
-from analysis.figures.drawing import LINES, Drawing, Floats, finish, grid, label_left
+from analysis.figures.drawing import LINES, Drawing, Floats, Line, finish, grid, label_left
 from analysis.figures.palette import ORDER
 from analysis.load import Sweep
 
@@ -32,6 +33,14 @@ class DynamicsPanel:
 
     combination: str
     curves: tuple[EpochCurve, ...]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one λ is drawn in every panel."""
+
+    color: str
+    line: Line
 
 
 def shown_strengths(strengths: list[float]) -> list[float]:
@@ -64,18 +73,18 @@ def dynamics_panels(sweep: Sweep, marked: pd.DataFrame) -> list[DynamicsPanel]:
     return panels
 
 
-def draw_dynamics(panel: DynamicsPanel, ax: Axes, looks: dict[float, dict[str, str]]) -> None:
+def draw_dynamics(panel: DynamicsPanel, ax: Axes, looks: dict[float, Look]) -> None:
     """A line for each λ in an order of colours; the band is one deviation each way."""
     for curve in panel.curves:
         look = looks[curve.strength]
-        ax.plot(curve.epochs, curve.mean, linewidth=1.4, **look)
+        ax.plot(curve.epochs, curve.mean, linewidth=1.4, color=look.color, linestyle=look.line)
         if np.isfinite(curve.std).any():
             low, high = curve.mean - curve.std, curve.mean + curve.std
-            ax.fill_between(curve.epochs, low, high, color=look["color"], alpha=0.2, linewidth=0)
+            ax.fill_between(curve.epochs, low, high, color=look.color, alpha=0.2, linewidth=0)
     ax.set_title(wrapped(panel.combination), loc="left")
     ax.set_ylim(-4, 104)
     ax.set_xlabel("epoch")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     ax.set_ylabel("group sparsity [%]")
 
 
@@ -86,9 +95,11 @@ def dynamics_figure(sweep: Sweep, marked: pd.DataFrame) -> Drawing | str:
         return "The sweep has no history of a trial with λ > 0, so there are no curves of sparsity against epochs."
     strengths = shown_strengths(marked["lambda"].tolist())
     looks = _looks(strengths)
-    handles = [
-        Line2D([], [], linewidth=1.4, label=f"λ = {text.strength(value)}", **looks[value]) for value in strengths
-    ]
+    handles = []
+    for value, look in looks.items():
+        line = Line2D([], [], linewidth=1.4, color=look.color, linestyle=look.line)
+        line.set_label(f"λ = {text.strength(value)}")
+        handles.append(line)
     note = spread_note(marked).replace("Error bars", "Bands").replace("error bars", "bands")
     figure, axes = grid([wrapped(panel.combination) for panel in panels], handles, note)
     for panel, ax in zip(panels, axes, strict=True):
@@ -108,11 +119,11 @@ def _curve(strength: float, rows: pd.DataFrame) -> EpochCurve:
     )
 
 
-def _looks(strengths: list[float]) -> dict[float, dict[str, str]]:
+def _looks(strengths: list[float]) -> dict[float, Look]:
     """Few λ take colours that are far apart; neighbours differ in their line as well."""
     places = np.linspace(0, MOST - 1, len(strengths)).round().astype(int) if len(strengths) > 1 else [MOST - 1]
     return {
-        value: {"color": ORDER[place].light, "linestyle": LINES[-1 - position % len(LINES)]}
+        value: Look(ORDER[place].light, LINES[position % len(LINES)])
         for position, (value, place) in enumerate(zip(strengths, places, strict=True))
     }
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
@@ -113,7 +114,7 @@ def front_figure(sweep: Sweep, marked: pd.DataFrame) -> Drawing:
     point.set_label("on the front (chosen on validation)")
     hollow = Line2D([], [], color=ink, marker="o", markersize=4.5, linestyle="", markerfacecolor=GROUND.light)
     hollow.set_label("dominated")
-    handles = [point, hollow]
+    handles: list[Artist] = [point, hollow]
     if any(panel.knee.any() for panel in panels):
         handles.append(Line2D([], [], markeredgecolor=ink, label="knee point", **KNEE))
     if any(panel.dense is not None for panel in panels):

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.patches import Patch
 
 from analysis import text
@@ -155,7 +154,7 @@ def _heat_map(panels: list[SurvivalPanel], name: str, title: str, unit: str) -> 
     rows = max(len(panel.strengths) for panel in panels)
     columns, width = (2, 4.4) if name == "layers" else (3, 2.8)
     titles = [wrapped(panel.title, 40) for panel in panels]
-    scale = [Patch(color=_shade(share), label=f"{share} % alive") for share in (0, 25, 50, 75, 100)]
+    scale = [Patch(color=colormaps[SURVIVAL](share / 100), label=f"{share} % alive") for share in (0, 25, 50, 75, 100)]
     figure, axes = grid(
         titles, scale, "Means over seeds", columns=columns, size=(width, 0.2 * rows + 0.3), between=0.75
     )
@@ -164,11 +163,6 @@ def _heat_map(panels: list[SurvivalPanel], name: str, title: str, unit: str) -> 
     label_left(axes)
     caption = f"The share of each {unit}'s channel groups that is not zero, in %, for each λ. Means over seeds."
     return finish(figure, name, title, caption, _survival_data(panels, unit))
-
-
-def _shade(share: int) -> tuple[float, float, float, float]:
-    shade: tuple[float, float, float, float] = ScalarMappable(Normalize(0, 100), SURVIVAL).to_rgba(share)
-    return shade
 
 
 def _groups_data(panels: list[GroupsPanel]) -> pd.DataFrame:

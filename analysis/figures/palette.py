@@ -1,6 +1,7 @@
 """Colours by what they stand for, each on a light and on a dark ground.
 
-Figures are drawn in the light ones. In the report `themed` makes them CSS variables, so that the reader's scheme decides.
+Figures are drawn in the light ones. In the report `themed` makes them CSS variables, so that the reader's scheme
+decides.
 """
 
 import re
@@ -26,7 +27,7 @@ SERIES = (
     Color("series-6", "#56b4e9", "#93d6ff"),
     Color("series-7", "#30302f", "#f4f4f2"),
 )
-# Steps of viridis, for what has an order: dark to light on white, light to dark on dark, so the last stands out in both.
+# Steps of viridis, for what has an order: the last stands out on either ground.
 ORDER = (
     Color("order-1", "#b5de2b", "#46327e"),
     Color("order-2", "#6ece58", "#365c8d"),
@@ -50,7 +51,7 @@ def css(scheme: str) -> str:
 
 
 def themed(svg: str) -> str:
-    """The drawing with each colour of the palette as a CSS variable; other colours stay, as those of a heat map's cells."""
+    """The drawing with the palette's colours as CSS variables; others stay, as those of a heat map's cells."""
     names = {color.light: color.name for color in ALL}
     return re.sub(
         r"(?<=: )#[0-9a-f]{6}\b", lambda found: f"var(--{names[found[0]]})" if found[0] in names else found[0], svg
