@@ -13,6 +13,7 @@ from analysis.computed import Computed
 from analysis.figures import palette
 from analysis.figures.drawing import Drawing
 from analysis.figures.every import Figures
+from analysis.figures.inline import Parts, parts
 from analysis.tables import TextTable
 
 # Terminal colours and control characters, which tracebacks may carry and HTML may not.
@@ -28,7 +29,8 @@ class ShownFigure:
     name: str
     title: str
     caption: str
-    svg: str
+    parts: Parts
+    columns: int
     numbers: TextTable
     csv: str  # where the numbers are: a data: URI or a file beside the page
 
@@ -73,12 +75,6 @@ def csv_bytes(table: pd.DataFrame) -> bytes:
     return table.to_csv(index=False, lineterminator="\n").encode()
 
 
-def inline_svg(svg: str, prefix: str) -> str:
-    """The `<svg>` element alone, in the reader's colours, its ids prefixed: several stand in one document."""
-    element = palette.themed(svg[svg.index("<svg") :])
-    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", element)
-
-
 def _part(name: str) -> str:
     return files("analysis").joinpath(name).read_text(encoding="utf-8")
 
@@ -98,7 +94,8 @@ def _shown(drawing: Drawing) -> ShownFigure:
         name=drawing.name,
         title=drawing.title,
         caption=drawing.caption,
-        svg=inline_svg(drawing.svg, drawing.name),
+        parts=parts(drawing),
+        columns=drawing.columns,
         numbers=report_tables.written_numbers(drawing.data, MOST_DATA_ROWS),
         csv=csv,
     )

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from analysis import text
-from analysis.figures.drawing import Drawing, Floats, finish, grid
+from analysis.figures.drawing import Drawing, Floats, sheet
 from analysis.figures.heat import draw_cells
 
 GAIN = "RdBu"  # red is worse, blue is better
@@ -76,17 +76,16 @@ def affinity_figure(affinity: pd.DataFrame, tasks: list[str]) -> Drawing | str:
     longest = 0.075 * max(len(task) for task in panels[0].tasks)
     note = f"* differs from 0 over seeds (t-test, Holm's correction, p < {SURE:g})"
     titles = [panel.title for panel in panels]
-    figure, axes = grid(
+    page = sheet(
         titles,
         scale,
         note,
-        columns=2,
+        columns=3,
         size=size,
-        between=longest + 0.35,
-        left=longest + 0.25,
+        left=longest + 0.3,
         below=0.35 + 0.15 * max(some.count("+") for some in panels[0].partners),
     )
-    for panel, ax in zip(panels, axes, strict=True):
+    for panel, ax in zip(panels, page.axes, strict=True):
         draw_affinity(panel, ax, largest)
     shown = len(affinity.groupby(["setup", "penalty", "lambda"], dropna=False))
     some = f" {len(panels)} of {shown} λ are shown." if shown > len(panels) else ""
@@ -94,7 +93,7 @@ def affinity_figure(affinity: pd.DataFrame, tasks: list[str]) -> Drawing | str:
         "What a task (row) gains when it is trained with others (column), against the single-task model of the same λ "
         f"and seed: relative change of its primary metric on the test split, in %; + is better.{some} {note}."
     )
-    return finish(figure, "affinity", "Which tasks help which", caption, affinity)
+    return page.finish("affinity", "What a task gains from others", caption, affinity)
 
 
 def _places(partners: str, tasks: list[str]) -> list[int]:

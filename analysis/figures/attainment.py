@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from analysis.figures.curves import colors_of, floats, wrapped
-from analysis.figures.drawing import Drawing, Floats, finish, grid, label_left, share_y
+from analysis.figures.drawing import Drawing, Floats, share_y, sheet
 from analysis.figures.fronts import measure
 from analysis.figures.palette import INK, PALE
 from analysis.load import Sweep
@@ -97,17 +97,16 @@ def attainment_figure(sweep: Sweep, marked: pd.DataFrame, attainment: pd.DataFra
     seeds = sorted({panel.seeds for panel in panels})
     note = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     labels = {panel.y_label for panel in panels}
-    figure, axes = grid(titles, handles, note, between=0.5 if len(labels) == 1 else 0.95)
-    for panel, ax in zip(panels, axes, strict=True):
+    page = sheet(titles, handles, note)
+    for panel, ax in zip(panels, page.axes, strict=True):
         draw_attainment(panel, ax)
     if len(labels) == 1:
-        share_y(axes)
-        label_left(axes)
+        share_y(page.axes)
     caption = (
         "Empirical attainment surfaces: what that share of the seeds reaches or exceeds in both directions at once, "
         f"each seed by its own front chosen on validation, test split. {note}."
     )
-    return finish(figure, "attainment", "How sure the fronts are", caption, _data(panels))
+    return page.finish("attainment", "How sure the fronts are", caption, _data(panels))
 
 
 def _data(panels: list[AttainmentPanel]) -> pd.DataFrame:

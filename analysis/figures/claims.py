@@ -11,12 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from analysis.claims import Claim
-from analysis.figures.drawing import Drawing, Floats, finish, grid
+from analysis.figures.drawing import Drawing, Floats, sheet
 from analysis.figures.palette import GREY, INK, SERIES
 
 OVER_ALL = "mean of all"
-LABELS = 1.75  # inches left of a panel
-TITLE_LETTERS = 62  # that fit above a panel and its labels
+TITLE_LETTERS = 60  # that fit above a panel and its labels
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,11 @@ def forest_panels(claims: Sequence[Claim]) -> list[ForestPanel]:
     return panels
 
 
-def draw_forest(panel: ForestPanel, ax: Axes) -> None:
-    """Squares with intervals, top to bottom; a diamond for the mean; the dashed line is what the claim must exceed."""
+def draw_forest(panel: ForestPanel, ax: Axes, labels: float) -> None:
+    """Squares with intervals, top to bottom; a diamond for the mean; the dashed line is what the claim must exceed.
+
+    `labels` is the room left of the axes, in inches, where the title begins as there is more of it than of the panel.
+    """
     heights = np.arange(len(panel.labels))[::-1].astype(float)
     ax.axvline(panel.margin, color=GREY.light, linewidth=1.1, linestyle="--", zorder=1)
     for place, height in enumerate(heights):
@@ -71,10 +73,8 @@ def draw_forest(panel: ForestPanel, ax: Axes) -> None:
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     ax.set_xlabel("effect [%], better to the right")
-    # The title begins where the labels do, as there is more of it than of the panel.
-    ax.set_title("")
     ax.annotate(
-        panel.title, (0, 1), (-LABELS * 72, 5), xycoords="axes fraction", textcoords="offset points", fontsize=9
+        panel.title, (0, 1), (-72 * labels, 5), xycoords="axes fraction", textcoords="offset points", fontsize=9
     )
 
 
@@ -89,20 +89,20 @@ def claims_figure(claims: Sequence[Claim]) -> Drawing | str:
     square.set_label("a combination")
     diamond = Line2D([], [], color=INK.light, marker="D", markersize=6, linewidth=1.4 if known else 0, label=OVER_ALL)
     margin = Line2D([], [], color=GREY.light, linewidth=1.1, linestyle="--", label="what it must exceed")
+    labels = 0.08 * max(len(label) for panel in panels for label in panel.labels)
     rows = max(len(panel.labels) for panel in panels)
-    figure, axes = grid(
+    page = sheet(
         [panel.title for panel in panels],
         [square, diamond, margin],
         note,
         columns=2,
         size=(2.9, 0.21 * rows + 0.15),
-        between=LABELS + 0.2,
-        left=LABELS + 0.1,
+        left=labels + 0.1,
     )
-    for panel, ax in zip(panels, axes, strict=True):
-        draw_forest(panel, ax)
+    for panel, ax in zip(panels, page.axes, strict=True):
+        draw_forest(panel, ax, labels)
     caption = f"The paper's claims: each combination's mean effect over seeds, and the mean of all. {note}."
-    return finish(figure, "claims", "The paper's claims, tested", caption, _data(claims))
+    return page.finish("claims", "The paper's claims, tested", caption, _data(claims))
 
 
 def _data(claims: Sequence[Claim]) -> pd.DataFrame:

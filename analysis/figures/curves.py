@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from analysis.figures.drawing import LINES, MARKERS, Floats, Line, StrengthAxis
+from analysis.figures.drawing import LINES, MARKERS, Floats, Line
 from analysis.figures.palette import SERIES
+from analysis.figures.strength_axis import StrengthAxis
 from analysis.load import Metric
 
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis import text
 from analysis.figures.curves import floats, spread_note, wrapped
-from analysis.figures.drawing import LINES, Drawing, Floats, Line, finish, grid, label_left
+from analysis.figures.drawing import LINES, Drawing, Floats, Line, sheet
 from analysis.figures.palette import ORDER
 from analysis.load import Sweep
 
@@ -101,14 +101,13 @@ def dynamics_figure(sweep: Sweep, marked: pd.DataFrame) -> Drawing | str:
         line.set_label(f"λ = {text.strength(value)}")
         handles.append(line)
     note = spread_note(marked).replace("Error bars", "Bands").replace("error bars", "bands")
-    figure, axes = grid([wrapped(panel.combination) for panel in panels], handles, note)
-    for panel, ax in zip(panels, axes, strict=True):
+    page = sheet([wrapped(panel.combination) for panel in panels], handles, note)
+    for panel, ax in zip(panels, page.axes, strict=True):
         draw_dynamics(panel, ax, looks)
-    label_left(axes)
     known = {value for value in marked["lambda"] if value > 0}
     left_out = f" {len(strengths)} of {len(known)} λ are shown." if len(known) > len(strengths) else ""
     caption = f"Group sparsity after each epoch: when groups become zero.{left_out} {note}."
-    return finish(figure, "fig3c", "Sparsity over epochs", caption, _data(panels))
+    return page.finish("fig3c", "Sparsity over epochs", caption, _data(panels))
 
 
 def _curve(strength: float, rows: pd.DataFrame) -> EpochCurve:

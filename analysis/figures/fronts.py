@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from analysis.figures.curves import axis_label, colors_of, error_bars, floats, spread_note, wrapped
-from analysis.figures.drawing import Drawing, Floats, Line, finish, grid, label_left, share_y
+from analysis.figures.drawing import Drawing, Floats, Line, share_y, sheet
 from analysis.figures.lambda_curves import constant_handle, draw_constant
 from analysis.figures.palette import GREY, GROUND, INK, PALE
 from analysis.fronts import reported_column
@@ -125,15 +125,13 @@ def front_figure(sweep: Sweep, marked: pd.DataFrame) -> Drawing:
         handles.append(Line2D([], [], color=PALE.light, linewidth=2.5, label="front over all combinations"))
     labels = {panel.y_label for panel in panels}
     titles = [wrapped(panel.combination) for panel in panels]
-    figure, axes = grid(titles, handles, note, between=0.5 if len(labels) == 1 else 0.95)
-    for panel, ax in zip(panels, axes, strict=True):
+    page = sheet(titles, handles, note)
+    for panel, ax in zip(panels, page.axes, strict=True):
         draw_front(panel, ax)
     for label in labels:
-        share_y([ax for panel, ax in zip(panels, axes, strict=True) if panel.y_label == label])
-    if len(labels) == 1:
-        label_left(axes)
+        share_y([ax for panel, ax in zip(panels, page.axes, strict=True) if panel.y_label == label])
     caption = "Performance against group sparsity on the test split; each point is one λ, its mean over seeds."
-    return finish(figure, "front", "The front", f"{caption} {note}.", _front_data(panels))
+    return page.finish("front", "The front", f"{caption} {note}.", _front_data(panels))
 
 
 def _front_data(panels: list[FrontPanel]) -> pd.DataFrame:
@@ -159,8 +157,8 @@ def _front_data(panels: list[FrontPanel]) -> pd.DataFrame:
 
 
 def measure(sweep: Sweep, column: str) -> tuple[str, float]:
-    """The y label of an objective, and what its values are multiplied by."""
-    if column == "delta_m":
+    """The y label of an objective or of its reported column, and what its values are multiplied by."""
+    if column in ("delta_m", "test_delta_m"):
         return "test Δm [%], higher is better", 100.0
-    metric = sweep.metrics.get(column.removeprefix("val_"))
+    metric = sweep.metrics.get(column.removeprefix("val_").removeprefix("test_"))
     return (axis_label(metric), 1.0) if metric else (column, 1.0)

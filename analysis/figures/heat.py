@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
 from analysis.figures.drawing import Floats
-from analysis.figures.palette import GREY
+from analysis.figures.palette import GREY, GROUND
 
 # Not in the palette, so that they stay as they are in the dark: the ground of a cell does as well.
 ON_LIGHT, ON_DARK = "#010102", "#fefeff"
@@ -28,7 +28,13 @@ def draw_cells(
     shares = np.clip((values - low) / (high - low), 0, 1)
     for row, column in zip(*np.nonzero(np.isfinite(values)), strict=True):
         rgba = colormaps[colors](float(shares[row, column]))
-        ax.fill([column, column + 1, column + 1, column], [row, row, row + 1, row + 1], color=to_hex(rgba), linewidth=0)
+        ax.fill(
+            [column, column + 1, column + 1, column],
+            [row, row, row + 1, row + 1],
+            facecolor=to_hex(rgba),
+            edgecolor=GROUND.light,
+            linewidth=0.5,
+        )
         if labels is not None:
             luminance = 0.299 * rgba[0] + 0.587 * rgba[1] + 0.114 * rgba[2]
             ink = ON_LIGHT if luminance > 0.5 else ON_DARK

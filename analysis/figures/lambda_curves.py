@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from analysis.figures.curves import Curve, axis_label, curves_of, draw_curve, handle, spread_note, wrapped
-from analysis.figures.drawing import Drawing, StrengthAxis, finish, grid, label_left
+from analysis.figures.drawing import Drawing, sheet
 from analysis.figures.palette import GREY, SERIES
+from analysis.figures.strength_axis import StrengthAxis
 from analysis.load import Sweep
 from analysis.tables import shown_metrics
 
@@ -106,15 +107,14 @@ def metrics_figure(sweep: Sweep, marked: pd.DataFrame) -> Drawing:
     if any(panel.constant is not None for panel in panels):
         handles.append(constant_handle())
     titles, note = [panel.title for panel in panels], spread_note(marked)
-    size = (3.7, 2.7) if len(panels) <= 2 else (3.0, 2.4)
-    figure, axes = grid(titles, handles, note, columns=2 if len(panels) == 4 else 3, size=size, between=0.95)
-    for panel, ax in zip(panels, axes, strict=True):
+    page = sheet(titles, handles, note)
+    for panel, ax in zip(panels, page.axes, strict=True):
         draw_metric(panel, ax, axis)
     caption = (
         "Each task's metrics on the test split against λ; the dense model, λ = 0, is left of the break. "
         "The constant predictor ignores the image: a model that does not beat it has learnt nothing of that task."
     )
-    return finish(figure, "fig3a", "Metrics against λ", f"{caption} {note}.", _metrics_data(panels))
+    return page.finish("fig3a", "Task metrics", f"{caption} {note}.", _metrics_data(panels))
 
 
 def sparsity_figure(marked: pd.DataFrame) -> Drawing:
@@ -122,12 +122,11 @@ def sparsity_figure(marked: pd.DataFrame) -> Drawing:
     panels = sparsity_panels(marked)
     axis = StrengthAxis(marked["lambda"].tolist())
     handles = [handle(curve) for curve in (panels[0].groups, panels[0].parameters)]
-    figure, axes = grid([wrapped(panel.label) for panel in panels], handles, spread_note(marked))
-    for panel, ax in zip(panels, axes, strict=True):
+    page = sheet([wrapped(panel.label) for panel in panels], handles, spread_note(marked))
+    for panel, ax in zip(panels, page.axes, strict=True):
         draw_sparsity(panel, ax, axis)
-    label_left(axes)
     caption = "The share of the backbone's channel groups, and of its convolution weights, that is exactly zero."
-    return finish(figure, "fig3b", "Sparsity against λ", f"{caption} {spread_note(marked)}.", _sparsity_data(panels))
+    return page.finish("fig3b", "Sparsity against λ", f"{caption} {spread_note(marked)}.", _sparsity_data(panels))
 
 
 def _metrics_data(panels: list[MetricPanel]) -> pd.DataFrame:

@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.figures.curves import Curve, draw_curve, handle, spread_note, wrapped
-from analysis.figures.drawing import Drawing, StrengthAxis, finish, grid, label_left, share_y
+from analysis.figures.drawing import Drawing, share_y, sheet
 from analysis.figures.palette import GREY, SERIES
+from analysis.figures.strength_axis import StrengthAxis
 from analysis.load import Sweep
 
 
@@ -61,15 +62,12 @@ def latency_figure(sweep: Sweep, marked: pd.DataFrame) -> Drawing | str:
     axis = StrengthAxis(marked["lambda"].tolist())
     curves = {curve.label: curve for panel in panels for curve in (panel.measured, panel.proportional) if curve}
     note = spread_note(marked)
-    figure, axes = grid(
-        [wrapped(panel.combination) for panel in panels], [handle(curve) for curve in curves.values()], note
-    )
-    for panel, ax in zip(panels, axes, strict=True):
+    page = sheet([wrapped(panel.combination) for panel in panels], [handle(curve) for curve in curves.values()], note)
+    for panel, ax in zip(panels, page.axes, strict=True):
         draw_latency(panel, ax, axis)
-    share_y(axes)
-    label_left(axes)
+    share_y(page.axes)
     caption = "Time of the shared backbone for one batch against λ, its zero channels removed."
-    return finish(figure, "fig3d", "Backbone latency against λ", f"{caption} {note}.", _data(panels))
+    return page.finish("fig3d", "Backbone latency against λ", f"{caption} {note}.", _data(panels))
 
 
 def _data(panels: list[LatencyPanel]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from analysis import text
 from analysis.figures.curves import floats, spread_note, wrapped
-from analysis.figures.drawing import Drawing, Floats, finish, grid, label_left
+from analysis.figures.drawing import Drawing, Floats, sheet
 from analysis.figures.heat import draw_cells, mark_stages
 from analysis.figures.palette import PALE, SERIES
 
@@ -126,14 +126,14 @@ def groups_figure(marked: pd.DataFrame, survival: pd.DataFrame | None) -> Drawin
     note = spread_note(marked)
     handles = [Patch(color=PALE.light, label="zero"), Patch(color=SERIES[0].light, label="left")]
     titles = [wrapped(panel.title, 44) for panel in panels]
-    figure, axes = grid(titles, handles, note, columns=2, size=(4.4, 1.7), between=0.75)
-    for panel, ax in zip(panels, axes, strict=True):
+    page = sheet(titles, handles, note, columns=3, size=(3.6, 1.6))
+    for panel, ax in zip(panels, page.axes, strict=True):
         draw_groups(panel, ax)
     caption = (
         "Channel groups of each convolution of the backbone, all of them and those left at the combination's best "
         f"trade-off. {note}."
     )
-    return finish(figure, "fig1", "Groups of each layer, before and after", caption, _groups_data(panels))
+    return page.finish("fig1", "Groups of each layer, before and after", caption, _groups_data(panels))
 
 
 def layers_figure(survival: pd.DataFrame | None) -> Drawing | str:
@@ -152,17 +152,14 @@ def stages_figure(survival: pd.DataFrame | None) -> Drawing | str:
 
 def _heat_map(panels: list[SurvivalPanel], name: str, title: str, unit: str) -> Drawing:
     rows = max(len(panel.strengths) for panel in panels)
-    columns, width = (2, 4.4) if name == "layers" else (3, 2.8)
+    columns, width = (3, 3.6) if name == "layers" else (4, 2.3)
     titles = [wrapped(panel.title, 40) for panel in panels]
     scale = [Patch(color=colormaps[SURVIVAL](share / 100), label=f"{share} % alive") for share in (0, 25, 50, 75, 100)]
-    figure, axes = grid(
-        titles, scale, "Means over seeds", columns=columns, size=(width, 0.2 * rows + 0.3), between=0.75
-    )
-    for panel, ax in zip(panels, axes, strict=True):
+    page = sheet(titles, scale, "Means over seeds", columns=columns, size=(width, 0.2 * rows + 0.3))
+    for panel, ax in zip(panels, page.axes, strict=True):
         draw_survival(panel, ax, written=name == "stages")
-    label_left(axes)
     caption = f"The share of each {unit}'s channel groups that is not zero, in %, for each λ. Means over seeds."
-    return finish(figure, name, title, caption, _survival_data(panels, unit))
+    return page.finish(name, title, caption, _survival_data(panels, unit))
 
 
 def _groups_data(panels: list[GroupsPanel]) -> pd.DataFrame:

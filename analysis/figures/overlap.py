@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from analysis.figures.curves import Curve, draw_curve, handle, wrapped
-from analysis.figures.drawing import MARKERS, Drawing, StrengthAxis, finish, grid, label_left
+from analysis.figures.drawing import MARKERS, Drawing, sheet
 from analysis.figures.layers import ABSENT
 from analysis.figures.palette import INK, SERIES
+from analysis.figures.strength_axis import StrengthAxis
 
 
 @dataclass(frozen=True)
@@ -68,15 +69,14 @@ def overlap_figure(overlap: pd.DataFrame | None, tasks: list[str]) -> Drawing | 
     seeds = int(overlap["seed"].nunique())
     note = "One seed, so no error bars" if seeds == 1 else f"Error bars: ± sample standard deviation over {seeds} seeds"
     titles = [wrapped(panel.joint) for panel in panels]
-    figure, axes = grid(titles, [*handles.values(), chance], note)
-    for panel, ax in zip(panels, axes, strict=True):
+    page = sheet(titles, [*handles.values(), chance], note)
+    for panel, ax in zip(panels, page.axes, strict=True):
         draw_overlap(panel, ax, axis)
-    label_left(axes)
     caption = (
         "Channel groups that both the joint model and a task's single-task model of the same λ and seed keep, as a "
         f"share of those that at least one keeps (Jaccard index); 100 % where both keep all. {note}."
     )
-    return finish(figure, "overlap", "Which groups tasks share", caption, _data(panels))
+    return page.finish("overlap", "Which groups tasks share", caption, _data(panels))
 
 
 def _data(panels: list[OverlapPanel]) -> pd.DataFrame:

@@ -29,12 +29,12 @@ SERIES = (
 )
 # Steps of viridis, for what has an order: the last stands out on either ground.
 ORDER = (
-    Color("order-1", "#b5de2b", "#46327e"),
-    Color("order-2", "#6ece58", "#365c8d"),
-    Color("order-3", "#35b779", "#277f8e"),
-    Color("order-4", "#1f9e89", "#1fa187"),
-    Color("order-5", "#31688e", "#4ac16d"),
-    Color("order-6", "#482878", "#a0da39"),
+    Color("order-1", "#9dbb20", "#6675c4"),
+    Color("order-2", "#58ae4c", "#4189b8"),
+    Color("order-3", "#2f9f70", "#27a0a8"),
+    Color("order-4", "#248489", "#2cb98a"),
+    Color("order-5", "#31608e", "#7fd24f"),
+    Color("order-6", "#482173", "#dde63b"),
 )
 INK = Color("ink", "#1c1c1d", "#e6e6e5")
 SOFT = Color("soft-ink", "#55565a", "#b0b3b8")
