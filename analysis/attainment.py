@@ -92,7 +92,13 @@ def attainment_table(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
         corners, levels = attainment_surface(front[columns].to_numpy(dtype=float), front["seed"].to_numpy(), maximize)
         sizes = rows.groupby("seed").size()
         points = str(sizes.min()) if sizes.nunique() == 1 else f"{sizes.min()}-{sizes.max()}"
-        about = {"tasks": tasks, "level": levels, "seeds": len(sizes), "points": points, "objectives": "+".join(columns)}
+        about = {
+            "tasks": tasks,
+            "level": levels,
+            "seeds": len(sizes),
+            "points": points,
+            "objectives": "+".join(columns),
+        }
         tables.append(pd.DataFrame(about | dict(zip(columns, corners.T, strict=True))))
     if not tables:
         return pd.DataFrame(columns=["tasks", "level", "seeds", "points", "objectives"])

@@ -7,9 +7,7 @@ from numpy.typing import NDArray
 from analysis.load import Metric
 
 
-def relative_gain(
-    values: NDArray[np.float64], reference: NDArray[np.float64], maximize: bool
-) -> NDArray[np.float64]:
+def relative_gain(values: NDArray[np.float64], reference: NDArray[np.float64], maximize: bool) -> NDArray[np.float64]:
     """(n,) the relative change, a fraction, better is positive; NaN where the reference is 0 or either is NaN."""
     with np.errstate(divide="ignore", invalid="ignore"):
         change = (values - reference) / np.abs(reference)

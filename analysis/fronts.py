@@ -117,9 +117,7 @@ def knee_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
     Columns: `front` (the combination, or "all"), the setting (`setup`, `tasks`, `penalty`, `lambda`), `objectives` that
     chose it, `distance`, and `<column>_mean` of each reported objective (NaN where a front has it not).
     """
-    fronts = [
-        (str(tasks), rows, objectives_of(sweep, rows)) for tasks, rows in marked.groupby("tasks", sort=False)
-    ]
+    fronts = [(str(tasks), rows, objectives_of(sweep, rows)) for tasks, rows in marked.groupby("tasks", sort=False)]
     together = marked[marked["objectives"] == _names(sweep.objectives)]
     if len(together):
         fronts.append((OVERALL, together, sweep.objectives))

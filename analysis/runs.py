@@ -18,9 +18,7 @@ def run_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
     `on_front`, among the judged trials of the combination; `on_overall_front`, among all trials judged by the sweep's
     own objectives; and the value of each of these objectives on both splits.
     """
-    by_combination = {
-        str(tasks): objectives_of(sweep, rows) for tasks, rows in marked.groupby("tasks", sort=False)
-    }
+    by_combination = {str(tasks): objectives_of(sweep, rows) for tasks, rows in marked.groupby("tasks", sort=False)}
     results = sweep.results
     columns = [one.column for objectives in by_combination.values() for one in objectives]
     columns = list(dict.fromkeys([*columns, *(reported_column(column) for column in columns)]))
