@@ -1,12 +1,15 @@
-"""All of the analysis of one sweep: its files in, tables, figures and the report out."""
+"""All of the analysis of one sweep or several: their files in, tables, figures and the report out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from analysis import summary
-from analysis.computed import compute
+from analysis.claims_tables import claim_data_table, claims_table, written_claims
+from analysis.computed import Computed, compute
 from analysis.figures.every import draw_all
 from analysis.files import write_bytes
+from analysis.load import Objective
 from analysis.report import csv_bytes, render_report
 from analysis.tables import front_table, results_table, written_results, written_trade_offs
 
@@ -23,25 +26,30 @@ class AnalysisResult:
         return "\n".join([*self.summary, f"report: {self.report}"])
 
 
-def analyze(folder: Path | str) -> AnalysisResult:
-    """Analyses the sweep in `folder`, finished or running, and writes `folder`/analysis/.
+def analyze(sweeps: Sequence[Path | str] | Path | str, objectives: Sequence[Objective] = ()) -> AnalysisResult:
+    """Analyses one sweep or several, finished or running, and writes the first folder's analysis/.
 
     Everything is computed before anything is written, and each file is replaced as a whole.
 
+    Args:
+        sweeps: a sweep's folder, or several, which are merged (see `analysis.merge`).
+        objectives: what the fronts trade; those of `sweep.json` where empty.
+
     Raises:
-        BadInput: the folder is no sweep, its files cannot be used, or no trial is done yet.
+        BadInput: a folder is no sweep, its files cannot be used, or no trial is done yet.
     """
-    computed = compute(folder)
-    sweep, marked = computed.sweep, computed.marked
-    results, trade_offs = written_results(sweep, marked), written_trade_offs(marked, computed.volumes)
+    computed = compute(sweeps, objectives)
+    sweep, marked, volumes = computed.sweep, computed.marked, computed.volumes
+    results, trade_offs = written_results(sweep, marked), written_trade_offs(marked, volumes)
     figures = draw_all(computed)
     contents: dict[str, bytes] = {
         "front.csv": csv_bytes(front_table(sweep, marked)),
-        "hypervolume.csv": csv_bytes(computed.volumes),
+        "hypervolume.csv": csv_bytes(volumes),
         "trials.csv": csv_bytes(sweep.results),
         "tables/results.csv": csv_bytes(results_table(sweep, marked)),
         "tables/results.md": results.markdown().encode(),
         "tables/trade_offs.md": trade_offs.markdown().encode(),
+        **computed_files(computed),
     }
     for drawing in figures.drawn.values():
         contents[f"figures/{drawing.name}.png"] = drawing.png
@@ -55,5 +63,29 @@ def analyze(folder: Path | str) -> AnalysisResult:
     return AnalysisResult(
         report=target / "report.html",
         files=tuple(target / name for name in contents),
-        summary=(summary.progress(sweep), *summary.findings(marked, computed.volumes), *computed.cautions),
+        summary=(summary.progress(sweep), *summary.findings(marked, volumes), *computed.cautions),
     )
+
+
+def computed_files(computed: Computed) -> dict[str, bytes]:
+    """The tables that `Computed` holds beyond the settings' own, by file name below analysis/."""
+    tables = {
+        "runs": computed.runs,
+        "hypervolume_by_seed": computed.run_volumes,
+        "attainment": computed.attainment,
+        "knees": computed.knees,
+        "claims": claims_table(computed.claims),
+        "claims_data": claim_data_table(computed.claims),
+        "affinity": computed.affinity,
+        "layers": computed.layer_survival,
+        "stages": computed.stage_survival,
+        "overlap": computed.overlap,
+        "missing": computed.missing,
+        "constant_predictor": computed.constant_predictor,
+    }
+    contents = {f"tables/{name}.csv": csv_bytes(table) for name, table in tables.items() if table is not None}
+    contents["tables/claims.md"] = written_claims(computed.claims).markdown().encode()
+    for table in computed.paper_tables:
+        contents[f"tables/paper_table_{table.number}.csv"] = csv_bytes(table.numbers)
+        contents[f"tables/paper_table_{table.number}.md"] = f"# {table.title}\n\n{table.written.markdown()}".encode()
+    return contents

@@ -61,7 +61,7 @@ def render_report(computed: Computed, figures: Figures, trade_offs: TextTable, r
         absent=figures.absent,
         trade_offs=trade_offs,
         results=results,
-        paper_tables=[(table, report_tables.written_paper_table(table, sweep)) for table in computed.paper_tables],
+        paper_tables=computed.paper_tables,
         constants=report_tables.written_constants(computed),
         trials=report_tables.written_trials(sweep),
         missing=report_tables.written_missing(computed.missing),

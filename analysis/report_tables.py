@@ -1,4 +1,4 @@
-"""The report's own tables, as strings: claims, the paper's tables beside ours, the constant predictor, trials."""
+"""The report's own tables, as strings: the claims, the constant predictor, trials, failures, numbers of a figure."""
 
 import math
 from collections.abc import Hashable
@@ -11,7 +11,6 @@ from analysis import text
 from analysis.claims import Claim
 from analysis.computed import Computed
 from analysis.load import Sweep
-from analysis.paper_tables import PaperTable
 from analysis.tables import TextTable, metric_header
 
 MOST_ROWS = 500  # of a table in the report; the whole is in the file that its note names
@@ -57,30 +56,6 @@ def written_claim(claim: Claim) -> WrittenClaim:
     tone = {"holds": "yes", "does not": "no"}.get(claim.verdict, "open")
     verdict = {"holds": "Holds", "does not": "Does not hold"}.get(claim.verdict, claim.verdict.capitalize())
     return WrittenClaim(claim.statement, verdict, tone, numbers, claim.why, claim.how)
-
-
-def written_paper_table(table: PaperTable, sweep: Sweep) -> TextTable:
-    """Ours (marked) and the published numbers, row by row."""
-    numbers = table.numbers
-    names = [str(column).removesuffix("_mean") for column in numbers if str(column).endswith("_mean")]
-    sparsities = {"group_sparsity": "groups gone [%]", "parameter_sparsity": "weights gone [%]"}
-    columns: dict[str, list[str]] = {"whose": [str(source) for source in numbers["source"]]}
-    columns["tasks"] = _strings(numbers["tasks"])
-    if numbers["penalty"].nunique() > 1:
-        columns["penalty"] = _strings(numbers["penalty"])
-    columns["λ"] = ["" if pd.isna(value) else text.strength(value) for value in numbers["lambda"]]
-    for name in [*(one for one in names if one not in sparsities), *(one for one in sparsities if one in numbers)]:
-        mean = numbers[f"{name}_mean"] if f"{name}_mean" in numbers else numbers[name]
-        std = numbers[f"{name}_std"] if f"{name}_std" in numbers else pd.Series(math.nan, index=numbers.index)
-        pairs = zip(mean.astype(float), std.astype(float), strict=True)
-        if name in sparsities:
-            columns[sparsities[name]] = [text.percent(*pair) for pair in pairs]
-        else:
-            digits = text.decimals(float(mean.abs().max()))
-            header = metric_header(sweep.metrics[name]) if name in sweep.metrics else name
-            columns[header] = [text.mean_std(*pair, digits) for pair in pairs]
-    ours = tuple(source == "ours" for source in numbers["source"])
-    return TextTable(tuple(columns), tuple(zip(*columns.values(), strict=True)), ours, table.note)
 
 
 def written_constants(computed: Computed) -> TextTable:
