@@ -12,6 +12,7 @@ from analysis.figures.drawing import MARKERS, Drawing, sheet
 from analysis.figures.layers import ABSENT
 from analysis.figures.palette import INK, SERIES
 from analysis.figures.strength_axis import StrengthAxis
+from analysis.layers import ALL_STAGES
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,9 @@ class OverlapPanel:
 
 def overlap_panels(overlap: pd.DataFrame, tasks: list[str]) -> list[OverlapPanel]:
     """A panel for each joint combination, over the whole backbone and all seeds."""
-    whole = overlap[(overlap["stage"] == "all") & overlap["jaccard"].notna()]
-    telling = ["joint", *(key for key in ("penalty", "setup") if whole[key].nunique() > 1)]
+    joint = overlap["other"].str.contains("+", regex=False)
+    whole = overlap[joint & (overlap["stage"] == ALL_STAGES) & overlap["jaccard"].notna()]
+    telling = ["other", *(key for key in ("penalty", "setup") if whole[key].nunique() > 1)]
     panels = []
     for key, rows in whole.groupby(telling, sort=False, dropna=False):
         found, expected = [], []
