@@ -13,7 +13,7 @@ from analysis.computed import Computed
 from analysis.figures import palette
 from analysis.figures.drawing import Drawing
 from analysis.figures.every import Figures
-from analysis.figures.inline import Parts, parts
+from analysis.figures.inline import PIXELS, Parts, parts
 from analysis.tables import TextTable
 
 # Terminal colours and control characters, which tracebacks may carry and HTML may not.
@@ -30,7 +30,8 @@ class ShownFigure:
     title: str
     caption: str
     parts: Parts
-    columns: int
+    columns: int  # of panels on paper
+    panel: int  # its width in pixels
     numbers: TextTable
     csv: str  # where the numbers are: a data: URI or a file beside the page
 
@@ -96,6 +97,7 @@ def _shown(drawing: Drawing) -> ShownFigure:
         caption=drawing.caption,
         parts=parts(drawing),
         columns=drawing.columns,
+        panel=round(drawing.panels[0].width * PIXELS),
         numbers=report_tables.written_numbers(drawing.data, MOST_DATA_ROWS),
         csv=csv,
     )

@@ -25,7 +25,6 @@ class WrittenClaim:
     statement: str
     verdict: str
     tone: str  # yes, no or open
-    effect: str
     why: str
     how: str
 
@@ -40,22 +39,10 @@ class Failure:
 
 
 def written_claim(claim: Claim) -> WrittenClaim:
-    """Effect, interval, margin and p-value in one line."""
-    effect = claim.effect
-    if math.isnan(effect.mean):
-        numbers = "Not tested."
-    else:
-        numbers = f"Effect {_percent(effect.mean)} %"
-        if math.isnan(effect.low):
-            numbers += ", one value, so no interval"
-        else:
-            numbers += f", 95 % interval {_percent(effect.low)} to {_percent(effect.high)} %"
-        numbers += f"; it must exceed {_percent(claim.margin)} %."
-        if not math.isnan(claim.adjusted_p):
-            numbers += f" p = {claim.adjusted_p:.2g}, corrected for the number of claims."
+    """The verdict as a word and a tone."""
     tone = {"holds": "yes", "does not": "no"}.get(claim.verdict, "open")
     verdict = {"holds": "Holds", "does not": "Does not hold"}.get(claim.verdict, claim.verdict.capitalize())
-    return WrittenClaim(claim.statement, verdict, tone, numbers, claim.why, claim.how)
+    return WrittenClaim(claim.statement, verdict, tone, _sentence(claim.why), claim.how)
 
 
 def written_constants(computed: Computed) -> TextTable:
@@ -136,6 +123,10 @@ def written_numbers(data: pd.DataFrame, most: int = MOST_ROWS) -> TextTable:
     columns = {str(name).replace("_", " "): [_cell(value) for value in shown[name]] for name in shown}
     note = f"The first {most} of {len(data)} rows; the file has them all." if len(data) > most else ""
     return _table(columns, (False,) * len(shown), note)
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:].rstrip('.')}."
 
 
 def _table(columns: dict[str, list[str]], marked: tuple[bool, ...], note: str) -> TextTable:

@@ -20,7 +20,7 @@ SURE = 0.05
 
 @dataclass(frozen=True)
 class AffinityPanel:
-    """One λ: gains in % (r, c), a row a task, a column a set of partners; NaN where they were not trained together."""
+    """One λ: gains in % (r, c), a row a set of partners, a column a task; NaN where they were not trained together."""
 
     title: str
     tasks: tuple[str, ...]
@@ -39,11 +39,11 @@ def affinity_panels(affinity: pd.DataFrame, tasks: list[str]) -> list[AffinityPa
     kept = np.unique(np.linspace(0, len(groups) - 1, min(MOST_PANELS, len(groups))).round().astype(int))
     panels = []
     for key, rows in (groups[place] for place in kept):
-        gain = rows.pivot_table(index="task", columns="partners", values="gain").reindex(present, columns=partners)
+        gain = rows.pivot_table(index="partners", columns="task", values="gain").reindex(partners, columns=present)
         sure = rows.assign(sure=rows["adjusted_p"] < SURE).pivot_table(
-            index="task", columns="partners", values="sure", aggfunc="max"
+            index="partners", columns="task", values="sure", aggfunc="max"
         )
-        sure = sure.reindex(present, columns=partners)
+        sure = sure.reindex(partners, columns=present)
         title = ", ".join([*(str(part) for part in key[:-1]), f"λ = {text.strength(float(key[-1]))}"])
         certain = np.nan_to_num(sure.to_numpy(float)) > 0
         panels.append(AffinityPanel(title, tuple(present), tuple(partners), 100 * gain.to_numpy(float), certain))
@@ -56,9 +56,8 @@ def draw_affinity(panel: AffinityPanel, ax: Axes, largest: float) -> None:
         [f"{value:+.1f}{'*' if sure else ''}".replace("-", text.MINUS) for value, sure in zip(*row, strict=True)]
         for row in zip(panel.gain, panel.sure, strict=True)
     ]
-    draw_cells(ax, panel.gain, list(panel.tasks), (-largest, largest), GAIN, labels)
-    ax.set_xticks(np.arange(len(panel.partners)) + 0.5, [some.replace("+", "+\n") for some in panel.partners])
-    ax.tick_params(axis="x", labelsize=8)
+    draw_cells(ax, panel.gain, [f"with {some}" for some in panel.partners], (-largest, largest), GAIN, labels)
+    ax.set_xticks(np.arange(len(panel.tasks)) + 0.5, panel.tasks)
     ax.set_title(panel.title, loc="left")
 
 
@@ -69,11 +68,15 @@ def affinity_figure(affinity: pd.DataFrame, tasks: list[str]) -> Drawing | str:
         return "No task was trained both alone and with others at the same λ and seed, so no affinity can be shown."
     largest = max(float(np.nanmax(np.abs(panel.gain))) for panel in panels) or 1.0
     scale = [
-        Patch(color=colormaps[GAIN](0.5 + share / 2), label=f"{share * largest:+.1f} %".replace("-", text.MINUS))
+        Patch(
+            color=colormaps[GAIN](0.5 + share / 2),
+            label=f"{share * largest:+.1f} %".replace("-", text.MINUS) if share else "0 %",
+        )
         for share in (-1, 0, 1)
     ]
-    size = (max(1.6, 0.85 * len(panels[0].partners)), 0.34 * len(panels[0].tasks) + 0.1)
-    longest = 0.075 * max(len(task) for task in panels[0].tasks)
+    shown = panels[0]
+    size = (max(0.6, 0.085 * max(len(task) for task in shown.tasks)) * len(shown.tasks), 0.27 * len(shown.partners))
+    labels = 0.077 * max(len(f"with {some}") for some in shown.partners) + 0.2
     note = f"* differs from 0 over seeds (t-test, Holm's correction, p < {SURE:g})"
     titles = [panel.title for panel in panels]
     page = sheet(
@@ -82,15 +85,15 @@ def affinity_figure(affinity: pd.DataFrame, tasks: list[str]) -> Drawing | str:
         note,
         columns=3,
         size=size,
-        left=longest + 0.3,
-        below=0.35 + 0.15 * max(some.count("+") for some in panels[0].partners),
+        left=labels,
+        below=0.35,
     )
     for panel, ax in zip(panels, page.axes, strict=True):
         draw_affinity(panel, ax, largest)
-    shown = len(affinity.groupby(["setup", "penalty", "lambda"], dropna=False))
-    some = f" {len(panels)} of {shown} λ are shown." if shown > len(panels) else ""
+    known = len(affinity.groupby(["setup", "penalty", "lambda"], dropna=False))
+    some = f" {len(panels)} of {known} λ are shown." if known > len(panels) else ""
     caption = (
-        "What a task (row) gains when it is trained with others (column), against the single-task model of the same λ "
+        "What a task (column) gains when it is trained with others (row), against the single-task model of the same λ "
         f"and seed: relative change of its primary metric on the test split, in %; + is better.{some} {note}."
     )
     return page.finish("affinity", "What a task gains from others", caption, affinity)

@@ -20,7 +20,7 @@ TITLE_LETTERS = 60  # that fit above a panel and its labels
 
 @dataclass(frozen=True)
 class ForestPanel:
-    """One claim: (n,) effects and ends of intervals in %, the mean over all units last; NaN where not known."""
+    """One claim or part of one: (n,) effects and ends of intervals in %, that of all units labelled `OVER_ALL`."""
 
     title: str
     labels: tuple[str, ...]
@@ -29,27 +29,23 @@ class ForestPanel:
     high: Floats
     margin: float  # %
 
+    @property
+    def height(self) -> float:
+        """Inches: rows are as far apart in every panel."""
+        return 0.2 * len(self.labels) + 0.15
+
 
 def forest_panels(claims: Sequence[Claim]) -> list[ForestPanel]:
-    """A panel for each claim with an effect."""
+    """A panel for each claim with an effect, and for each part of it."""
     panels = []
     for claim in claims:
         if math.isnan(claim.effect.mean):
             continue
-        keys = [key for key in ("tasks", "penalty", "setup") if key in claim.data]
-        keys = keys[:1] + [key for key in keys[1:] if claim.data[key].nunique() > 1]
-        labels = [", ".join(str(row[key]) for key in keys) for row in claim.data.to_dict("records")]
-        whole = claim.effect
-        panels.append(
-            ForestPanel(
-                title="\n".join([*textwrap.wrap(claim.statement, TITLE_LETTERS), f"Verdict: {claim.verdict}"]),
-                labels=(*labels, OVER_ALL),
-                effect=100 * np.append(claim.data["effect"].to_numpy(float), whole.mean),
-                low=100 * np.append(claim.data["low"].to_numpy(float), whole.low),
-                high=100 * np.append(claim.data["high"].to_numpy(float), whole.high),
-                margin=100 * claim.margin,
-            )
-        )
+        parts = claim.data.groupby("part", sort=False)
+        # The effect of a claim with several parts is that of the weaker one, so the mean of all stands there.
+        own = min(parts.groups, key=lambda part: abs(parts.get_group(part)["effect"].mean() - claim.effect.mean))
+        for part, rows in parts:
+            panels.append(_panel(claim, str(part), rows, own == part))
     return panels
 
 
@@ -61,7 +57,7 @@ def draw_forest(panel: ForestPanel, ax: Axes, labels: float) -> None:
     heights = np.arange(len(panel.labels))[::-1].astype(float)
     ax.axvline(panel.margin, color=GREY.light, linewidth=1.1, linestyle="--", zorder=1)
     for place, height in enumerate(heights):
-        last = place == len(heights) - 1
+        last = panel.labels[place] == OVER_ALL
         color = INK.light if last else SERIES[0].light
         if math.isfinite(panel.low[place]):
             ax.plot([panel.low[place], panel.high[place]], [height, height], color=color, linewidth=1.4)
@@ -90,19 +86,34 @@ def claims_figure(claims: Sequence[Claim]) -> Drawing | str:
     diamond = Line2D([], [], color=INK.light, marker="D", markersize=6, linewidth=1.4 if known else 0, label=OVER_ALL)
     margin = Line2D([], [], color=GREY.light, linewidth=1.1, linestyle="--", label="what it must exceed")
     labels = 0.08 * max(len(label) for panel in panels for label in panel.labels)
-    rows = max(len(panel.labels) for panel in panels)
     page = sheet(
         [panel.title for panel in panels],
         [square, diamond, margin],
         note,
         columns=2,
-        size=(2.9, 0.21 * rows + 0.15),
+        size=(2.9, panels[0].height),
+        heights=[panel.height for panel in panels],
         left=labels + 0.1,
     )
     for panel, ax in zip(panels, page.axes, strict=True):
         draw_forest(panel, ax, labels)
     caption = f"The paper's claims: each combination's mean effect over seeds, and the mean of all. {note}."
     return page.finish("claims", "The paper's claims, tested", caption, _data(claims))
+
+
+def _panel(claim: Claim, part: str, rows: pd.DataFrame, with_mean: bool) -> ForestPanel:
+    keys = ["tasks", *(key for key in ("penalty", "setup") if claim.data[key].nunique() > 1)]
+    labels = [", ".join(str(row[key]) for key in keys) for row in rows.to_dict("records")]
+    values = {end: 100 * rows[end].to_numpy(float) for end in ("effect", "low", "high")}
+    if with_mean:
+        labels.append(OVER_ALL)
+        whole = {"effect": claim.effect.mean, "low": claim.effect.low, "high": claim.effect.high}
+        values = {end: np.append(values[end], 100 * whole[end]) for end in values}
+    title = [
+        *textwrap.wrap(claim.statement, TITLE_LETTERS),
+        f"{part.capitalize()}. " * bool(part) + f"Verdict: {claim.verdict}",
+    ]
+    return ForestPanel(title="\n".join(title), labels=tuple(labels), margin=100 * claim.margin, **values)
 
 
 def _data(claims: Sequence[Claim]) -> pd.DataFrame:

@@ -112,34 +112,39 @@ def sheet(
     *,
     columns: int = 4,
     size: tuple[float, float] | None = None,
-    left: float = 0.85,
+    heights: Sequence[float] = (),
+    left: float = 0.82,
     below: float = 0.5,
 ) -> Sheet:
     """A sheet with a panel for each title, of `size` inches without its labels.
 
-    Where no size is asked for, one or two panels are larger than many. `left` is what the y labels need, `below`
-    what the x labels do, in inches. The margins are reckoned rather than found by a layout engine, which would draw
-    everything several times; and a panel has all of its labels, so that it can stand alone.
+    Where no size is asked for, one or two panels are larger than many; `heights` are those of panels that differ.
+    `left` is what the y labels need, `below` what the x labels do, in inches. The margins are reckoned rather than
+    found by a layout engine, which would draw everything several times; and a panel has all of its labels, so that it
+    can stand alone.
     """
     rows = math.ceil(len(titles) / columns)
     columns = math.ceil(len(titles) / rows)
-    size = size or ((3.7, 2.7) if len(titles) <= 2 else (2.2, 1.9))
+    size = size or ((3.7, 2.7) if len(titles) <= 2 else (2.15, 1.9))
     top = 0.2 + 0.17 * max(title.count("\n") + 1 for title in titles)
-    cell = (left + size[0] + RIGHT, top + size[1] + below)
-    width = max(columns * cell[0], 3.5)
+    heights = heights or [size[1]] * len(titles)
+    of_rows = [max(heights[row * columns : (row + 1) * columns]) + top + below for row in range(rows)]
+    cell = left + size[0] + RIGHT
+    width = max(columns * cell, 3.5)
     lines = _lines([0.072 * len(str(handle.get_label())) + 0.6 for handle in handles], width)
-    height = rows * cell[1] + 0.1 + ENTRY * len(lines) + 0.3
+    height = sum(of_rows) + 0.1 + ENTRY * len(lines) + 0.3
     figure = Figure(figsize=(width, height))
     axes, panels = [], []
-    for place in range(len(titles)):
+    for place, panel in enumerate(heights):
         row, column = divmod(place, columns)
-        x, y = column * cell[0] + left, height - (row + 1) * cell[1] + below
-        axes.append(figure.add_axes((x / width, y / height, size[0] / width, size[1] / height)))
+        x, y = column * cell, sum(of_rows[:row])
+        bottom = height - y - top - panel
+        axes.append(figure.add_axes(((x + left) / width, bottom / height, size[0] / width, panel / height)))
         axes[-1].set_gid(f"panel-{place}")
-        panels.append(Box(*(72 * inches for inches in (column * cell[0], row * cell[1], *cell))))
+        panels.append(Box(*(72 * inches for inches in (x, y, cell, top + panel + below))))
     entries: list[Box] = []
     for number, line in enumerate(lines):
-        x, y = (width - sum(line)) / 2, rows * cell[1] + 0.1 + number * ENTRY
+        x, y = (width - sum(line)) / 2, sum(of_rows) + 0.1 + number * ENTRY
         for entry in line:
             # A legend for each entry, as one for all could not be laid out anew.
             legend = figure.legend(

@@ -37,8 +37,8 @@ def draw_all(computed: Computed) -> Figures:
             "fig3c": dynamics_figure(sweep, marked),
             "fig3d": latency_figure(sweep, marked),
             "fig1": groups_figure(marked, computed.layer_survival),
-            "stages": stages_figure(computed.stage_survival),
-            "layers": layers_figure(computed.layer_survival),
+            "stages": stages_figure(marked, computed.stage_survival),
+            "layers": layers_figure(marked, computed.layer_survival),
             "overlap": overlap_figure(computed.overlap, tasks),
             "affinity": affinity_figure(computed.affinity, tasks),
         }

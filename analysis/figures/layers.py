@@ -67,15 +67,17 @@ def groups_panels(marked: pd.DataFrame, survival: pd.DataFrame) -> list[GroupsPa
     return panels
 
 
-def survival_panels(survival: pd.DataFrame, column: str) -> list[SurvivalPanel]:
+def survival_panels(marked: pd.DataFrame, survival: pd.DataFrame, column: str) -> list[SurvivalPanel]:
     """A panel for each combination (and penalty and setup, where there are several); `column` is layer or stage."""
     telling = ["tasks", *(key for key in ("penalty", "setup") if survival[key].nunique() > 1)]
+    order = pd.Categorical(survival["tasks"], list(dict.fromkeys(marked["tasks"])))
+    ordered = survival.assign(place=order.codes).sort_values(["place", "lambda"], kind="stable")
     panels = []
-    for key, rows in survival.groupby(telling, sort=False, dropna=False):
+    for key, rows in ordered.groupby(telling, sort=False, dropna=False):
         first = rows[rows["lambda"] == rows["lambda"].iloc[0]]
-        order = first.sort_values("position") if "position" in first else first
-        names = list(dict.fromkeys(order[column]))
-        stages = [str(order.loc[order[column] == name, "stage"].iloc[0]) for name in names]
+        along = first.sort_values("position") if "position" in first else first
+        names = list(dict.fromkeys(along[column]))
+        stages = [str(along.loc[along[column] == name, "stage"].iloc[0]) for name in names]
         table = rows.pivot_table(index="lambda", columns=column, values="alive_mean").reindex(columns=names)
         places = np.unique(np.linspace(0, len(table) - 1, min(MOST_ROWS, len(table))).round().astype(int))
         shown = table.iloc[places]
@@ -126,7 +128,7 @@ def groups_figure(marked: pd.DataFrame, survival: pd.DataFrame | None) -> Drawin
     note = spread_note(marked)
     handles = [Patch(color=PALE.light, label="zero"), Patch(color=SERIES[0].light, label="left")]
     titles = [wrapped(panel.title, 44) for panel in panels]
-    page = sheet(titles, handles, note, columns=3, size=(3.6, 1.6))
+    page = sheet(titles, handles, note, columns=3, size=(3.1, 1.6))
     for panel, ax in zip(panels, page.axes, strict=True):
         draw_groups(panel, ax)
     caption = (
@@ -136,23 +138,25 @@ def groups_figure(marked: pd.DataFrame, survival: pd.DataFrame | None) -> Drawin
     return page.finish("fig1", "Groups of each layer, before and after", caption, _groups_data(panels))
 
 
-def layers_figure(survival: pd.DataFrame | None) -> Drawing | str:
+def layers_figure(marked: pd.DataFrame, survival: pd.DataFrame | None) -> Drawing | str:
     """The heat map by layer, or why there is none."""
     if survival is None or survival.empty:
         return ABSENT
-    return _heat_map(survival_panels(survival, "layer"), "layers", "Where channels survive, by layer", "convolution")
+    return _heat_map(
+        survival_panels(marked, survival, "layer"), "layers", "Where channels survive, by layer", "convolution"
+    )
 
 
-def stages_figure(survival: pd.DataFrame | None) -> Drawing | str:
+def stages_figure(marked: pd.DataFrame, survival: pd.DataFrame | None) -> Drawing | str:
     """The heat map by stage, or why there is none."""
     if survival is None or survival.empty:
         return ABSENT
-    return _heat_map(survival_panels(survival, "stage"), "stages", "Where channels survive, by stage", "stage")
+    return _heat_map(survival_panels(marked, survival, "stage"), "stages", "Where channels survive, by stage", "stage")
 
 
 def _heat_map(panels: list[SurvivalPanel], name: str, title: str, unit: str) -> Drawing:
     rows = max(len(panel.strengths) for panel in panels)
-    columns, width = (3, 3.6) if name == "layers" else (4, 2.3)
+    columns, width = (3, 3.1) if name == "layers" else (4, 2.15)
     titles = [wrapped(panel.title, 40) for panel in panels]
     scale = [Patch(color=colormaps[SURVIVAL](share / 100), label=f"{share} % alive") for share in (0, 25, 50, 75, 100)]
     page = sheet(titles, scale, "Means over seeds", columns=columns, size=(width, 0.2 * rows + 0.3))
