@@ -67,7 +67,9 @@ def overlap_table(sweep: Sweep) -> pd.DataFrame | None:
     layers = counts.sort_values(["trial_id", "position"])
     models: dict[str, _Model] = {}
     for trial_id, some in layers.groupby("trial_id", sort=False):
-        models[str(trial_id)] = _Model(tuple(some["layer"]), some["groups"].to_numpy(), np.concatenate(some["mask"]))
+        models[str(trial_id)] = _Model(
+            tuple(some["layer"]), some["groups"].to_numpy(), np.concatenate(some["mask"].tolist())
+        )
     trials = counts.drop_duplicates("trial_id")
     rows: list[tuple[object, ...]] = []
     for keys, some in trials.groupby(["setup", "penalty", "lambda", "seed"], sort=True):
