@@ -16,7 +16,7 @@ from analysis.errors import BadInput
 from analysis.fronts import OVERALL, reported_column
 from analysis.load import Sweep
 from analysis.pareto import pareto_front
-from analysis.runs import direction_of
+from analysis.runs import direction_of, seed_fronts
 
 LEVELS = (25, 50, 75)
 
@@ -85,10 +85,7 @@ def attainment_table(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
             continue
         maximize = [direction_of(sweep, column) for column in chosen_by]
         columns = [reported_column(column) for column in chosen_by]
-        kept = [
-            group[pareto_front(group[chosen_by].to_numpy(dtype=float), maximize)] for _, group in rows.groupby("seed")
-        ]
-        front = pd.concat(kept)
+        front = rows.iloc[np.concatenate([places for _, places in seed_fronts(rows, chosen_by, maximize)])]
         corners, levels = attainment_surface(front[columns].to_numpy(dtype=float), front["seed"].to_numpy(), maximize)
         sizes = rows.groupby("seed").size()
         points = str(sizes.min()) if sizes.nunique() == 1 else f"{sizes.min()}-{sizes.max()}"

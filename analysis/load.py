@@ -204,6 +204,8 @@ def _check_results(sweep: Sweep, path: Path) -> None:
     metrics = [column for column in metrics if column in results.columns]
     numbers = list(dict.fromkeys([*NUMBERS, *metrics, *(objective.column for objective in sweep.objectives)]))
     for column in numbers:
+        if results[column].dtype == np.float64:
+            continue
         try:
             # A column of a sweep whose trials all failed so far holds nothing but nulls, without a number type.
             results[column] = pd.to_numeric(results[column]).astype(float)

@@ -1,7 +1,10 @@
 """Fronts over single runs: each trial beside all others, without means over seeds."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.fronts import OVERALL, objectives_of, reported_column
 from analysis.load import Objective, Sweep
@@ -23,24 +26,28 @@ def run_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
     columns = [one.column for objectives in by_combination.values() for one in objectives]
     columns = list(dict.fromkeys([*columns, *(reported_column(column) for column in columns)]))
     runs = results[[*IDENTITY, *(column for column in columns if column not in IDENTITY)]].copy()
-    runs.insert(len(IDENTITY), "objectives", runs["tasks"].map(lambda tasks: _names(by_combination.get(tasks, ()))))
     done = (results["status"] == "done").to_numpy()
-    why_not = np.where(done, "", results["status"].astype(object).to_numpy()).astype(object)
+    why_not = np.full(len(runs), "", dtype=object)
+    why_not[~done] = results["status"].to_numpy(dtype=object)[~done]
+    judged, own, names = done.copy(), np.zeros(len(runs), bool), np.full(len(runs), "", dtype=object)
     on_front, on_overall_front = np.zeros(len(runs), bool), np.zeros(len(runs), bool)
-    judged_by_own = np.zeros(len(runs), bool)
-    for tasks, objectives in by_combination.items():
-        mine = done & (results["tasks"] == tasks).to_numpy()
-        for objective in objectives:
-            for column in dict.fromkeys((objective.column, reported_column(objective.column))):
-                absent = mine & results[column].isna().to_numpy()
-                if absent.any():
-                    why_not[absent] = [f"{why}, {column}" if why else f"no {column}" for why in why_not[absent]]
-        mine &= why_not == ""
-        on_front[mine] = _front(results, mine, objectives)
+    places, combinations = pd.factorize(results["tasks"])
+    for place, tasks in enumerate(combinations):
+        objectives = by_combination.get(str(tasks), ())
+        mine = done & (places == place)
+        names[places == place] = _names(objectives)
+        for column in dict.fromkeys(one for pair in objectives for one in (pair.column, reported_column(pair.column))):
+            absent = mine & np.isnan(results[column].to_numpy(dtype=float))
+            why_not[absent] = [f"{why}, {column}" if why else f"no {column}" for why in why_not[absent]]
+            judged[absent] = False
+        mine &= judged
+        if objectives:
+            on_front[mine] = _front(results, mine, objectives)
         if objectives == sweep.objectives:
-            judged_by_own |= mine
-    on_overall_front[judged_by_own] = _front(results, judged_by_own, sweep.objectives)
-    return runs.assign(judged=why_not == "", why_not=why_not, on_front=on_front, on_overall_front=on_overall_front)
+            own |= mine
+    on_overall_front[own] = _front(results, own, sweep.objectives)
+    runs.insert(len(IDENTITY), "objectives", names)
+    return runs.assign(judged=judged, why_not=why_not, on_front=on_front, on_overall_front=on_overall_front)
 
 
 def run_volumes(sweep: Sweep, runs: pd.DataFrame, volumes: pd.DataFrame) -> pd.DataFrame:
@@ -65,15 +72,25 @@ def run_volumes(sweep: Sweep, runs: pd.DataFrame, volumes: pd.DataFrame) -> pd.D
         chosen_by = str(some["objectives"].iloc[0]).split("+")
         maximize = [direction_of(sweep, column) for column in chosen_by]
         corner = {column: float(volume[f"reference_{column}"]) for column in columns}
-        for seed, group in some.groupby("seed"):
-            front = group[pareto_front(group[chosen_by].to_numpy(dtype=float), maximize)]
-            size = hypervolume(front[columns].to_numpy(dtype=float), list(corner.values()), maximize)
+        values, sizes = some[columns].to_numpy(dtype=float), some.groupby("seed").size()
+        for seed, front in seed_fronts(some, chosen_by, maximize):
+            size = hypervolume(values[front], list(corner.values()), maximize)
             rows.append(
                 {"tasks": volume["tasks"], "seed": seed, "objectives": volume["objectives"], "hypervolume": size}
-                | {"runs": len(group)}
+                | {"runs": int(sizes[seed])}
                 | {f"reference_{column}": value for column, value in corner.items()}
             )
     return pd.DataFrame(rows, columns=None if rows else ["tasks", "seed", "objectives", "hypervolume", "runs"])
+
+
+def seed_fronts(
+    rows: pd.DataFrame, columns: list[str], maximize: list[bool]
+) -> Iterator[tuple[float, NDArray[np.intp]]]:
+    """Of each seed, in order: the places in `rows` of the seed's own front over `columns`."""
+    points, seeds = rows[columns].to_numpy(dtype=float), rows["seed"].to_numpy(dtype=float)
+    order = np.argsort(seeds, kind="stable")
+    for places in np.split(order, np.flatnonzero(np.diff(seeds[order])) + 1):
+        yield float(seeds[places[0]]), places[pareto_front(points[places], maximize)]
 
 
 def direction_of(sweep: Sweep, column: str) -> bool:
@@ -84,7 +101,7 @@ def direction_of(sweep: Sweep, column: str) -> bool:
     return sweep.metrics[column.removeprefix("val_")].maximize
 
 
-def _front(results: pd.DataFrame, rows: np.ndarray, objectives: tuple[Objective, ...]) -> np.ndarray:
+def _front(results: pd.DataFrame, rows: NDArray[np.bool_], objectives: tuple[Objective, ...]) -> NDArray[np.bool_]:
     points = results.loc[rows, [one.column for one in objectives]].to_numpy(dtype=float)
     return pareto_front(points, [one.maximize for one in objectives])
 

@@ -19,6 +19,10 @@ from tests.fake_sweep import LAMBDAS, write_sweep
 HOSTILE = "loss is nan </pre><script>alert('x')</script>\x00 \x1b[31mred\x1b[0m & more"
 FILES = {
     *("front.csv", "hypervolume.csv", "report.html", "tables/results.csv", "tables/results.md", "tables/trade_offs.md"),
+    *(f"tables/{name}.csv" for name in ("runs", "hypervolume_by_seed", "attainment", "knees", "claims", "claims_data")),
+    *(f"tables/{name}.csv" for name in ("affinity", "missing", "constant_predictor")),
+    "tables/claims.md",
+    *(f"tables/paper_table_{number}.{kind}" for number in (1, 3) for kind in ("csv", "md")),
     *(f"figures/{name}.{kind}" for name in ("front", "fig3a", "fig3b") for kind in ("png", "svg")),
 }
 
