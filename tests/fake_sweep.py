@@ -114,7 +114,8 @@ def layers_table(results: pd.DataFrame) -> pd.DataFrame:
     groups = [3, *(8 * 2**stage for stage in (1, 2, 3) for _ in range(4))]
     random = np.random.default_rng(1)
     important = {
-        task: [random.uniform(size=size) for size in groups] for task in {*"+".join(results["tasks"]).split("+")}
+        task: [random.uniform(size=size) for size in groups]
+        for task in dict.fromkeys("+".join(results["tasks"]).split("+"))
     }
     rows = []
     for trial in results[results["status"] == "done"].to_dict("records"):
@@ -141,7 +142,10 @@ def write_sweep(
     layers: bool = False,
     info: dict[str, Any] | None = None,
 ) -> Path:
-    """Writes sweep.json, results.parquet, and history.parquet and layers.parquet if asked for; `results` and `info` replace what would be made up."""
+    """Writes sweep.json, results.parquet and, if asked for, history.parquet and layers.parquet.
+
+    `results` and `info` replace what would be made up.
+    """
     tasks = TASKS if tasks is None else tasks
     metrics = METRICS if metrics is None else metrics
     lambdas = LAMBDAS if lambdas is None else lambdas

@@ -94,7 +94,7 @@ def dynamics_figure(sweep: Sweep, marked: pd.DataFrame) -> Drawing | str:
     if not panels:
         return "The sweep has no history of a trial with λ > 0, so there are no curves of sparsity against epochs."
     strengths = shown_strengths(marked["lambda"].tolist())
-    looks = _looks(strengths)
+    looks = looks_of(strengths)
     handles = []
     for value, look in looks.items():
         line = Line2D([], [], linewidth=1.4, color=look.color, linestyle=look.line)
@@ -118,7 +118,7 @@ def _curve(strength: float, rows: pd.DataFrame) -> EpochCurve:
     )
 
 
-def _looks(strengths: list[float]) -> dict[float, Look]:
+def looks_of(strengths: list[float]) -> dict[float, Look]:
     """Few λ take colours that are far apart; neighbours differ in their line as well."""
     places = np.linspace(0, MOST - 1, len(strengths)).round().astype(int) if len(strengths) > 1 else [MOST - 1]
     return {
