@@ -75,7 +75,7 @@ def affinity_figure(affinity: pd.DataFrame, tasks: list[str]) -> Drawing | str:
         for share in (-1, 0, 1)
     ]
     shown = panels[0]
-    size = (max(0.6, 0.085 * max(len(task) for task in shown.tasks)) * len(shown.tasks), 0.27 * len(shown.partners))
+    size = (max(0.55, 0.075 * max(len(task) for task in shown.tasks)) * len(shown.tasks), 0.27 * len(shown.partners))
     labels = 0.077 * max(len(f"with {some}") for some in shown.partners) + 0.2
     note = f"* differs from 0 over seeds (t-test, Holm's correction, p < {SURE:g})"
     titles = [panel.title for panel in panels]

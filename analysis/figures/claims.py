@@ -15,7 +15,7 @@ from analysis.figures.drawing import Drawing, Floats, sheet
 from analysis.figures.palette import GREY, INK, SERIES
 
 OVER_ALL = "mean of all"
-TITLE_LETTERS = 60  # that fit above a panel and its labels
+TITLE_LETTERS = 52  # that fit above a panel and its labels
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,13 @@ def claims_figure(claims: Sequence[Claim]) -> Drawing | str:
     square.set_label("a combination")
     diamond = Line2D([], [], color=INK.light, marker="D", markersize=6, linewidth=1.4 if known else 0, label=OVER_ALL)
     margin = Line2D([], [], color=GREY.light, linewidth=1.1, linestyle="--", label="what it must exceed")
-    labels = 0.08 * max(len(label) for panel in panels for label in panel.labels)
+    labels = 0.077 * max(len(label) for panel in panels for label in panel.labels)
     page = sheet(
         [panel.title for panel in panels],
         [square, diamond, margin],
         note,
         columns=2,
-        size=(2.9, panels[0].height),
+        size=(2.3, panels[0].height),
         heights=[panel.height for panel in panels],
         left=labels + 0.1,
     )
