@@ -94,7 +94,7 @@ class _Finding:
     gains: pd.Series
 
 
-def tested_claims(sweep: Sweep) -> tuple[Claim, ...]:
+def judge_claims(sweep: Sweep) -> tuple[Claim, ...]:
     """The four claims, in the paper's order; what the sweep has no data for is among them, and says so."""
     units = list(_units(sweep))
     claims = (_as_good(sweep, units), _gains(sweep, units), _rises_then_falls(sweep, units), _structured(sweep))

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis import summary, text
 from analysis.affinity import affinity_table
 from analysis.attainment import attainment_table
-from analysis.claims import Claim, tested_claims
+from analysis.claims import Claim, judge_claims
 from analysis.constant import constant_table
 from analysis.fronts import hypervolume_table, knee_table, with_fronts
 from analysis.layers import layer_survival, overlap_table, stage_survival
@@ -99,7 +99,7 @@ def compute(sweeps: Sequence[Path | str] | Path | str, objectives: Sequence[Obje
         run_volumes=run_volumes(sweep, runs, volumes),
         attainment=attainment_table(sweep, runs),
         knees=knee_table(sweep, marked),
-        claims=tested_claims(sweep),
+        claims=judge_claims(sweep),
         affinity=affinity_table(sweep),
         paper_tables=paper_tables(sweep, settings),
         layer_survival=layer_survival(sweep),

@@ -63,7 +63,7 @@ def bootstrap_interval(
     level: float = LEVEL,
     resamples: int = 9999,
 ) -> Interval:
-    """The bias-corrected and accelerated bootstrap interval (Efron 1987): no normality asked for, but tens of values.
+    """The bias-corrected and accelerated bootstrap interval (Efron 1987): no normality asked for, but a hundred values.
 
     With five seeds it is too narrow, as 126 different resamples are all there are; `t_interval` is for those.
     `p_value` is that of Student's t, as an inverted bootstrap can give no value below 1 / `resamples`.

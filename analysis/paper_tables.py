@@ -65,8 +65,8 @@ def _table(sweep: Sweep, settings: pd.DataFrame, table: PublishedTable) -> Paper
     order = [frozenset(tasks.split("+")) for tasks in published["tasks"].unique()]
     places = [_place(frozenset(str(tasks).split("+")), order) for tasks in numbers["tasks"]]
     numbers = numbers.assign(place=places).sort_values(["place", "source", "setup", "lambda"], kind="stable")
-    constant = {f"{name}_mean": sweep.constant_predictor.get(name) for name in metrics}
-    if any(value is not None for value in constant.values()):
+    known = sweep.constant_predictor
+    if constant := {f"{name}_mean": known[name] for name in metrics if name in known}:
         row = pd.DataFrame([{"source": CONSTANT, "tasks": ""} | constant])
         numbers = pd.concat([numbers, row.reindex(columns=numbers.columns)], ignore_index=True)
     numbers = numbers[["source", "setup", "tasks", "penalty", "lambda", "seeds", *values]].reset_index(drop=True)

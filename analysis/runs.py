@@ -45,6 +45,8 @@ def run_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
             on_front[mine] = _front(results, mine, objectives)
         if objectives == sweep.objectives:
             own |= mine
+    # What its own combination dominates is on no front of all.
+    own &= on_front
     on_overall_front[own] = _front(results, own, sweep.objectives)
     runs.insert(len(IDENTITY), "objectives", names)
     return runs.assign(judged=judged, why_not=why_not, on_front=on_front, on_overall_front=on_overall_front)
