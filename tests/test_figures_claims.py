@@ -95,7 +95,7 @@ def test_affinity_is_written_with_its_sign_and_a_star_where_it_is_sure() -> None
     ax = Figure().add_subplot()
     draw_affinity(panel, ax, 8)
     assert [text.get_text() for text in ax.texts] == ["\N{MINUS SIGN}2.0", "+5.0*"]
-    red, blue = (patch.get_facecolor() for patch in ax.patches)
+    red, blue = np.asarray(ax.collections[0].get_facecolor())
     assert red[0] > red[2]
     assert blue[2] > blue[0]
 
