@@ -72,11 +72,11 @@ def test_groups_before_and_after_are_those_of_the_best_trade_off(marked: pd.Data
     assert [bar.get_height() for bar in ax.patches] == [4, 8, 16, 2, 2, 16]
 
 
-def test_where_the_best_trade_off_is_dense_the_largest_strength_is_shown(
+def test_where_the_best_trade_off_is_dense_the_smallest_strength_is_shown(
     marked: pd.DataFrame, survival: pd.DataFrame
 ) -> None:
     dense = marked.assign(best_trade_off=marked["lambda"] == 0)
-    assert [panel.title for panel in groups_panels(dense, survival)] == ["normals, λ = 1e-2", "depth, λ = 1e-2"]
+    assert [panel.title for panel in groups_panels(dense, survival)] == ["normals, λ = 1e-4", "depth, λ = 1e-4"]
 
 
 def test_survival_has_a_row_a_strength_and_a_column_a_layer(marked: pd.DataFrame, survival: pd.DataFrame) -> None:

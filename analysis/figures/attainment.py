@@ -44,10 +44,12 @@ class AttainmentPanel:
 def attainment_panels(sweep: Sweep, marked: pd.DataFrame, attainment: pd.DataFrame) -> list[AttainmentPanel]:
     """A panel for each combination whose front trades group sparsity against one other objective."""
     colors, panels = colors_of(marked), []
-    for combination, rows in attainment.groupby("tasks", sort=False):
+    of_tasks = dict(list(attainment.groupby("tasks")))
+    for combination in (tasks for tasks in colors if tasks in of_tasks):
+        rows = of_tasks[combination]
         columns = str(rows["objectives"].iloc[0]).split("+")
         others = [column for column in columns if column != "group_sparsity"]
-        if len(columns) != 2 or len(others) != 1 or str(combination) not in colors:
+        if len(columns) != 2 or len(others) != 1:
             continue
         label, scale = measure(sweep, others[0])
         surfaces = {}
@@ -57,7 +59,7 @@ def attainment_panels(sweep: Sweep, marked: pd.DataFrame, attainment: pd.DataFra
                 100 * floats(ordered["group_sparsity"]), scale * floats(ordered[others[0]])
             )
         seeds = int(rows["seeds"].max())
-        panels.append(AttainmentPanel(str(combination), label, seeds, surfaces, colors[str(combination)]))
+        panels.append(AttainmentPanel(combination, label, seeds, surfaces, colors[combination]))
     return panels
 
 

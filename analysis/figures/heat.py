@@ -58,4 +58,4 @@ def mark_stages(ax: Axes, stages: list[str]) -> None:
         fits = middle - half >= free
         names.append(stages[start] if fits else "")
         free = middle + half if fits else free
-    ax.set_xticks([(start + end) / 2 for start, end in zip(starts, ends, strict=True)], names)
+    ax.set_xticks([(start + end) / 2 for start, end in zip(starts, ends, strict=True)], names, fontsize=8)

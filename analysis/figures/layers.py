@@ -43,11 +43,11 @@ class SurvivalPanel:
 
 
 def groups_panels(marked: pd.DataFrame, survival: pd.DataFrame) -> list[GroupsPanel]:
-    """A panel for each combination's best trade-off, where it has λ > 0; else for its largest λ."""
+    """A panel for each combination's best trade-off, or for its smallest λ > 0 where that is dense."""
     panels = []
     for combination, settings in marked.groupby("tasks", sort=False):
         sparse = settings[settings["lambda"] > 0]
-        chosen = sparse[sparse["best_trade_off"]] if sparse["best_trade_off"].any() else sparse.tail(1)
+        chosen = sparse[sparse["best_trade_off"]] if sparse["best_trade_off"].any() else sparse.head(1)
         for setting in chosen.to_dict("records"):
             keys = ("setup", "tasks", "penalty", "lambda")
             same = np.logical_and.reduce([survival[key] == setting[key] for key in keys])
@@ -133,7 +133,7 @@ def groups_figure(marked: pd.DataFrame, survival: pd.DataFrame | None) -> Drawin
         draw_groups(panel, ax)
     caption = (
         "Channel groups of each convolution of the backbone, all of them and those left at the combination's best "
-        f"trade-off. {note}."
+        f"trade-off, or at its smallest λ > 0 where that is the dense model. {note}."
     )
     return page.finish("fig1", "Groups of each layer, before and after", caption, _groups_data(panels))
 
