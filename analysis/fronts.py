@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.knee import knee_point
-from analysis.load import Objective, Sweep
+from analysis.load import Objective, Sweep, reported_column
 from analysis.pareto import hypervolume, pareto_front
 
 OVERALL = "all"
@@ -56,13 +56,6 @@ def objectives_of(sweep: Sweep, rows: pd.DataFrame) -> tuple[Objective, ...]:
         return known
     primaries = [sweep.metrics[sweep.tasks[task]] for task in sweep.tasks_of(str(rows["tasks"].iloc[0]))]
     return tuple(dict.fromkeys([*(Objective(f"val_{one.name}", one.maximize) for one in primaries), *known]))
-
-
-def reported_column(column: str) -> str:
-    """The column that reports on the test split what `column` says on the validation split."""
-    if column == "delta_m":
-        return "test_delta_m"
-    return f"test_{column.removeprefix('val_')}" if column.startswith("val_") else column
 
 
 def best_trade_off(rows: pd.DataFrame) -> int | None:

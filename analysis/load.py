@@ -42,6 +42,13 @@ class Objective:
     maximize: bool
 
 
+def reported_column(column: str) -> str:
+    """The column that reports on the test split what `column` says on the validation split."""
+    if column == "delta_m":
+        return "test_delta_m"
+    return f"test_{column.removeprefix('val_')}" if column.startswith("val_") else column
+
+
 @dataclass(frozen=True)
 class Sweep:
     """A sweep, finished or running.
@@ -188,7 +195,8 @@ def _check_results(sweep: Sweep, path: Path) -> None:
     """Refuses rows that would be averaged wrongly or dropped in silence; makes the number columns floats in place."""
     results = sweep.results
     _need_columns(results, ["trial_id", "status", "tasks", "penalty", "error", *NUMBERS], path)
-    _need_columns(results, [objective.column for objective in sweep.objectives], path)
+    objectives = [name for one in sweep.objectives for name in (one.column, reported_column(one.column))]
+    _need_columns(results, objectives, path)
     repeated = results["trial_id"][results["trial_id"].duplicated()]
     if len(repeated):
         raise BadInput(f"{path}: trial_id {repeated.iloc[0]} stands in more than one row")
@@ -202,7 +210,7 @@ def _check_results(sweep: Sweep, path: Path) -> None:
 
     metrics = [f"{split}_{name}" for split in ("val", "test") for name in sweep.metrics]
     metrics = [column for column in metrics if column in results.columns]
-    numbers = list(dict.fromkeys([*NUMBERS, *metrics, *(objective.column for objective in sweep.objectives)]))
+    numbers = list(dict.fromkeys([*NUMBERS, *metrics, *objectives]))
     for column in numbers:
         if results[column].dtype == np.float64:
             continue

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from analysis.errors import BadInput
-from analysis.load import Sweep
+from analysis.load import Sweep, reported_column
 
 KEYS = ["setup", "tasks", "penalty", "lambda"]
 
@@ -53,13 +53,14 @@ def seed_means(sweep: Sweep) -> pd.DataFrame:
     be paired over seeds. Values keep their columns' names.
     """
     grouped = sweep.trials("done").groupby([*KEYS, "seed"], sort=False, dropna=False)
-    return grouped[_value_columns(sweep)].mean().reset_index()
+    columns = [column for column in _value_columns(sweep) if column not in (*KEYS, "seed")]
+    return grouped[columns].mean().reset_index()
 
 
 def _value_columns(sweep: Sweep) -> list[str]:
     metrics = [f"{split}_{name}" for split in ("val", "test") for name in sweep.metrics]
     columns = [
-        *(objective.column for objective in sweep.objectives),
+        *(name for one in sweep.objectives for name in (one.column, reported_column(one.column))),
         *("delta_m", "test_delta_m", "group_sparsity", "parameter_sparsity"),
         *(column for column in metrics if column in sweep.results.columns),
     ]
