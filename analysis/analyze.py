@@ -1,17 +1,16 @@
-"""All of the analysis of one sweep: its files in, tables, figures and the report out."""
+"""All of the analysis of one sweep or several: their files in, tables, figures and the report out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from analysis import summary
-from analysis.figures import draw_all
+from analysis.claims_tables import claim_data_table, claims_table, written_claims
+from analysis.computed import Computed, compute
+from analysis.figures.every import draw_all
 from analysis.files import write_bytes
-from analysis.fronts import hypervolume_table, with_fronts
-from analysis.load import load_sweep
-from analysis.report import render_report
-from analysis.settings import settings_table
+from analysis.load import Objective
+from analysis.report import csv_bytes, render_report
 from analysis.tables import front_table, results_table, written_results, written_trade_offs
 
 
@@ -27,30 +26,36 @@ class AnalysisResult:
         return "\n".join([*self.summary, f"report: {self.report}"])
 
 
-def analyze(folder: Path | str) -> AnalysisResult:
-    """Analyses the sweep in `folder`, finished or running, and writes `folder`/analysis/.
+def analyze(sweeps: Sequence[Path | str] | Path | str, objectives: Sequence[Objective] = ()) -> AnalysisResult:
+    """Analyses one sweep or several, finished or running, and writes the first folder's analysis/.
 
     Everything is computed before anything is written, and each file is replaced as a whole.
 
+    Args:
+        sweeps: a sweep's folder, or several, which are merged (see `analysis.merge`).
+        objectives: what the fronts trade; those of `sweep.json` where empty.
+
     Raises:
-        BadInput: the folder is no sweep, its files cannot be used, or no trial is done yet.
+        BadInput: a folder is no sweep, its files cannot be used, or no trial is done yet.
     """
-    sweep = load_sweep(folder)
-    marked = with_fronts(sweep, settings_table(sweep))
-    volumes = hypervolume_table(sweep, marked)
+    computed = compute(sweeps, objectives)
+    sweep, marked, volumes = computed.sweep, computed.marked, computed.volumes
     results, trade_offs = written_results(sweep, marked), written_trade_offs(marked, volumes)
-    drawings = draw_all(sweep, marked)
+    figures = draw_all(computed)
     contents: dict[str, bytes] = {
-        "front.csv": _csv(front_table(sweep, marked)),
-        "hypervolume.csv": _csv(volumes),
-        "tables/results.csv": _csv(results_table(sweep, marked)),
+        "front.csv": csv_bytes(front_table(sweep, marked)),
+        "hypervolume.csv": csv_bytes(volumes),
+        "trials.csv": csv_bytes(sweep.results),
+        "tables/results.csv": csv_bytes(results_table(sweep, marked)),
         "tables/results.md": results.markdown().encode(),
         "tables/trade_offs.md": trade_offs.markdown().encode(),
+        **computed_files(computed),
     }
-    for drawing in drawings:
+    for drawing in figures.drawn.values():
         contents[f"figures/{drawing.name}.png"] = drawing.png
         contents[f"figures/{drawing.name}.svg"] = drawing.svg.encode()
-    contents["report.html"] = render_report(sweep, marked, volumes, drawings, trade_offs, results).encode()
+        contents[f"figures/{drawing.name}.csv"] = csv_bytes(drawing.data)
+    contents["report.html"] = render_report(computed, figures, trade_offs, results).encode()
 
     target = sweep.folder / "analysis"
     for name, content in contents.items():
@@ -58,9 +63,29 @@ def analyze(folder: Path | str) -> AnalysisResult:
     return AnalysisResult(
         report=target / "report.html",
         files=tuple(target / name for name in contents),
-        summary=(summary.progress(sweep), *summary.findings(marked, volumes), *summary.cautions(sweep, marked)),
+        summary=(summary.progress(sweep), *summary.findings(marked, volumes), *computed.cautions),
     )
 
 
-def _csv(table: pd.DataFrame) -> bytes:
-    return table.to_csv(index=False, lineterminator="\n").encode()
+def computed_files(computed: Computed) -> dict[str, bytes]:
+    """The tables that `Computed` holds beyond the settings' own, by file name below analysis/."""
+    tables = {
+        "runs": computed.runs,
+        "hypervolume_by_seed": computed.run_volumes,
+        "attainment": computed.attainment,
+        "knees": computed.knees,
+        "claims": claims_table(computed.claims),
+        "claims_data": claim_data_table(computed.claims),
+        "affinity": computed.affinity,
+        "layers": computed.layer_survival,
+        "stages": computed.stage_survival,
+        "overlap": computed.overlap,
+        "missing": computed.missing,
+        "constant_predictor": computed.constant_predictor,
+    }
+    contents = {f"tables/{name}.csv": csv_bytes(table) for name, table in tables.items() if table is not None}
+    contents["tables/claims.md"] = written_claims(computed.claims).markdown().encode()
+    for table in computed.paper_tables:
+        contents[f"tables/paper_table_{table.number}.csv"] = csv_bytes(table.numbers)
+        contents[f"tables/paper_table_{table.number}.md"] = f"# {table.title}\n\n{table.written.markdown()}".encode()
+    return contents

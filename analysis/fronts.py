@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.load import Objective, Sweep
+from analysis.knee import knee_point
+from analysis.load import Objective, Sweep, reported_column
 from analysis.pareto import hypervolume, pareto_front
 
 OVERALL = "all"
@@ -22,15 +23,19 @@ def with_fronts(sweep: Sweep, settings: pd.DataFrame) -> pd.DataFrame:
 
     Adds `objectives` (the columns that decided, joined by "+"), `on_front` (among the settings of the same
     combination), `on_overall_front` (among the settings of all combinations that the sweep's own objectives could
-    judge; False for the others) and `best_trade_off` (one row a combination, see `best_trade_off`).
+    judge; False for the others), `best_trade_off` (one row a combination, see `best_trade_off`) and `knee` (the knee
+    point of the combination's front, where it has one, see `analysis.knee`).
     """
-    marked = settings.assign(objectives="", on_front=False, on_overall_front=False, best_trade_off=False)
+    marked = settings.assign(objectives="", on_front=False, on_overall_front=False, best_trade_off=False, knee=False)
     for _, rows in settings.groupby("tasks", sort=False):
         objectives = objectives_of(sweep, rows)
         marked.loc[rows.index, "objectives"] = _names(objectives)
         marked.loc[rows.index, "on_front"] = _on_front(rows, objectives)
         if (best := best_trade_off(rows)) is not None:
             marked.loc[best, "best_trade_off"] = True
+        columns = [objective.column for objective in objectives]
+        if (knee := knee_point(_means(rows, columns), _directions(objectives))) is not None:
+            marked.loc[rows.index[knee.row], "knee"] = True
     together = marked[marked["objectives"] == _names(sweep.objectives)]
     if len(together):
         marked.loc[together.index, "on_overall_front"] = _on_front(together, sweep.objectives)
@@ -51,13 +56,6 @@ def objectives_of(sweep: Sweep, rows: pd.DataFrame) -> tuple[Objective, ...]:
         return known
     primaries = [sweep.metrics[sweep.tasks[task]] for task in sweep.tasks_of(str(rows["tasks"].iloc[0]))]
     return tuple(dict.fromkeys([*(Objective(f"val_{one.name}", one.maximize) for one in primaries), *known]))
-
-
-def reported_column(column: str) -> str:
-    """The column that reports on the test split what `column` says on the validation split."""
-    if column == "delta_m":
-        return "test_delta_m"
-    return f"test_{column.removeprefix('val_')}" if column.startswith("val_") else column
 
 
 def best_trade_off(rows: pd.DataFrame) -> int | None:
@@ -104,6 +102,31 @@ def hypervolume_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
     if len(together):
         rows.append(_hypervolume_row(OVERALL, together, together["on_overall_front"], sweep.objectives))
     return pd.DataFrame(rows)
+
+
+def knee_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
+    """One row a front that has a knee point (see `analysis.knee`), of a combination or over "all".
+
+    Columns: `front` (the combination, or "all"), the setting (`setup`, `tasks`, `penalty`, `lambda`), `objectives` that
+    chose it, `distance`, and `<column>_mean` of each reported objective (NaN where a front has it not).
+    """
+    fronts = [(str(tasks), rows, objectives_of(sweep, rows)) for tasks, rows in marked.groupby("tasks", sort=False)]
+    together = marked[marked["objectives"] == _names(sweep.objectives)]
+    if len(together):
+        fronts.append((OVERALL, together, sweep.objectives))
+    knees = []
+    for front, rows, objectives in fronts:
+        knee = knee_point(_means(rows, [one.column for one in objectives]), _directions(objectives))
+        if knee is not None:
+            reported = [f"{reported_column(objective.column)}_mean" for objective in objectives]
+            setting = rows.iloc[knee.row]
+            chosen = {"front": front} | setting[["setup", "tasks", "penalty", "lambda"]].to_dict()
+            knees.append(
+                chosen | {"objectives": _names(objectives), "distance": knee.distance} | setting[reported].to_dict()
+            )
+    return pd.DataFrame(
+        knees, columns=None if knees else ["front", "setup", "tasks", "penalty", "lambda", "objectives", "distance"]
+    )
 
 
 def _hypervolume_row(

@@ -1,7 +1,9 @@
 """A sweep as its files tell it: what was run, one row a trial, one row an epoch."""
 
 import io
+import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from analysis.errors import BadInput
 from analysis.files import read_bytes
@@ -16,6 +19,8 @@ from analysis.files import read_bytes
 SCHEMA = 1
 STATUSES = ("done", "failed", "stopped")
 DIRECTIONS = ("maximize", "minimize")
+HISTORY_COLUMNS = ["trial_id", "epoch"]
+LAYER_COLUMNS = ["trial_id", "layer", "position", "groups", "alive"]
 NUMBERS = ["lambda", "seed", "group_sparsity", "parameter_sparsity", "delta_m", "test_delta_m"]
 
 
@@ -37,18 +42,28 @@ class Objective:
     maximize: bool
 
 
+def reported_column(column: str) -> str:
+    """The column that reports on the test split what `column` says on the validation split."""
+    if column == "delta_m":
+        return "test_delta_m"
+    return f"test_{column.removeprefix('val_')}" if column.startswith("val_") else column
+
+
 @dataclass(frozen=True)
 class Sweep:
     """A sweep, finished or running.
 
     Attributes:
-        folder: where its files lie.
+        folder: where its files lie; of merged sweeps the first one's.
         info: `sweep.json` as read.
         tasks: each task's primary metric, in the recipe's order.
         metrics: by name, without the split's prefix.
         objectives: what the front is drawn over.
-        results: one row a trial that ended, whatever its status.
+        results: one row a trial that ended, whatever its status, with the columns `sweep`, the name of the sweep that
+            it is of, and `setup`, which is the same for trials that differ in tasks, λ, seed and penalty alone.
         history: one row a trial and epoch; None where the sweep has not written one.
+        layers: one row a trial and convolution, with the groups alive; None where the sweep has not written it.
+        parts: the sweeps that were merged into this one; empty for one that was read as it is.
     """
 
     folder: Path
@@ -58,6 +73,8 @@ class Sweep:
     objectives: tuple[Objective, ...]
     results: pd.DataFrame
     history: pd.DataFrame | None
+    layers: pd.DataFrame | None = None
+    parts: tuple["Sweep", ...] = ()
 
     @property
     def name(self) -> str:
@@ -66,7 +83,7 @@ class Sweep:
 
     @property
     def planned(self) -> int:
-        """How many trials the sweep set out to run."""
+        """How many trials the sweep set out to run; of merged sweeps those of all, a trial of two of them once."""
         return int(self.info["trials_planned"])
 
     @property
@@ -83,8 +100,12 @@ class Sweep:
         return [task for task in self.tasks if task in combination.split("+")]
 
 
-def load_sweep(folder: Path | str) -> Sweep:
-    """Reads `sweep.json`, `results.parquet` and, where there is one, `history.parquet`.
+def load_sweep(folder: Path | str, objectives: Sequence[Objective] = ()) -> Sweep:
+    """Reads `sweep.json`, `results.parquet` and, where they are there, `history.parquet` and `layers.parquet`.
+
+    Args:
+        folder: STORAGE/NAME.
+        objectives: columns of the results to trade; those of `sweep.json` where empty.
 
     Raises:
         BadInput: the folder is no sweep, a file is missing, damaged or of another schema, a column is missing, a done
@@ -94,15 +115,15 @@ def load_sweep(folder: Path | str) -> Sweep:
     if not (folder / "sweep.json").is_file():
         raise BadInput(f"{folder} is no sweep: it holds no sweep.json")
     info = _read_info(folder / "sweep.json")
-    tasks, metrics, objectives = _meaning(info, folder / "sweep.json")
+    tasks, metrics, own_objectives = _meaning(info, folder / "sweep.json")
     if not (folder / "results.parquet").is_file():
         raise BadInput(f"{folder} holds no results.parquet: no trial of this sweep has ended yet")
     results = _read_table(folder / "results.parquet")
-    history = _read_table(folder / "history.parquet") if (folder / "history.parquet").is_file() else None
-    if history is not None:
-        _need_columns(history, ["trial_id", "epoch"], folder / "history.parquet")
-    sweep = Sweep(folder, info, tasks, metrics, objectives, results, history)
+    history = _read_optional(folder / "history.parquet", HISTORY_COLUMNS)
+    layers = _read_optional(folder / "layers.parquet", LAYER_COLUMNS)
+    sweep = Sweep(folder, info, tasks, metrics, tuple(objectives) or own_objectives, results, history, layers)
     _check_results(sweep, folder / "results.parquet")
+    results["sweep"] = results["setup"] = sweep.name
     return sweep
 
 
@@ -156,6 +177,14 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise BadInput(f"{path} is not a whole Parquet file: {str(error).splitlines()[0]}") from None
 
 
+def _read_optional(path: Path, columns: list[str]) -> pd.DataFrame | None:
+    if not path.is_file():
+        return None
+    table = _read_table(path)
+    _need_columns(table, columns, path)
+    return table
+
+
 def _need_columns(table: pd.DataFrame, columns: list[str], path: Path) -> None:
     missing = [column for column in columns if column not in table.columns]
     if missing:
@@ -166,7 +195,8 @@ def _check_results(sweep: Sweep, path: Path) -> None:
     """Refuses rows that would be averaged wrongly or dropped in silence; makes the number columns floats in place."""
     results = sweep.results
     _need_columns(results, ["trial_id", "status", "tasks", "penalty", "error", *NUMBERS], path)
-    _need_columns(results, [objective.column for objective in sweep.objectives], path)
+    objectives = [name for one in sweep.objectives for name in (one.column, reported_column(one.column))]
+    _need_columns(results, objectives, path)
     repeated = results["trial_id"][results["trial_id"].duplicated()]
     if len(repeated):
         raise BadInput(f"{path}: trial_id {repeated.iloc[0]} stands in more than one row")
@@ -180,31 +210,37 @@ def _check_results(sweep: Sweep, path: Path) -> None:
 
     metrics = [f"{split}_{name}" for split in ("val", "test") for name in sweep.metrics]
     metrics = [column for column in metrics if column in results.columns]
-    numbers = list(dict.fromkeys([*NUMBERS, *metrics, *(objective.column for objective in sweep.objectives)]))
+    numbers = list(dict.fromkeys([*NUMBERS, *metrics, *objectives]))
     for column in numbers:
+        if results[column].dtype == np.float64:
+            continue
         try:
             # A column of a sweep whose trials all failed so far holds nothing but nulls, without a number type.
             results[column] = pd.to_numeric(results[column]).astype(float)
         except (TypeError, ValueError):
             raise BadInput(f"{path}: column {column} holds something that is not a number") from None
 
-    done = sweep.trials("done")
+    done = (results["status"] == "done").to_numpy()
     for column in numbers:
-        infinite = np.isinf(done[column].to_numpy())
+        infinite = done & np.isinf(results[column].to_numpy())
         if infinite.any():
-            raise BadInput(f"{path}: column {column} is infinite in trial {done['trial_id'][infinite].iloc[0]}")
-    _need_numbers(done, ["lambda", "seed", "group_sparsity", "parameter_sparsity"], path)
-    for combination, rows in done.groupby("tasks"):
-        primaries = [sweep.tasks[task] for task in sweep.tasks_of(str(combination))]
-        needed = [f"{split}_{name}" for split in ("val", "test") for name in primaries]
-        _need_columns(results, needed, path)
-        _need_numbers(rows, needed, path)
+            raise BadInput(f"{path}: column {column} is infinite in trial {_first_trial(results, infinite)}")
+    for column in ("lambda", "seed", "group_sparsity", "parameter_sparsity"):
+        _need_numbers(results, done, column, path)
+    for combination in results["tasks"].unique():
+        mine = done & (results["tasks"] == combination).to_numpy()
+        if mine.any():
+            for split, task in itertools.product(("val", "test"), sweep.tasks_of(str(combination))):
+                column = f"{split}_{sweep.tasks[task]}"
+                _need_columns(results, [column], path)
+                _need_numbers(results, mine, column, path)
 
 
-def _need_numbers(rows: pd.DataFrame, columns: list[str], path: Path) -> None:
-    for column in columns:
-        absent = rows[column].isna()
-        if absent.any():
-            raise BadInput(
-                f"{path}: column {column} has no number in the done trial {rows['trial_id'][absent].iloc[0]}"
-            )
+def _need_numbers(results: pd.DataFrame, rows: NDArray[np.bool_], column: str, path: Path) -> None:
+    absent = rows & np.isnan(results[column].to_numpy())
+    if absent.any():
+        raise BadInput(f"{path}: column {column} has no number in the done trial {_first_trial(results, absent)}")
+
+
+def _first_trial(results: pd.DataFrame, rows: NDArray[np.bool_]) -> str:
+    return str(results["trial_id"].iloc[int(rows.argmax())])

@@ -1,65 +1,103 @@
 """`report.html`: everything the analysis found on one page that needs no network and no other file."""
 
+import base64
 import re
-from collections.abc import Hashable
+from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
 
 import jinja2
 import pandas as pd
 
-from analysis import summary, text
-from analysis.drawing import Drawing
-from analysis.load import Sweep
+from analysis import report_tables, summary
+from analysis.computed import Computed
+from analysis.figures import palette
+from analysis.figures.drawing import Drawing
+from analysis.figures.every import Figures
+from analysis.figures.inline import PIXELS, Parts, parts
 from analysis.tables import TextTable
 
 # Terminal colours and control characters, which tracebacks may carry and HTML may not.
 NOT_TEXT = re.compile(r"\x1b\[[0-9;]*m|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+MOST_INLINE = 200_000  # bytes of a CSV file that the page itself holds; it links a larger one beside it
+MOST_DATA_ROWS = 100  # of a figure's numbers on the page
 
 
-def render_report(
-    sweep: Sweep,
-    marked: pd.DataFrame,
-    volumes: pd.DataFrame,
-    drawings: list[Drawing],
-    trade_offs: TextTable,
-    results: TextTable,
-) -> str:
+@dataclass(frozen=True)
+class ShownFigure:
+    """A drawing as the page holds it."""
+
+    name: str
+    title: str
+    caption: str
+    parts: Parts
+    columns: int  # of panels on paper
+    panel: int  # its width in pixels
+    numbers: TextTable
+    csv: str  # where the numbers are: a data: URI or a file beside the page
+
+
+def render_report(computed: Computed, figures: Figures, trade_offs: TextTable, results: TextTable) -> str:
     """The page, well-formed as XML. Text from the sweep's files is escaped; only our own drawings are not."""
+    sweep = computed.sweep
     # StrictUndefined: a name that the template misspells is an error, not an empty place.
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FunctionLoader(_part),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    template = environment.from_string(files("analysis").joinpath("report.html.j2").read_text(encoding="utf-8"))
-    return template.render(
+    return environment.get_template("report.html.j2").render(
         name=sweep.name,
         recipe=sweep.info["recipe"],
         versions=sweep.info.get("versions") or {},
         git_commit=sweep.info.get("git_commit"),
+        css=_style(),
+        script=_part("report.js"),
         progress=summary.progress(sweep),
-        findings=summary.findings(marked, volumes),
-        cautions=summary.cautions(sweep, marked),
-        figures={drawing.name: _figure(drawing) for drawing in drawings},
+        findings=summary.findings(computed.marked, computed.volumes),
+        cautions=computed.cautions,
+        claims=[report_tables.written_claim(claim) for claim in computed.claims],
+        figures={name: _shown(drawing) for name, drawing in figures.drawn.items()},
+        absent=figures.absent,
         trade_offs=trade_offs,
         results=results,
-        failed=[_failure(row) for row in sweep.trials("failed").to_dict("records")],
+        paper_tables=computed.paper_tables,
+        constants=report_tables.written_constants(computed),
+        trials=report_tables.written_trials(sweep),
+        missing=report_tables.written_missing(computed.missing),
+        failures=[(failure, NOT_TEXT.sub("", failure.error)) for failure in report_tables.failures(sweep)],
+        failed=len(sweep.trials("failed")),
     )
 
 
-def _failure(row: dict[Hashable, Any]) -> dict[str, str]:
-    error = str(row["error"]) if pd.notna(row["error"]) else "no error was recorded"
-    return {
-        "trial_id": str(row["trial_id"]),
-        "what": f"{row['tasks']}, λ = {text.strength(row['lambda'])}, seed {row['seed']:g}",
-        "error": NOT_TEXT.sub("", error),
-    }
+def csv_bytes(table: pd.DataFrame) -> bytes:
+    """The table as a CSV file."""
+    return table.to_csv(index=False, lineterminator="\n").encode()
 
 
-def _figure(drawing: Drawing) -> dict[str, Any]:
-    return {"title": drawing.title, "caption": drawing.caption, "svg": inline_svg(drawing.svg, drawing.name)}
+def _part(name: str) -> str:
+    return files("analysis").joinpath(name).read_text(encoding="utf-8")
 
 
-def inline_svg(svg: str, prefix: str) -> str:
-    """The `<svg>` element alone, its ids prefixed so that several of them can stand in one document."""
-    element = svg[svg.index("<svg") :]
-    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", element)
+def _style() -> str:
+    """The style sheet with the figures' colours."""
+    colors = {"LIGHT_PALETTE": palette.css("light"), "DARK_PALETTE": palette.css("dark")}
+    return re.sub("|".join(colors), lambda found: colors[found[0]], _part("report.css"))
+
+
+def _shown(drawing: Drawing) -> ShownFigure:
+    numbers = csv_bytes(drawing.data)
+    csv = f"figures/{drawing.name}.csv"
+    if len(numbers) <= MOST_INLINE:
+        csv = f"data:text/csv;charset=utf-8;base64,{base64.b64encode(numbers).decode()}"
+    return ShownFigure(
+        name=drawing.name,
+        title=drawing.title,
+        caption=drawing.caption,
+        parts=parts(drawing),
+        columns=drawing.columns,
+        panel=round(drawing.panels[0].width * PIXELS),
+        numbers=report_tables.written_numbers(drawing.data, MOST_DATA_ROWS),
+        csv=csv,
+    )

@@ -1,15 +1,15 @@
-"""Means over seeds: the trials of one combination, penalty and λ become one row."""
+"""Means over seeds: the trials of one setup, combination, penalty and λ become one row."""
 
 import pandas as pd
 
 from analysis.errors import BadInput
-from analysis.load import Sweep
+from analysis.load import Sweep, reported_column
 
-KEYS = ["tasks", "penalty", "lambda"]
+KEYS = ["setup", "tasks", "penalty", "lambda"]
 
 
 def settings_table(sweep: Sweep) -> pd.DataFrame:
-    """One row a setting (tasks, penalty, λ), over its done trials; small combinations first, then by λ.
+    """One row a setting (setup, tasks, penalty, λ), over its done trials; small combinations first, then by λ.
 
     Columns: the keys; `seeds`, how many different ones; `trials`, how many were averaged (more than seeds where the
     recipe left other fields open); `delta_m_trials`, in how many trials Δm is known; and for every objective, sparsity,
@@ -41,15 +41,26 @@ def settings_table(sweep: Sweep) -> pd.DataFrame:
 
     order = sorted(table["tasks"].unique(), key=small_first)
     table["tasks"] = pd.Categorical(table["tasks"], order)
-    table = table.sort_values(KEYS, ignore_index=True)
+    table = table.sort_values(["tasks", "penalty", "lambda"], kind="stable", ignore_index=True)
     table["tasks"] = table["tasks"].astype(str)
     return table
+
+
+def seed_means(sweep: Sweep) -> pd.DataFrame:
+    """One row a setting and seed: `setup`, `tasks`, `penalty`, `lambda`, `seed` and the values of `settings_table`.
+
+    The done trials of one seed, several where the recipe left other fields open, are averaged, so that differences can
+    be paired over seeds. Values keep their columns' names.
+    """
+    grouped = sweep.trials("done").groupby([*KEYS, "seed"], sort=False, dropna=False)
+    columns = [column for column in _value_columns(sweep) if column not in (*KEYS, "seed")]
+    return grouped[columns].mean().reset_index()
 
 
 def _value_columns(sweep: Sweep) -> list[str]:
     metrics = [f"{split}_{name}" for split in ("val", "test") for name in sweep.metrics]
     columns = [
-        *(objective.column for objective in sweep.objectives),
+        *(name for one in sweep.objectives for name in (one.column, reported_column(one.column))),
         *("delta_m", "test_delta_m", "group_sparsity", "parameter_sparsity"),
         *(column for column in metrics if column in sweep.results.columns),
     ]

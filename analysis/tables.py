@@ -47,8 +47,8 @@ def front_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
     for primary in sweep.tasks.values():
         names += [column for column in (f"val_{primary}", f"test_{primary}") if column in sweep.results.columns]
     values = [f"{name}_{part}" for name in dict.fromkeys(names) for part in ("mean", "std")]
-    selection = ["objectives", "on_front", "on_overall_front", "best_trade_off"]
-    return marked[["tasks", "penalty", "lambda", "seeds", "trials", "delta_m_trials", *selection, *values]]
+    selection = ["objectives", "on_front", "on_overall_front", "best_trade_off", "knee"]
+    return marked[["tasks", "setup", "penalty", "lambda", "seeds", "trials", "delta_m_trials", *selection, *values]]
 
 
 def results_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:

@@ -59,8 +59,18 @@ def make_parser() -> argparse.ArgumentParser:
     _add_run_options(train)
     train.set_defaults(run=run_train_command)
 
-    analyze = commands.add_parser("analyze", help="fronts, tables, figures and report.html of a sweep")
-    analyze.add_argument("dir", metavar="DIR", help="the sweep's folder or URL, STORAGE/NAME")
+    analyze = commands.add_parser("analyze", help="fronts, tables, figures and report.html of one sweep or several")
+    analyze.add_argument(
+        "dirs",
+        nargs="+",
+        metavar="DIR",
+        help="a sweep's folder or URL, STORAGE/NAME; several folders are analysed together",
+    )
+    analyze.add_argument(
+        "--objectives",
+        metavar="COLUMN:DIRECTION,…",
+        help="what the fronts trade, such as test_depth_mae:minimize,group_sparsity:maximize (default: sweep.json's)",
+    )
     analyze.set_defaults(run=run_analyze_command)
 
     status = commands.add_parser("status", help="what is done, running, failed, missing; time left")
@@ -150,16 +160,21 @@ def run_train_command(options: argparse.Namespace) -> int:
 
 
 def run_analyze_command(options: argparse.Namespace) -> int:
-    if "://" in options.dir:
-        from search.remote_analysis import analyze_store
-
-        print(analyze_store(options.dir))
-        return 0
     from analysis.analyze import analyze
     from analysis.errors import BadInput as UnreadableSweep
+    from analysis.objectives import parse_objectives
 
+    remote = [folder for folder in options.dirs if "://" in folder]
+    if remote and len(options.dirs) > 1:
+        raise BadInput(f"analyze {remote[0]}: one of {len(options.dirs)} sweeps; allowed: a URL alone, or folders")
     try:
-        written = analyze(Path(options.dir))
+        objectives = parse_objectives(options.objectives) if options.objectives is not None else ()
+        if remote:
+            from search.remote_analysis import analyze_store
+
+            print(analyze_store(remote[0], objectives))
+            return 0
+        written = analyze([Path(folder) for folder in options.dirs], objectives)
     except UnreadableSweep as error:
         raise BadInput(str(error)) from error
     print(written)

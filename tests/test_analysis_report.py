@@ -11,15 +11,22 @@ import pytest
 from analysis import summary
 from analysis.analyze import analyze
 from analysis.errors import BadInput
+from analysis.figures.layers import ABSENT
 from analysis.fronts import hypervolume_table, with_fronts
 from analysis.load import load_sweep
 from analysis.settings import settings_table
 from tests.fake_sweep import LAMBDAS, write_sweep
 
 HOSTILE = "loss is nan </pre><script>alert('x')</script>\x00 \x1b[31mred\x1b[0m & more"
+FIGURES = ("claims", "front", "attainment", "fig3a", "fig3b", "fig3c", "affinity")
 FILES = {
     *("front.csv", "hypervolume.csv", "report.html", "tables/results.csv", "tables/results.md", "tables/trade_offs.md"),
-    *(f"figures/{name}.{kind}" for name in ("front", "fig3a", "fig3b") for kind in ("png", "svg")),
+    *(f"tables/{name}.csv" for name in ("runs", "hypervolume_by_seed", "attainment", "knees", "claims", "claims_data")),
+    *(f"tables/{name}.csv" for name in ("affinity", "missing", "constant_predictor")),
+    "tables/claims.md",
+    *(f"tables/paper_table_{number}.{kind}" for number in (1, 3) for kind in ("csv", "md")),
+    "trials.csv",
+    *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "svg", "csv")),
 }
 
 
@@ -47,7 +54,9 @@ def test_writes_every_file_and_leaves_nothing_else(half_done: Path) -> None:
 
 def test_report_is_well_formed_and_holds_each_figure_with_ids_of_its_own(half_done: Path) -> None:
     root = ElementTree.fromstring(page(half_done))
-    assert len(list(root.iter("{http://www.w3.org/2000/svg}svg"))) == 3
+    figures = [element for element in root.iter() if element.tag.endswith("figure")]
+    assert len(figures) == len(FIGURES)
+    assert all(list(figure.iter("{http://www.w3.org/2000/svg}svg")) for figure in figures)
     ids = [element.attrib["id"] for element in root.iter() if "id" in element.attrib]
     assert len(ids) == len(set(ids))
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', page(half_done)))
@@ -59,9 +68,11 @@ def test_report_loads_nothing(half_done: Path) -> None:
     content = page(half_done)
     assert not re.search(r"""(src|href|action|data)\s*=\s*["']?\s*(https?:|//)""", content, re.IGNORECASE)
     assert not re.search(r"@import|url\(\s*['\"]?(https?:|//)", content, re.IGNORECASE)
-    assert "<script" not in content
-    assert "<link" not in content
+    assert content.count("<script>") == content.count("<script") == 1
+    assert content.count("<link") == content.count('<link rel="icon" href="data:,"') == 1
     assert "<img" not in content
+    scripts = re.findall(r"<script>(.*?)</script>", content, re.DOTALL)
+    assert not re.search(r"fetch|XMLHttpRequest|import|WebSocket|eval", scripts[0])
 
 
 def test_report_escapes_what_trials_said(half_done: Path) -> None:
@@ -71,7 +82,13 @@ def test_report_escapes_what_trials_said(half_done: Path) -> None:
 def test_report_says_what_is_missing_and_marks_the_front(half_done: Path) -> None:
     content = page(half_done)
     assert "46 of 70 planned trials are done, 2 failed. 22 of 70 trials are not finished" in content
-    assert content.count("<pre>loss is nan") == 2
+    assert content.count("<pre>loss is nan") == 1
+    assert "2 failed. They are in no mean" in content
+    assert "No layers.parquet" in content
+    assert ABSENT in content
+    assert "The results have no column latency_ms" in content
+    missing = content[content.index("<h2>Missing trials</h2>") :]
+    assert missing[: missing.index("</section>")].count("<tr>") - 1 == 24
     assert content.count("●</td>") == pd.read_csv(half_done / "analysis" / "front.csv")["on_front"].sum()
 
 
@@ -99,6 +116,29 @@ def test_every_kind_of_sweep_gets_a_report(tmp_path: Path, options: dict[str, ob
     result = analyze(write_sweep(tmp_path, **options))  # type: ignore[arg-type]
     ElementTree.fromstring(result.report.read_text(encoding="utf-8"))
     assert len(result.summary) >= 1
+
+
+def test_many_trials_and_failures_stay_within_a_few_megabytes(tmp_path: Path) -> None:
+    results = load_sweep(write_sweep(tmp_path / "source", seeds=list(range(30)))).results
+    results.loc[::2, ["status", "error"]] = ["failed", "x" * 100_000]
+    results.loc[::4, "error"] = [f"error {number} {'y' * 5000}" for number in range(len(results.iloc[::4]))]
+    content = analyze(write_sweep(tmp_path / "sweep", seeds=list(range(30)), results=results)).report.read_text()
+    assert len(content) < 5_000_000
+    assert "The first 500 of 1050 trials" in content
+    assert "and 253 more" in content
+    trials = ElementTree.fromstring(content).find(".//table[@id='trials']/tbody")
+    assert trials is not None
+    assert len(trials) == 500
+
+
+def test_stopped_trials_are_shown_and_in_no_mean(tmp_path: Path) -> None:
+    results = load_sweep(write_sweep(tmp_path / "source", combinations=["depth"], seeds=[0, 1, 2])).results
+    results.loc[results["seed"] == 2, "status"] = "stopped"
+    report = analyze(write_sweep(tmp_path / "s", combinations=["depth"], seeds=[0, 1, 2], results=results)).report
+    content = report.read_text()
+    assert "5 were stopped early" in content
+    assert content.count("<td>stopped</td>") >= 5
+    assert "sample standard deviation over 2 seeds" in content
 
 
 def test_nothing_is_written_for_bad_input(tmp_path: Path) -> None:

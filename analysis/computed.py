@@ -1,0 +1,143 @@
+"""Everything that the analysis computes, in one typed value: figures, tables and the report draw from it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from analysis import summary, text
+from analysis.affinity import affinity_table
+from analysis.attainment import attainment_table
+from analysis.claims import Claim, judge_claims
+from analysis.constant import constant_table
+from analysis.fronts import hypervolume_table, knee_table, with_fronts
+from analysis.layers import layer_survival, overlap_table, stage_survival
+from analysis.load import Objective, Sweep
+from analysis.merge import load_sweeps
+from analysis.missing import missing_table
+from analysis.paper_tables import PaperTable, paper_tables
+from analysis.runs import run_table, run_volumes
+from analysis.settings import settings_table
+
+NAMED = 3  # trials that a caution names
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What one sweep, or several merged ones, say.
+
+    Shares and Δm are fractions, metrics are in their own units. An empty table keeps its columns.
+
+    Attributes:
+        sweep: what was read; `sweep.results` has a column `sweep`, the name of the sweep that a trial is of, and
+            `setup`, the name of the first sweep with the same recipe but for combinations, λ, seeds and penalty.
+        marked: one row a setting (setup, tasks, penalty, λ): means and deviations over seeds, its place on the fronts,
+            and `knee` (see `analysis.fronts.with_fronts`). Dominated settings stay in.
+        runs: one row a trial, whatever its status: `judged`, `why_not` (why it is on no front), `objectives`,
+            `on_front`, `on_overall_front`: the fronts over single runs.
+        volumes: hypervolume of each combination's front, and of all, with the reference.
+        run_volumes: hypervolume of each combination and seed: `tasks`, `seed`, `hypervolume`, the reference.
+        attainment: the empirical attainment surfaces over seeds: `tasks`, `level` (25, 50, 75: attained by at least
+            that percentage of the seeds), `seeds`, `objectives`, and a column for each reported objective.
+        knees: one row a front that has a knee point: the setting, its reported values, `distance`.
+        claims: the paper's four claims, tested.
+        affinity: what each task gains from which others: `setup`, `penalty`, `lambda`, `task`, `partners`, `gain`,
+            `low`, `high`, `p_value`, `adjusted_p`, `seeds`.
+        paper_tables: tables 1 to 3 of the paper, as far as the sweep has their tasks, beside the published numbers.
+        layer_survival: share of groups that survive, by setting and layer: `setup`, `tasks`, `penalty`, `lambda`,
+            `layer`, `position`, `stage`, `groups`, `alive_mean`, `alive_std`, `seeds`. None without layers.parquet.
+        stage_survival: the same by stage, without `layer` and `position`.
+        overlap: which groups the joint model shares with single-task models: `setup`, `penalty`, `lambda`, `seed`,
+            `task`, `other` (a joint model's tasks, or another single task), `stage` ("all" and each stage), `jaccard`,
+            `expected` (under independence), `excess`.
+        missing: planned trials that are not done: `sweep`, `tasks`, `penalty`, `lambda`, `seed`, `state`.
+        constant_predictor: one row a metric: `metric`, `label`, `unit`, `maximize`, `constant`, `best`, `best_tasks`,
+            `best_lambda`, `beaten`: the best mean over seeds of any setting beside it, on the test split.
+        cautions: sentences: what a reader could otherwise take for granted.
+    """
+
+    sweep: Sweep
+    marked: pd.DataFrame
+    runs: pd.DataFrame
+    volumes: pd.DataFrame
+    run_volumes: pd.DataFrame
+    attainment: pd.DataFrame
+    knees: pd.DataFrame
+    claims: tuple[Claim, ...]
+    affinity: pd.DataFrame
+    paper_tables: tuple[PaperTable, ...]
+    layer_survival: pd.DataFrame | None
+    stage_survival: pd.DataFrame | None
+    overlap: pd.DataFrame | None
+    missing: pd.DataFrame
+    constant_predictor: pd.DataFrame
+    cautions: tuple[str, ...]
+
+
+def compute(sweeps: Sequence[Path | str] | Path | str, objectives: Sequence[Objective] = ()) -> Computed:
+    """Reads the folders of one or many sweeps, finished or running, and computes everything.
+
+    Args:
+        sweeps: a sweep's folder, or several.
+        objectives: what the fronts trade; those of `sweep.json` where empty.
+
+    Raises:
+        BadInput: a folder is no sweep, its files cannot be used, or no trial is done yet.
+    """
+    folders = [sweeps] if isinstance(sweeps, str | Path) else list(sweeps)
+    sweep = load_sweeps(folders, objectives)
+    settings = settings_table(sweep)
+    marked = with_fronts(sweep, settings)
+    runs = run_table(sweep, marked)
+    volumes = hypervolume_table(sweep, marked)
+    return Computed(
+        sweep=sweep,
+        marked=marked,
+        runs=runs,
+        volumes=volumes,
+        run_volumes=run_volumes(sweep, runs, volumes),
+        attainment=attainment_table(sweep, runs),
+        knees=knee_table(sweep, marked),
+        claims=judge_claims(sweep),
+        affinity=affinity_table(sweep),
+        paper_tables=paper_tables(sweep, settings),
+        layer_survival=layer_survival(sweep),
+        stage_survival=stage_survival(sweep),
+        overlap=overlap_table(sweep),
+        missing=missing_table(sweep),
+        constant_predictor=constant_table(sweep, settings),
+        cautions=(*summary.cautions(sweep, marked), *further_cautions(sweep, runs)),
+    )
+
+
+def further_cautions(sweep: Sweep, runs: pd.DataFrame) -> list[str]:
+    """What there is to say of trials without a number, of merged sweeps, and of what older sweeps did not write."""
+    sentences = []
+    without = runs[~runs["judged"] & (runs["status"] == "done")]
+    for why, rows in without.groupby("why_not", sort=False):
+        named = ", ".join(rows["trial_id"].head(NAMED))
+        more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+        sentences.append(
+            f"{text.count(len(rows), 'done trial')} {'has' if len(rows) == 1 else 'have'} {why} and "
+            f"{'is' if len(rows) == 1 else 'are'} on no front of single runs: {named}{more}."
+        )
+    setups = sweep.results["setup"].unique()
+    if len(setups) > 1:
+        sentences.append(
+            f"The sweeps are of {len(setups)} setups ({', '.join(map(str, setups))}), whose recipes differ in more "
+            "than tasks, λ, seeds and penalty: their trials are not averaged together, and Δm is each setup's own."
+        )
+    known = {name for part in sweep.parts for name in part.constant_predictor}
+    if differing := sorted(known - set(sweep.constant_predictor)):
+        sentences.append(
+            f"The sweeps disagree on the constant predictor of {', '.join(differing)}, so it is shown nowhere."
+        )
+    if sweep.layers is None:
+        sentences.append("No layers.parquet was written: where channels survive, and which tasks share, is not known.")
+    else:
+        done = sweep.trials("done")
+        absent = int((~done["trial_id"].isin(sweep.layers["trial_id"])).sum())
+        if absent:
+            sentences.append(f"{absent} of {len(done)} done trials have no rows in layers.parquet.")
+    return sentences

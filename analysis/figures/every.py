@@ -1,0 +1,48 @@
+"""All figures that a sweep's files have the numbers for, and a line for each that they have not."""
+
+from dataclasses import dataclass
+
+from analysis.computed import Computed
+from analysis.figures.affinity import affinity_figure
+from analysis.figures.attainment import attainment_figure
+from analysis.figures.claims import claims_figure
+from analysis.figures.drawing import Drawing, style
+from analysis.figures.dynamics import dynamics_figure
+from analysis.figures.fronts import front_figure
+from analysis.figures.lambda_curves import metrics_figure, sparsity_figure
+from analysis.figures.latency import latency_figure
+from analysis.figures.layers import groups_figure, layers_figure, stages_figure
+from analysis.figures.overlap import overlap_figure
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was drawn, and by a figure's name the sentence why it was not."""
+
+    drawn: dict[str, Drawing]
+    absent: dict[str, str]
+
+
+def draw_all(computed: Computed) -> Figures:
+    """Every figure of the report, by name."""
+    sweep, marked = computed.sweep, computed.marked
+    tasks = list(sweep.tasks)
+    with style():
+        attempts: dict[str, Drawing | str] = {
+            "claims": claims_figure(computed.claims),
+            "front": front_figure(sweep, marked),
+            "attainment": attainment_figure(sweep, marked, computed.attainment),
+            "fig3a": metrics_figure(sweep, marked),
+            "fig3b": sparsity_figure(marked),
+            "fig3c": dynamics_figure(sweep, marked),
+            "fig3d": latency_figure(sweep, marked),
+            "fig1": groups_figure(marked, computed.layer_survival),
+            "stages": stages_figure(marked, computed.stage_survival),
+            "layers": layers_figure(marked, computed.layer_survival),
+            "overlap": overlap_figure(computed.overlap, tasks),
+            "affinity": affinity_figure(computed.affinity, tasks),
+        }
+    return Figures(
+        drawn={name: attempt for name, attempt in attempts.items() if isinstance(attempt, Drawing)},
+        absent={name: attempt for name, attempt in attempts.items() if isinstance(attempt, str)},
+    )

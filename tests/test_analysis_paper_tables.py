@@ -1,0 +1,106 @@
+"""The paper's tables: the published numbers are the published ones, ours stand beside them, and are marked."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.load import load_sweep
+from analysis.merge import load_sweeps
+from analysis.paper_tables import PaperTable, paper_tables
+from analysis.published import TABLES, published_numbers
+from analysis.settings import settings_table
+from tests.fake_sweep import METRICS, write_sweep
+
+
+def tables_of(folder: Path) -> dict[int, PaperTable]:
+    sweep = load_sweep(folder)
+    return {table.number: table for table in paper_tables(sweep, settings_table(sweep))}
+
+
+def test_published_numbers() -> None:
+    first, second, third = (published_numbers(table) for table in TABLES)
+    assert (len(first), len(second), len(third)) == (21, 12, 3)
+    row = first[(first["tasks"] == "segmentation+normals+depth") & (first["lambda"] == 1e-5)].iloc[0]
+    assert row["segmentation_iou_micro_mean"] == 0.3394
+    assert row["depth_mae_std"] == 0.0029
+    assert row["group_sparsity_mean"] == pytest.approx(0.6972)
+    assert second["male_accuracy_mean"].max() == 0.9726
+    assert set(third["penalty"]) == {"l1"}
+    assert third["lambda"].isna().all()
+
+
+def test_ours_stand_beside_with_the_constant_predictor_last(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path, seeds=[0, 1, 2])
+    table = tables_of(folder)[1]
+    numbers = table.numbers
+    assert numbers["source"].value_counts().to_dict() == {"ours": 35, "published": 21, "constant predictor": 1}
+    assert numbers.iloc[-1]["depth_mae_mean"] == 0.98
+    # The paper writes normals+depth, the sweep depth+normals: they stand together.
+    pair = numbers[numbers["tasks"].isin(["normals+depth", "depth+normals"])]
+    assert pair.index.tolist() == list(range(pair.index[0], pair.index[0] + 8))
+    trials = load_sweep(folder).results
+    mine = trials[(trials["tasks"] == "depth") & (trials["lambda"] == 1e-5)]["test_depth_mae"]
+    row = numbers[(numbers["source"] == "ours") & (numbers["tasks"] == "depth") & (numbers["lambda"] == 1e-5)].iloc[0]
+    assert (row["depth_mae_mean"], row["depth_mae_std"]) == pytest.approx((mine.mean(), mine.std(ddof=1)))
+    assert row["seeds"] == 3
+    assert sum(table.written.marked) == 21
+
+
+def test_comparable_on_the_papers_dataset_and_protocol_alone(tmp_path: Path) -> None:
+    recipe = {"tasks": ["segmentation", "depth", "normals"], "penalty": "group_lasso"}
+    for dataset, protocol, comparable in (
+        ("rooms", "paper", False),
+        ("nyuv2", "standard", False),
+        ("nyuv2", "paper", True),
+    ):
+        folder = tmp_path / f"{dataset}-{protocol}"
+        write_sweep(folder, info={"recipe": recipe | {"dataset": dataset, "protocol": protocol}})
+        table = tables_of(folder)[1]
+        assert table.comparable == comparable
+        assert ("do NOT compare" in table.note) == (not comparable)
+
+
+def test_table_3_holds_l1_alone_and_says_where_there_is_none(tmp_path: Path) -> None:
+    table = tables_of(write_sweep(tmp_path / "lasso"))[3]
+    assert set(table.numbers["source"]) == {"published", "constant predictor"}
+    assert table.note.startswith("This sweep has no done trials with penalty l1")
+    results = load_sweep(tmp_path / "lasso").results
+    l1 = results.assign(penalty="l1", trial_id="l1-" + results["trial_id"])
+    write_sweep(tmp_path / "both", results=pd.concat([results, l1]))
+    both = tables_of(tmp_path / "both")
+    assert (both[3].numbers["source"] == "ours").sum() == 35
+    assert (both[1].numbers["source"] == "ours").sum() == 35
+
+
+def test_table_2(tmp_path: Path) -> None:
+    tasks = {task: {"kind": "binary", "primary": f"{task}_accuracy"} for task in ("male", "smile")}
+    tasks |= {"segmentation": {"kind": "segmentation", "primary": "segmentation_miou"}}
+    accuracy = {"direction": "maximize", "label": "accuracy"}
+    names = ("segmentation_miou", "segmentation_iou_micro")
+    metrics = {name: METRICS[name] for name in names} | {"male_accuracy": accuracy}
+    results = load_sweep(write_sweep(tmp_path / "source", combinations=["depth"])).results
+    for task in tasks:
+        for split in ("val", "test"):
+            results[f"{split}_{tasks[task]['primary']}"] = 0.5
+    results = results.assign(tasks="male+smile+segmentation")
+    write_sweep(
+        tmp_path / "faces",
+        tasks=tasks,
+        metrics=metrics | {"smile_accuracy": accuracy},
+        results=results,
+        combinations=["male+smile+segmentation"],
+    )
+    table = tables_of(tmp_path / "faces")
+    assert set(table) == {2}
+    assert {"male accuracy ↑", "smile accuracy ↑", "micro IoU ↑"} <= set(table[2].written.header)
+
+
+def test_other_tasks_have_no_table(tmp_path: Path) -> None:
+    assert tables_of(write_sweep(tmp_path, combinations=["depth"])) == {}
+
+
+def test_tables_from_two_sweeps(tmp_path: Path) -> None:
+    sweep = load_sweeps([write_sweep(tmp_path / "a"), write_sweep(tmp_path / "b", seeds=[5])])
+    table = paper_tables(sweep, settings_table(sweep))[0]
+    assert set(table.numbers["seeds"].dropna()) == {3}
