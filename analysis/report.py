@@ -61,7 +61,7 @@ def render_report(computed: Computed, figures: Figures, trade_offs: TextTable, r
         figures={name: _shown(drawing) for name, drawing in figures.drawn.items()},
         absent=figures.absent,
         trade_offs=trade_offs,
-        results=results,
+        results=report_tables.first_rows(results, "tables/results.csv"),
         paper_tables=computed.paper_tables,
         constants=report_tables.written_constants(computed),
         trials=report_tables.written_trials(sweep),

@@ -117,6 +117,14 @@ def failures(sweep: Sweep) -> list[Failure]:
     return [Failure(tuple(trials[:10]), max(0, len(trials) - 10), error) for error, trials in kinds[:MOST_FAILURES]]
 
 
+def first_rows(table: TextTable, file: str) -> TextTable:
+    """The first `MOST_ROWS` of a long table, with a note that says where the whole is."""
+    if len(table.rows) <= MOST_ROWS:
+        return table
+    note = f"The first {MOST_ROWS} of {len(table.rows)} rows; {file} has them all. {table.note}"
+    return TextTable(table.header, table.rows[:MOST_ROWS], table.marked[:MOST_ROWS], note)
+
+
 def written_numbers(data: pd.DataFrame, most: int = MOST_ROWS) -> TextTable:
     """A figure's numbers, up to `most` rows, to four digits."""
     shown = data.head(most)
