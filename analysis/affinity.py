@@ -4,11 +4,13 @@ The relative change of a task's primary metric against its single-task model is 
 *Which Tasks Should Be Learned Together in Multi-task Learning?*; both models have the same λ and seed here.
 """
 
+import math
+
 import pandas as pd
 
 from analysis.intervals import holm, t_interval
 from analysis.load import Sweep
-from analysis.paired import paired_gain
+from analysis.paired import row_gains
 from analysis.settings import seed_means
 
 COLUMNS = [
@@ -25,24 +27,27 @@ def affinity_table(sweep: Sweep) -> pd.DataFrame:
     95 % interval, NaN for one seed; `p_value`; `adjusted_p`, by Holm over the rows of the same setup, penalty and λ;
     `seeds`. Combinations whose tasks have no single-task model of the same λ and seed have no row.
     """
-    rows = []
+    rows: list[tuple[object, ...]] = []
     seeds = seed_means(sweep)
-    for (setup, penalty, strength), some in seeds.groupby(["setup", "penalty", "lambda"], sort=True):
-        found = []
+    for (setup, penalty), some in seeds.groupby(["setup", "penalty"], sort=True):
         for task in sweep.tasks:
             alone = some[some["tasks"] == task]
             for joint in some["tasks"].unique():
                 partners = [other for other in sweep.tasks_of(str(joint)) if other != task]
                 if not partners or task not in sweep.tasks_of(str(joint)):
                     continue
-                gains = paired_gain(sweep, [task], some[some["tasks"] == joint], alone, "test")
-                if len(gains):
-                    found.append((task, "+".join(partners), t_interval(gains.to_numpy())))
-        adjusted = holm([interval.p_value for _, _, interval in found])
-        for (task, joined, one), p in zip(found, adjusted, strict=True):
-            values = (one.mean, one.low, one.high, one.p_value, p, one.number)
-            rows.append((setup, penalty, strength, task, joined, *values))
-    return pd.DataFrame(rows, columns=COLUMNS)
+                mine = some[some["tasks"] == joint]
+                gains = row_gains(sweep, [task], mine, alone, "test", ["lambda", "seed"]).dropna()
+                for strength, values in gains.groupby(mine["lambda"]):
+                    one = t_interval(values.to_numpy())
+                    found = (one.mean, one.low, one.high, one.p_value, math.nan, one.number)
+                    rows.append((setup, penalty, strength, task, "+".join(partners), *found))
+    table = pd.DataFrame(rows, columns=COLUMNS).sort_values(
+        ["setup", "penalty", "lambda"], kind="stable", ignore_index=True
+    )
+    for _, tests in table.groupby(["setup", "penalty", "lambda"]):
+        table.loc[tests.index, "adjusted_p"] = holm(tests["p_value"].tolist())
+    return table
 
 
 def affinity_matrix(table: pd.DataFrame, strength: float = 0.0, value: str = "gain") -> pd.DataFrame:

@@ -21,7 +21,7 @@ import pandas as pd
 from analysis import text
 from analysis.intervals import Interval, holm, t_interval
 from analysis.load import Sweep
-from analysis.paired import paired_gain
+from analysis.paired import paired_gain, row_gains
 from analysis.settings import seed_means
 
 Verdict = Literal["holds", "does not", "cannot tell with these seeds"]
@@ -233,11 +233,14 @@ def _gain(sweep: Sweep, unit: _Unit, strength: float, split: str) -> pd.Series:
 
 def _best_strength(sweep: Sweep, unit: _Unit, strengths: list[float]) -> float | None:
     """The λ with the best mean gain on validation, of those with the most seeds, as one seed alone may be lucky."""
-    gains = {strength: _gain(sweep, unit, strength, "val") for strength in strengths}
-    most = max((len(gain) for gain in gains.values()), default=0)
-    if most == 0:
+    rows = unit.sparse[unit.sparse["lambda"].isin(strengths)]
+    gains = row_gains(sweep, sweep.tasks_of(unit.tasks), rows, unit.dense, "val", ["seed"])
+    known = gains.groupby(rows["lambda"]).agg(["count", "mean"])
+    known = known[known["count"] > 0]
+    if known.empty:
         return None
-    return max((one for one in strengths if len(gains[one]) == most), key=lambda one: float(gains[one].mean()))
+    most = known[known["count"] == known["count"].max()]
+    return float(most.index[int(most["mean"].argmax())])
 
 
 def _finding(unit: _Unit, strength: float, gains: pd.Series, part: str = "") -> _Finding:

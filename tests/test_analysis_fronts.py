@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.errors import BadInput
-from analysis.figures import front_panels
+from analysis.figures.fronts import front_panels
 from analysis.fronts import best_trade_off, hypervolume_table, overall_best, with_fronts
 from analysis.load import Sweep, load_sweep
 from analysis.settings import settings_table

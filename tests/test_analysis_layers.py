@@ -25,7 +25,7 @@ def with_layers(folder: Path, alive: dict[str, list[list[int]]]) -> Sweep:
         )
     ]
     # Files may be in any order.
-    pd.DataFrame(rows[::-1]).to_parquet(folder / "layers.parquet")
+    pd.DataFrame(rows).sample(frac=1, random_state=0).to_parquet(folder / "layers.parquet")
     return load_sweep(folder)
 
 
