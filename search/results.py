@@ -38,9 +38,9 @@ class TrialResult:
     train_seconds: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
     history: tuple[Mapping[str, float], ...] = ()
-    layers: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
     details: str = ""
+    layers: Mapping[str, str] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
         """The trial's row of results.parquet, delta_m apart, which needs other trials' rows."""
