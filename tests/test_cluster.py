@@ -190,17 +190,11 @@ def test_a_machine_lost_on_the_way_costs_no_trial(cluster: Cluster) -> None:
 def test_down_ends_ray(cluster: Cluster) -> None:
     cluster.ray("down", "--yes", str(cluster.file))
     for host in (HEAD, KEPT):
-        log_in = [
-            "ssh",
-            "-q",
-            "-i",
-            str(cluster.folder / "key"),
-            "-o",
-            "StrictHostKeyChecking=no",
-            "-o",
-            "UserKnownHostsFile=/dev/null",
-            f"root@{host}",
-        ]
-        seen = subprocess.run([*log_in, "ps -eo comm"], capture_output=True, text=True, timeout=30, check=True).stdout
+        log_in = (
+            f"ssh -q -i {cluster.folder}/key -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null root@{host}"
+        )
+        seen = subprocess.run(
+            [*log_in.split(), "ps -eo comm"], capture_output=True, text=True, timeout=30, check=True
+        ).stdout
         assert "sshd" in seen
         assert "raylet" not in seen
