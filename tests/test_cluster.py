@@ -164,7 +164,7 @@ def test_a_machine_lost_on_the_way_costs_no_trial(cluster: Cluster) -> None:
     ) as job:
         try:
             # Both workers are at it, and so the one that goes takes a trial along.
-            wait_until(lambda: len(cluster.trials("checkpoint.pt")) == 2 or job.poll() is not None)
+            wait_until(lambda: len(cluster.trials("checkpoint.pt")) == 2 or job.poll() is not None, seconds=300)
             under_way = cluster.trials("checkpoint.pt") - cluster.trials("result.json")
             hosts("off", 3, cluster.folder)
             said, _ = job.communicate(timeout=240)
