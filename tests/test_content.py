@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -135,9 +134,10 @@ def test_only_new_and_changed_files_are_read(root: Path, memory: Path, read_file
 def test_a_change_that_keeps_size_and_time_is_seen(root: Path, memory: Path) -> None:
     digests(Listing(root), FILES, memory)
     status = (root / "a.txt").stat()
-    time.sleep(0.02)  # longer than a step of the clock that the file system keeps its own time by
-    (root / "a.txt").write_text("CONTENT OF a.txt")
-    os.utime(root / "a.txt", ns=(status.st_atime_ns, status.st_mtime_ns))
+    # Until the clock by which the file system keeps its own time has made a step.
+    while (root / "a.txt").stat().st_ctime_ns == status.st_ctime_ns:
+        (root / "a.txt").write_text("CONTENT OF a.txt")
+        os.utime(root / "a.txt", ns=(status.st_atime_ns, status.st_mtime_ns))
     assert digests(Listing(root), FILES, memory)["a.txt"] == sha256(root / "a.txt")
 
 
