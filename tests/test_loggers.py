@@ -339,7 +339,8 @@ def records(path: Path) -> Iterator[Record]:
 
 def written(folder: Path, trial: TrialConfig) -> list[Record]:
     """Everything in a trial's offline runs, in the order in which they were made."""
-    files = sorted(folder.glob(f"wandb/offline-run-*-{trial.trial_id}/*.wandb"), key=lambda path: path.stat().st_mtime)
+    # Of two runs begun in the same second wandb numbers the second's folder.
+    files = sorted(folder.glob(f"wandb/offline-run-*-{trial.trial_id}*/*.wandb"), key=lambda path: path.stat().st_mtime)
     return [record for file in files for record in records(file)]
 
 
