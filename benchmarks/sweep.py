@@ -12,33 +12,28 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import ray
 import torch
 from ray import tune
 
+from benchmarks.empty_trials import run_empty_trials
 from mtl.config import TrialConfig
 from mtl.training import Training, set_deterministic
-from search import runner
 from search.config import load_recipe
 from search.results import TrialResult, read_results
-from search.runner import TrialActor
 from search.storage import trial_file
 from search.sweep import Sweep, open_sweep, run_sweep
-from search.trial import RunContext, TrialRun, trial_data
+from search.trial import trial_data
 
 SLOTS = 2
 # Chosen so that a trial takes about five seconds on one core of the machine that the README's figures are from.
@@ -132,55 +127,13 @@ def run_functions(configs: list[TrialConfig]) -> list[tuple[float, float, float]
     return [result.metrics["times"] for result in grid]
 
 
-class EmptyRun(TrialRun):
-    """A trial without training: its row is all that it leaves."""
-
-    def step(self) -> Mapping[str, float]:
-        self._finish("done", metrics={"group_sparsity": 0.0, "parameter_sparsity": 0.0})
-        return {}
-
-
-class EmptyActor(TrialActor):
-    def make_run(self, config: TrialConfig, context: RunContext) -> TrialRun:
-        return EmptyRun(config, context)
-
-
-class PlainActor(tune.Trainable):
-    """What Ray's guide makes of an empty trial, its process reused."""
-
-    def setup(self, config: dict[str, Any]) -> None:
-        pass
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        return True
-
-    def step(self) -> dict[str, Any]:
-        return {"done": True, "group_sparsity": 0.0, "parameter_sparsity": 0.0}
-
-
-class Pace(tune.Callback):
-    """When each trial ended."""
-
-    def __init__(self) -> None:
-        self.ends: list[float] = []
-
-    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self.ends.append(time.perf_counter())
-
-
-def empty_sweep(count: int, storage: Path) -> Sweep:
-    """As many trials as asked for, of one combination and five lambdas."""
-    recipe = load_recipe("rooms", ["combinations=depth", f"seeds={count // 5}"])
-    return open_sweep(recipe, str(storage), "sweep", None)
-
-
 def measure_empty(count: int, scratch: Path) -> dict[str, Any]:
     """Ours and Ray's, each in a process of its own: neither's memory weighs on the other."""
     figures = {}
     for kind in ("plain", "ours"):
         say(f"{count} empty trials, {kind} …")
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            figures[kind] = pool.submit(_empty_trials, kind, count, scratch / kind).result()
+            figures[kind] = pool.submit(run_empty_trials, kind, count, scratch / kind).result()
     ours, plain = figures["ours"], figures["plain"]
     tenth = count // 10
     return {
@@ -193,56 +146,6 @@ def measure_empty(count: int, scratch: Path) -> dict[str, Any]:
         "driver_megabytes": round(ours.driver_bytes / 1e6),
         "driver_megabytes_of_plain_tune": round(plain.driver_bytes / 1e6),
     }
-
-
-@dataclass(frozen=True)
-class Run:
-    """Moments at which trials ended, wall seconds from the first of them to the end, and the driver's peak memory."""
-
-    ends: Sequence[float]
-    seconds: float
-    driver_bytes: int
-
-    def pace(self, count: int) -> float:
-        """Seconds a trial among the first `count`, or the last where it is negative."""
-        ends = self.ends[:count] if count > 0 else self.ends[count:]
-        return (ends[-1] - ends[0]) / (len(ends) - 1)
-
-
-def _empty_trials(kind: str, count: int, scratch: Path) -> Run:
-    """Wall seconds from the first trial's end on: what comes before is the start of Ray and of processes."""
-    pace = Pace()
-    if kind == "ours":
-        original = runner.run_trials
-
-        def run_trials(*arguments: Any, on_result: Callable[[TrialResult], None], **options: Any) -> None:
-            def noted(result: TrialResult) -> None:
-                on_result(result)
-                pace.ends.append(time.perf_counter())
-
-            original(*arguments, on_result=noted, actor=EmptyActor, **options)
-
-        with mock.patch.object(runner, "run_trials", run_trials):
-            run_sweep(empty_sweep(count, scratch), "local")
-    else:
-        for variable in [name for name in os.environ if name.startswith("TUNE_")]:
-            del os.environ[variable]  # which importing our runner has set: plain Tune writes the files it writes
-        ray.init(address="local", include_dashboard=False, log_to_driver=False)
-        configs = [config.model_dump(mode="json") for config in empty_sweep(count, scratch).configs]
-        tune.Tuner(
-            tune.with_resources(PlainActor, {"cpu": 1}),
-            param_space={"trial": tune.grid_search(configs)},
-            tune_config=tune.TuneConfig(reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id),
-            run_config=tune.RunConfig(
-                storage_path=str(scratch),
-                verbose=0,
-                callbacks=[pace],
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            ),
-        ).fit()
-        ray.shutdown()
-    wall = time.perf_counter() - pace.ends[0]
-    return Run(pace.ends, wall, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def measure_resume(count: int, scratch: Path) -> dict[str, Any]:

@@ -185,7 +185,7 @@ def run_trials(
 
     resources = {"cpu": context.threads, "gpu": context.gpus}
     space = {
-        "trial": tune.grid_search([config.model_dump(mode="json") for config in configs]),
+        "trial": tune.grid_search(_Shared(config.model_dump(mode="json") for config in configs)),
         "context": asdict(context),
     }
     watcher = _Watcher(max_retries, on_rows, on_end, check)
@@ -207,6 +207,13 @@ def run_trials(
             ),
         ).fit()
         watcher.raise_stopped()
+
+
+class _Shared(list):
+    """A list that is not copied: Tune copies the whole grid for each trial that it takes from it."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Shared":
+        return self
 
 
 def _storage_error(trial: Any) -> StorageError | None:
