@@ -30,9 +30,13 @@ from search.scheduler import SweepScheduler
 from search.storage import trial_file
 from search.successive_halving import SuccessiveHalving
 from search.trial import RunContext, TrialRun
+from search.trial_source import TrialSource, TuneSearcher
 
 # Every failure is a row of the results or the one line that ends the sweep; Tune would print its traceback besides.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+
+# Trials that wait for room are what has a cluster's autoscaler start machines.
+AHEAD = 200
 
 
 class TrialActor(tune.Trainable):
@@ -137,7 +141,7 @@ class _Watcher(tune.Callback):
 
 
 def run_trials(
-    configs: Sequence[TrialConfig],
+    source: TrialSource,
     context: RunContext,
     *,
     max_retries: int,
@@ -146,14 +150,16 @@ def run_trials(
     check: Callable[[], None],
     interrupts: Interrupts,
     halving: SuccessiveHalving | None = None,
+    ahead: int = AHEAD,
     actor: type[TrialActor] = TrialActor,
 ) -> None:
-    """Run the trials, in their order, on the Ray that is up. Each that ends is a result in the store and a call of
-    `on_result`; each of its epochs a call of `on_epochs` with the new rows of its history, which after it was resumed
-    are also those from before.
+    """Run the source's trials, in their order, on the Ray that is up. Each that ends is a result in the store and a
+    call of `on_result`; each of its epochs a call of `on_epochs` with the new rows of its history, which after it was
+    resumed are also those from before.
 
     A trial whose process dies is started again from its checkpoint up to `max_retries` times, then recorded as failed.
-    A process that is lost with its machine does not count. `halving` stops trials that fall behind.
+    A process that is lost with its machine does not count. `halving` stops trials that fall behind. `ahead`: trials
+    taken from the source before there is room for them.
 
     `check` is called again and again meanwhile. SweepStopped, raised by it, by `on_result` or by a trial whose storage
     fails, ends the run. So does an interrupt, after the running trials have ended their epochs and saved.
@@ -184,17 +190,17 @@ def run_trials(
         on_result(result)
 
     resources = {"cpu": context.threads, "gpu": context.gpus}
-    space = {
-        "trial": tune.grid_search(_Shared(config.model_dump(mode="json") for config in configs)),
-        "context": asdict(context),
-    }
     watcher = _Watcher(max_retries, on_rows, on_end, check)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(ahead)  # the only way to say it; for a searcher it would be 1
     with tempfile.TemporaryDirectory(prefix="parsimony-tune-") as scratch:
         tune.Tuner(
             tune.with_resources(actor, resources),
-            param_space=space,
             tune_config=tune.TuneConfig(
-                scheduler=scheduler, reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id
+                search_alg=TuneSearcher(source, asdict(context), interrupts),
+                num_samples=-1,
+                scheduler=scheduler,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(
                 name="sweep",
@@ -207,13 +213,6 @@ def run_trials(
             ),
         ).fit()
         watcher.raise_stopped()
-
-
-class _Shared(list):
-    """A list that is not copied: Tune copies the whole grid for each trial that it takes from it."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_Shared":
-        return self
 
 
 def _storage_error(trial: Any) -> StorageError | None:
