@@ -1,11 +1,11 @@
 """Trials on Ray Tune: actors that are reused from trial to trial, so that torch is imported once in each."""
 
+import json
 import logging
 import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,9 @@ class TrialActor(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._given_up = "death" in new_config
-        self._run = self.make_run(TrialConfig.model_validate(new_config["trial"]), RunContext(**new_config["context"]))
+        self._run = self.make_run(
+            TrialConfig.model_validate_json(new_config["trial"]), RunContext(**json.loads(new_config["context"]))
+        )
         self._rows_told = 0
         return True
 
@@ -107,7 +109,7 @@ class _Watcher(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         self._deaths.runs_on(trial.trial_id, result["node_id"])
         if result["epoch_rows"]:
-            self._on_epochs(TrialConfig.model_validate(trial.config["trial"]), result["epoch_rows"])
+            self._on_epochs(TrialConfig.model_validate_json(trial.config["trial"]), result["epoch_rows"])
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial's process has died, and Tune has queued the trial again."""
@@ -135,7 +137,7 @@ class _Watcher(tune.Callback):
 
     def _end(self, trial: Any, death: str) -> None:
         try:
-            self._on_end(trial, TrialConfig.model_validate(trial.config["trial"]), death)
+            self._on_end(trial, TrialConfig.model_validate_json(trial.config["trial"]), death)
         except SweepStopped as error:
             self._stopped = error
 
@@ -196,7 +198,7 @@ def run_trials(
         tune.Tuner(
             tune.with_resources(actor, resources),
             tune_config=tune.TuneConfig(
-                search_alg=TuneSearcher(source, asdict(context), interrupts),
+                search_alg=TuneSearcher(source, context, interrupts),
                 num_samples=-1,
                 scheduler=scheduler,
                 reuse_actors=True,

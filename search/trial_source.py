@@ -1,13 +1,16 @@
 """Where the trials of a run come from, one at a time: a list, or whatever decides as others end."""
 
+import json
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
 from mtl.config import TrialConfig
 from search.interrupts import Interrupts
+from search.trial import RunContext
 
 
 class TrialSource(Protocol):
@@ -38,12 +41,14 @@ class ListedTrials:
 class TuneSearcher(Searcher):
     """Tune's view of a source. How trials end is told to the source by the runner, which knows their results.
 
-    A list goes through here too: Tune's own grid copies the whole grid for each of its trials.
+    A list goes through here too: Tune's own grid copies the whole grid for each of its trials. And settings go as JSON,
+    as Tune keeps half a dozen copies of all that is in a trial's config, but not of a string.
     """
 
-    def __init__(self, source: TrialSource, context: dict[str, Any], interrupts: Interrupts) -> None:
+    def __init__(self, source: TrialSource, context: RunContext, interrupts: Interrupts) -> None:
         super().__init__()
-        self._source, self._context, self._interrupts = source, context, interrupts
+        self._source, self._interrupts = source, interrupts
+        self._context = json.dumps(asdict(context))
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
         """Nothing to learn from Tune: the source has its own objectives and space."""
@@ -52,7 +57,7 @@ class TuneSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         config = None if self._interrupts.asked else self._source.next()
         if config is not None:
-            return {"trial": config.model_dump(mode="json"), "context": self._context}
+            return {"trial": config.model_dump_json(), "context": self._context}
         return Searcher.FINISHED if self._interrupts.asked or self._source.exhausted else None
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
