@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Read by ray as it is imported: no calls home, no result files besides ours, no snapshots that nobody reads, and
 # interrupts are ours.
@@ -26,11 +26,14 @@ from search.deaths import Deaths
 from search.errors import StorageError, SweepStopped
 from search.interrupts import Interrupts
 from search.results import TrialResult, stopped_result
+from search.run_context import RunContext
 from search.scheduler import SweepScheduler
 from search.storage import trial_file
 from search.successive_halving import SuccessiveHalving
-from search.trial import RunContext, TrialRun
 from search.trial_source import TrialSource, TuneSearcher
+
+if TYPE_CHECKING:
+    from search.trial import TrialRun
 
 # Every failure is a row of the results or the one line that ends the sweep; Tune would print its traceback besides.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
@@ -53,8 +56,11 @@ class TrialActor(tune.Trainable):
         self._rows_told = 0
         return True
 
-    def make_run(self, config: TrialConfig, context: RunContext) -> TrialRun:
+    def make_run(self, config: TrialConfig, context: RunContext) -> "TrialRun":
         """What is stepped; a benchmark puts something lighter in its place."""
+        # Here and not above: the driver, which remembers thousands of trials, needs no networks.
+        from search.trial import TrialRun
+
         return TrialRun(config, context)
 
     def step(self) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from mtl.datasets.cache import materialise
 from mtl.datasets.registry import load_dataset, module_to_ship
 from mtl.errors import BadInput
 from mtl.metrics import MetricInfo, metric_infos, primary_metric
-from mtl.pretrained import absolute_weights, check_weights, fetch_weights, weights_version
 from mtl.tasks import Task
 from search.config import Recipe, differing_settings, expand
 from search.errors import StorageError
@@ -33,9 +32,9 @@ from search.loggers.registry import make_loggers
 from search.objectives import Objective, parse_objectives
 from search.progress import Progress
 from search.results import TrialResult, read_results, write_tables
+from search.run_context import RunContext
 from search.storage import PATIENCE_SECONDS, SWEEP, Store
 from search.successive_halving import SuccessiveHalving
-from search.trial import RunContext, TrialRun
 
 SCHEMA = 1
 OBJECTIVES = (("delta_m", "maximize"), ("group_sparsity", "maximize"))
@@ -120,6 +119,9 @@ def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None) -> Swe
             raise BadInput(f"tasks: {task!r}; {hint}allowed, as dataset {dataset.name} has labels for them: {allowed}")
     version = ""
     if recipe.weights:
+        # Networks take their time to import, and memory that a driver of many trials needs for other things.
+        from mtl.pretrained import absolute_weights, check_weights, weights_version
+
         weights = absolute_weights(recipe.weights)
         recipe = recipe.model_copy(update={"weights": weights})
         version = weights_version(weights)
@@ -263,6 +265,8 @@ def _run_one(sweep: Sweep, config: TrialConfig, lease: Lease) -> TrialResult:
     if sweep.recipe.gpus_per_trial and not torch.cuda.is_available():
         raise BadInput(f"gpus_per_trial = {sweep.recipe.gpus_per_trial:g}; allowed: 0, as this machine has no GPU")
     _prepare(sweep)
+    from search.trial import TrialRun
+
     run = TrialRun(config, sweep.context)
     while run.result is None:
         row = run.step()
@@ -280,6 +284,8 @@ def _run_one(sweep: Sweep, config: TrialConfig, lease: Lease) -> TrialResult:
 def _prepare(sweep: Sweep) -> None:
     """Fetch the pretrained weights, build this node's cache of the data and write sweep.json."""
     if sweep.recipe.weights:
+        from mtl.pretrained import fetch_weights
+
         fetch_weights(sweep.recipe.weights)
     arrays = materialise(sweep.dataset, sweep.recipe.image_size, progress=data_progress())
     constant = constant_predictor(arrays["train"], arrays["test"], sweep.tasks, sweep.recipe.protocol)

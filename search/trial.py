@@ -8,7 +8,6 @@ import os
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,26 +23,11 @@ from mtl.tasks import Task
 from mtl.training import Arrays, Training, set_deterministic
 from search.errors import StorageError
 from search.results import Status, TrialResult, packed_layers
-from search.storage import PATIENCE_SECONDS, Store, trial_file
+from search.run_context import RunContext
+from search.storage import PATIENCE_SECONDS, trial_file
 
 # cuBLAS gives the same sums in every run only with a workspace of fixed size, which it reads as CUDA starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-
-
-@dataclass(frozen=True)
-class RunContext:
-    """Where and how trials run: all that a trial needs besides its config, and nothing that changes its result."""
-
-    storage: str
-    name: str
-    data: str | None
-    threads: int
-    gpus: float
-    checkpoint_seconds: float
-    retries: int = 0
-
-    def store(self) -> Store:
-        return Store(self.storage, self.name)
 
 
 class TrialRun:

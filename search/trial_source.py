@@ -10,7 +10,7 @@ from ray.tune.search import Searcher
 
 from mtl.config import TrialConfig
 from search.interrupts import Interrupts
-from search.trial import RunContext
+from search.run_context import RunContext
 
 
 class TrialSource(Protocol):
