@@ -34,10 +34,18 @@ class Snapshot:
 
 
 class Progress:
-    """Counts trials and epochs as they come in. The time left is the work left at this run's pace so far."""
+    """Counts trials and epochs as they come in. The time left is the work left at this run's pace so far.
+
+    to_come: trials besides `to_run` that are not known yet, but how many; `expect` tells of each as it is known.
+    """
 
     def __init__(
-        self, store: Store, to_run: Sequence[TrialConfig], done_before: int, stream: TextIO | None = None
+        self,
+        store: Store,
+        to_run: Sequence[TrialConfig],
+        done_before: int,
+        stream: TextIO | None = None,
+        to_come: int = 0,
     ) -> None:
         self._store, self._stream = store, stream or sys.stderr
         self._epochs = {config.trial_id: config.epochs for config in to_run}
@@ -49,8 +57,17 @@ class Progress:
         self._began: float | None = None
         self._shown = self._stored = -float("inf")
         self._width = 0
-        self.total = done_before + len(self._epochs_left)
+        self.total = done_before + len(self._epochs_left) + to_come
+        self._to_come = to_come
         self.done, self.failed = done_before, 0
+
+    def expect(self, config: TrialConfig) -> None:
+        """A trial that was to come is known."""
+        if config.trial_id not in self._epochs:
+            self._epochs[config.trial_id] = self._epochs_left[config.trial_id] = config.epochs
+            self._cost[config.trial_id] = 1 + len(config.tasks)
+            self.total += self._to_come == 0
+            self._to_come = max(0, self._to_come - 1)
 
     def epoch(self, trial_id: str, epochs_run: int) -> None:
         """One epoch of a trial has ended, its `epochs_run`-th: not the first of this run's where it was resumed."""
@@ -73,6 +90,7 @@ class Progress:
 
     def snapshot(self) -> Snapshot:
         cost_left = sum(epochs * self._cost[trial_id] for trial_id, epochs in self._epochs_left.items())
+        cost_left += self._to_come * max((self._epochs[i] * self._cost[i] for i in self._epochs), default=0)
         return Snapshot(
             done=self.done,
             running=len(self._started),

@@ -84,10 +84,12 @@ class TrialResult:
         return cls(**fields)
 
 
-def stopped_result(config: TrialConfig, history: Iterable[Mapping[str, float]], started_at: str) -> TrialResult:
+def stopped_result(
+    config: TrialConfig, history: Iterable[Mapping[str, float]], started_at: str, why: str = ""
+) -> TrialResult:
     """The result of a trial that was stopped early: validation metrics and sparsities of its last epoch, no test.
 
-    history: its rows in order, at least one; started_at: UTC, ISO 8601.
+    history: its rows in order, at least one; started_at: UTC, ISO 8601; why: a line for its row.
     """
     rows = tuple(history)
     metrics = {
@@ -103,6 +105,7 @@ def stopped_result(config: TrialConfig, history: Iterable[Mapping[str, float]], 
         train_seconds=sum(row["seconds"] for row in rows),
         metrics=metrics,
         history=rows,
+        error=why,
     )
 
 

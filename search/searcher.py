@@ -136,6 +136,10 @@ class LambdaSearcher:
             return False
         return True
 
+    def why_stopped(self, config: TrialConfig) -> str:
+        """What to say of a trial that does not go on."""
+        return self._of_trial[config.trial_id].note
+
     def ended(self, result: TrialResult) -> None:
         """A trial has ended, in whatever way."""
         trial_id = result.config.trial_id
