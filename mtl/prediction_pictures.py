@@ -59,15 +59,15 @@ def _class_strip(key: ClassKey, predicted: NDArray[np.uint8], width: int) -> Pic
     """The classes that occur, the largest first."""
     pixels = np.bincount(predicted.ravel(), minlength=len(key.names))
     shown = [int(k) for k in np.argsort(-pixels, kind="stable") if pixels[k]]
-    column = max(_text_width(key.names[k]) for k in shown) + SWATCH + 6 + 2 * MARGIN
-    columns = max(1, width // column)
+    column = max(_text_width(key.names[k]) for k in shown) + SWATCH + 3 * MARGIN
+    columns = max(1, int(width // column))
     strip, draw = _blank(2 * MARGIN + LINE * -(-len(shown) // columns), width)
     for place, k in enumerate(shown):
         line, across = divmod(place, columns)
         x, y = MARGIN + across * column, MARGIN + line * LINE
         color = tuple(int(value) for value in key.colors[k])
         draw.rectangle((x, y + 2, x + SWATCH, y + 2 + SWATCH), fill=color)
-        _write(draw, x + SWATCH + 6, y, key.names[k])
+        _write(draw, x + SWATCH + MARGIN, y, key.names[k])
     return np.asarray(strip)
 
 

@@ -82,6 +82,12 @@ def make_parser() -> argparse.ArgumentParser:
     recipes.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a field")
     recipes.set_defaults(run=run_recipes_command)
 
+    predict = commands.add_parser("predict", help="a model's task maps of images, as pictures")
+    predict.add_argument("model", metavar="MODEL", help="a trial's model.pt or folder, a compact.pt, or its .onnx")
+    predict.add_argument("images", nargs="+", metavar="IMAGE", help="image files of 8 bits a channel")
+    predict.add_argument("--out", default="./predictions", metavar="DIR", help="where to (default ./predictions)")
+    predict.set_defaults(run=run_predict_command)
+
     datasets = commands.add_parser("datasets", help="look through a dataset's files; list datasets and what is cached")
     _add_datasets_commands(datasets)
     return parser
@@ -196,6 +202,13 @@ def run_recipes_command(options: argparse.Namespace) -> int:
         return 0
     for name in recipe_names():
         print(f"{name:16}{load_recipe(name).title}")
+    return 0
+
+
+def run_predict_command(options: argparse.Namespace) -> int:
+    from search.predict_command import run_predict
+
+    run_predict(options.model, options.images, options.out)
     return 0
 
 
