@@ -10,9 +10,11 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from mtl.compaction import load_compact
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
 from mtl.model import build_model
+from mtl.retraining import new_compact_model
 from mtl.tasks import Kind, Task
 
 MODEL = "model.pt"
@@ -53,18 +55,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise BadInput(
             f"checkpoint {path}: cannot be read with weights_only=True ({type(error).__name__}); allowed: {ALLOWED}"
         ) from error
+    if isinstance(content, Mapping) and "compact" in content:
+        model, about = load_compact(path)
+        return Checkpoint(path, _config(path, about), _tasks(path, about), model, compact=True)
     if not isinstance(content, Mapping) or not {"config", "tasks", "model"} <= set(content):
         keys = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
         raise BadInput(f"checkpoint {path}: holds {_shortened(keys)}; allowed: {ALLOWED}")
     config, tasks = _config(path, content), _tasks(path, content)
-    model = _network(config, tasks, content)
-    _load_state(path, model, content["model"], config)
-    return Checkpoint(path, config, tasks, model.eval(), "plan" in content)
+    network = _network(config, tasks, content)
+    _load_state(path, network, content["model"], config)
+    return Checkpoint(path, config, tasks, network.eval(), compact=False)
 
 
 def _config(path: Path, content: Mapping[str, Any]) -> TrialConfig:
     try:
-        return TrialConfig.model_validate(content["config"])
+        return TrialConfig.model_validate(content.get("config"))
     except ValidationError as error:
         first = error.errors()[0]
         field = first["loc"][0] if first["loc"] else "config"
@@ -74,14 +79,18 @@ def _config(path: Path, content: Mapping[str, Any]) -> TrialConfig:
 def _tasks(path: Path, content: Mapping[str, Any]) -> list[Task]:
     try:
         tasks = [Task(str(name), kind, tuple(map(str, classes))) for name, kind, classes in content["tasks"]]
-    except (TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         tasks = []
     if not tasks or any(task.kind not in get_args(Kind) for task in tasks):
-        raise BadInput(f"checkpoint {path}: tasks = {_shortened(str(content['tasks']))}; allowed: name, kind, classes")
+        raise BadInput(
+            f"checkpoint {path}: tasks = {_shortened(str(content.get('tasks')))}; allowed: name, kind, classes"
+        )
     return tasks
 
 
 def _network(config: TrialConfig, tasks: list[Task], content: Mapping[str, Any]) -> nn.Module:
+    if "backbone_plan" in content:  # of a trial that was retrained
+        return new_compact_model(content["backbone_plan"], config, tasks)
     with torch.device("meta"):  # its random weights are not worth making
         return build_model(config, tasks).to_empty(device="cpu")
 

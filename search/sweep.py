@@ -272,9 +272,8 @@ def _run_one(sweep: Sweep, config: TrialConfig, lease: Lease) -> TrialResult:
             values = "  ".join(
                 f"{name} {row[f'val_{name}']:.4g}" for name in (sweep.primaries[t] for t in config.tasks)
             )
-            say(
-                f"epoch {row['epoch'] + 1:.0f}/{config.total_epochs}  {values}  group_sparsity {row['group_sparsity']:.3f}"
-            )
+            epoch = f"epoch {row['epoch'] + 1:.0f}/{config.total_epochs}"
+            say(f"{epoch}  {values}  group_sparsity {row['group_sparsity']:.3f}")
     results[config.trial_id] = run.result
     sweep.write_tables(list(results.values()))
     return run.result
