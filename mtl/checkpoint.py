@@ -57,17 +57,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from error
     if isinstance(content, Mapping) and "compact" in content:
         model, about = load_compact(path)
-        return Checkpoint(path, _config(path, about), _tasks(path, about), model, compact=True)
+        return Checkpoint(path, read_config(path, about), read_tasks(path, about), model, compact=True)
     if not isinstance(content, Mapping) or not {"config", "tasks", "model"} <= set(content):
         keys = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
         raise BadInput(f"checkpoint {path}: holds {_shortened(keys)}; allowed: {ALLOWED}")
-    config, tasks = _config(path, content), _tasks(path, content)
+    config, tasks = read_config(path, content), read_tasks(path, content)
     network = _network(config, tasks, content)
     _load_state(path, network, content["model"], config)
     return Checkpoint(path, config, tasks, network.eval(), compact=False)
 
 
-def _config(path: Path, content: Mapping[str, Any]) -> TrialConfig:
+def read_config(path: Path, content: Mapping[str, Any]) -> TrialConfig:
+    """The trial of a file's content; raises BadInput where it is none."""
     try:
         return TrialConfig.model_validate(content.get("config"))
     except ValidationError as error:
@@ -76,7 +77,8 @@ def _config(path: Path, content: Mapping[str, Any]) -> TrialConfig:
         raise BadInput(f"checkpoint {path}: its config has a {field} that is not allowed ({first['msg']})") from error
 
 
-def _tasks(path: Path, content: Mapping[str, Any]) -> list[Task]:
+def read_tasks(path: Path, content: Mapping[str, Any]) -> list[Task]:
+    """The tasks of a file's content; raises BadInput where there are none."""
     try:
         tasks = [Task(str(name), kind, tuple(map(str, classes))) for name, kind, classes in content["tasks"]]
     except (KeyError, TypeError, ValueError):

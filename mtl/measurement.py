@@ -1,6 +1,8 @@
 """What a network costs: parameters, multiply-accumulates, bytes on disk, memory and time of a pass forward."""
 
+import functools
 import io
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
+
+# Read at the profiler's first use: what it logs of its own start is no news to whoever asks for memory.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 WARM_UP = 3
 # Calls in a row of one model before the next one's turn: short, so that a disturbance of the machine meets all of them.
@@ -117,7 +122,7 @@ def measure_latency(models: Sequence[nn.Module], images: Tensor, seconds: float 
         for model in models:
             model.eval()
         with torch.inference_mode():
-            times = time_calls([lambda model=model: model(images) for model in models], timer, seconds)
+            times = time_calls([functools.partial(model, images) for model in models], timer, seconds)
     finally:
         for mode in modes:
             for module, training in mode.items():

@@ -1,17 +1,19 @@
 """`parsimony predict`: a model's task maps of images as pictures, and the probabilities of its classes in words."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from mtl.checkpoint import checkpoint_path, load_checkpoint
+from mtl.checkpoint import checkpoint_path, load_checkpoint, read_config, read_tasks
+from mtl.config import TrialConfig
 from mtl.datasets.reading import read_image
 from mtl.errors import BadInput
+from mtl.export import SUFFIXES, load_onnx
 from mtl.prediction import Network, Prediction, predict
 from mtl.prediction_pictures import map_picture
 from mtl.tasks import Task
+from search.unfinished import Unfinished
 
 SHOWN = 5
 
@@ -25,15 +27,17 @@ def run_predict(model: str, images: Sequence[str], out: str, say: Callable[[str]
     network, tasks, config = _open(path)
     paths = [Path(image).expanduser() for image in images]
     _check(paths)
-    unit = "m" if config["protocol"] == "standard" else "share of the image's farthest"
+    unit = "m" if config.protocol == "standard" else "share of the image's farthest"
     folder = Path(out).expanduser()
-    height, width = config["image_size"]
     for image_path, name in zip(paths, _names(paths), strict=True):
-        prediction = predict(network, tasks, read_image(image_path), (height, width))
+        prediction = predict(network, tasks, read_image(image_path), config.image_size)
         for task in tasks:
             if task.dense:
                 written = folder / f"{name}-{task.name}.png"
-                _write(Image.fromarray(map_picture(task, prediction.maps[task.name], unit)), written)
+                picture = Image.fromarray(map_picture(task, prediction.maps[task.name], unit))
+                with Unfinished(written, "--out") as file, file.writing():
+                    picture.save(file.path, format="png")
+                    file.finish()
                 say(str(written))
         for line in probability_lines(prediction):
             say(f"{image_path}: {line}")
@@ -48,9 +52,12 @@ def probability_lines(prediction: Prediction) -> list[str]:
     return lines
 
 
-def _open(path: Path) -> tuple[Network, list[Task], Mapping]:
+def _open(path: Path) -> tuple[Network, list[Task], TrialConfig]:
+    if path.suffix == SUFFIXES["onnx"]:
+        network, about = load_onnx(path)
+        return network, read_tasks(path, about), read_config(path, about)
     checkpoint = load_checkpoint(path)
-    return checkpoint.model, checkpoint.tasks, checkpoint.config.model_dump()
+    return checkpoint.model, checkpoint.tasks, checkpoint.config
 
 
 def _check(paths: Sequence[Path]) -> None:
@@ -72,16 +79,3 @@ def _names(paths: Sequence[Path]) -> list[str]:
         earlier = sum(name == path.stem or name.startswith(f"{path.stem}-") for name in names)
         names.append(path.stem if count == 1 else f"{path.stem}-{earlier + 1}")
     return names
-
-
-def _write(picture: Image.Image, path: Path) -> None:
-    """Under another name first, so that what is there is whole. Raises BadInput where it cannot be written."""
-    unfinished = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(unfinished, format="png")
-        unfinished.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise BadInput(f"--out {path.parent}: {path.name} cannot be written ({error.strerror or error})") from error
