@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from mtl.compaction import certify, compact, save_compact
 from torch import Tensor, nn
 
 from mtl.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
+from mtl.compaction import certify, compact, save_compact
 from mtl.datasets.batches import evaluation_batches
 from mtl.errors import BadInput
 from mtl.export import SUFFIXES, check_packages, write_export
