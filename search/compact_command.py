@@ -57,11 +57,11 @@ def run_compact(
     target = Path(out).expanduser() if out else path.with_name("compact.pt")
     if target.suffix in SUFFIXES.values():
         raise BadInput(f"--out {target}: ends as an export does; allowed: another ending, such as .pt")
-    if target.exists() and target.samefile(path):
-        raise BadInput(f"--out {target}: is the checkpoint itself; allowed: another file")
     checkpoint = load_checkpoint(path)
     if checkpoint.compact:
         raise BadInput(f"checkpoint {path}: is compact already; allowed: a trial's model.pt")
+    if target.exists() and target.samefile(path):
+        raise BadInput(f"--out {target}: is the checkpoint itself; allowed: another file")
     images = _images(checkpoint, data)
     batches = images.split(checkpoint.config.batch_size)
     model = checkpoint.model.to(device)
