@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mtl.compaction.build import MEMORY_FORMATS, with_tensors
+from mtl.compaction.build import MEMORY_FORMATS, Select, with_tensors
 from mtl.compaction.graph import Node, Program
+from mtl.compaction.rewrite import runs
 
 MARGIN = 0.95  # a selection is one more operation, which must pay by more than a clock's error
 
@@ -28,6 +29,8 @@ def with_format(program: Program, memory_format: str) -> Program:
     for node in nodes.values():
         if node.op == "conv":
             node.tensors["weight"] = node.tensors["weight"].contiguous(memory_format=MEMORY_FORMATS[memory_format])
+        elif node.op == "select":
+            node.settings["layout"] = memory_format
     program.nodes = nodes
     return program
 
@@ -49,7 +52,7 @@ class MeasuredChoice:
 
     def __call__(self, layer: Node, shape: tuple[int, ...], index: Sequence[int]) -> bool:
         weight = layer.tensors["weight"]
-        key = (layer.op, tuple(weight.shape), shape, len(index), tuple(sorted(layer.settings.items())))
+        key = (layer.op, tuple(weight.shape), shape, len(index), len(runs(index)), str(layer.settings))
         if key not in self.known:
             self.known[key] = self._faster(layer, shape, index)
         return self.known[key]
@@ -59,18 +62,18 @@ class MeasuredChoice:
         weight = layer.tensors["weight"]
         layout = MEMORY_FORMATS[self.memory_format] if weight.ndim == 4 else torch.contiguous_format
         x = torch.ones((self.batch, *shape), dtype=weight.dtype, device=weight.device).contiguous(memory_format=layout)
-        positions = torch.tensor(list(index), device=weight.device)
+        select = Select(runs(index), self.memory_format).to(weight.device)
         whole = weight.contiguous(memory_format=layout)
-        part = weight[:, positions].contiguous(memory_format=layout)
+        part = weight[:, select.index].contiguous(memory_format=layout)
 
         def run(x: Tensor, weight: Tensor) -> Tensor:
             return F.linear(x, weight) if layer.op == "linear" else F.conv2d(x, weight, **layer.settings)
 
-        runs = {
+        ways = {
             "whole": lambda: run(x, whole),
-            "part": lambda: run(torch.index_select(x, 1, positions), part),
+            "part": lambda: run(select(x), part),
         }
-        times = medians(runs, rounds=5, device=weight.device)
+        times = medians(ways, rounds=5, device=weight.device)
         return times["part"] < MARGIN * times["whole"]
 
 

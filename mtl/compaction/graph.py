@@ -8,7 +8,7 @@ Operations and their settings; a value has its channels in dimension 1, and is (
     linear         where built in, out, bias; tensors weight, bias
     norm           eps, momentum, affine and, where built, channels; the tensors of a batch norm
     shift          where built channels; adds the tensor `bias`, one number a channel
-    select         index, the positions of the channels that are read; or start and stop
+    select         runs: [start, stop] of the positions of the channels that are read, in their order; and layout
     relu, add, cat (along the channels), mean (keepdim; over height and width), flatten (all but N), dropout (p)
     max_pool, avg_pool, adaptive_pool       the arguments of torch's module
     interpolate    the arguments of torch's function; `like` names the value whose height and width it takes

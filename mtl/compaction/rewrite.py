@@ -23,10 +23,21 @@ def rewrite(program: Program, constants: Constants, live: Live, choose: Chooser)
     return _Rewriting(program, constants, live, choose).new
 
 
+def runs(index: Sequence[int]) -> list[list[int]]:
+    """Positions as [start, stop] of those that follow one another."""
+    found: list[list[int]] = []
+    for position in index:
+        if found and found[-1][1] == position:
+            found[-1][1] += 1
+        else:
+            found.append([position, position + 1])
+    return found
+
+
 class _Rewriting:
     def __init__(self, program: Program, constants: Constants, live: Live, choose: Chooser) -> None:
         self.old, self.constants, self.live, self.choose = program, constants, live, choose
-        self.order = channel_order(program, live)
+        self.order = channel_order(program, constants, live)
         self.new = Program({}, {})
         self.names: dict[str, str] = {}  # what a value of the old program is called in the new one
         for node in program.nodes.values():
@@ -101,10 +112,8 @@ class _Rewriting:
             return self.names[name]
         positions = {c: i for i, c in enumerate(have)}
         index = [positions[c] for c in wanted]
-        start, stop = index[0], index[-1] + 1
-        run = index == list(range(start, stop))
         source = self.names[name]
-        settings = {"start": start, "stop": stop} if run else {"index": index}
+        settings = {"runs": runs(index)}
         for node in self.new.nodes.values():
             if node.op == "select" and node.inputs == [source] and node.settings == settings:
                 return node.name
