@@ -36,6 +36,9 @@ def load_compact(path: str | Path, device: torch.device | str = "cpu") -> tuple[
         raise BadInput(f"{path}: cannot be read with weights_only=True ({type(error).__name__}); {allowed}") from error
     if not isinstance(content, Mapping) or content.get("compact") != FORMAT:
         raise BadInput(f"{path}: not a compact model of format {FORMAT}; {allowed}")
+    for part, kind in (("plan", list), ("state", Mapping), ("about", Mapping)):
+        if not isinstance(content.get(part), kind):
+            raise BadInput(f"{path}: has no {part!r}; {allowed}")
     model = build(content["plan"])
     try:
         model.load_state_dict(content["state"])
