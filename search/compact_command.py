@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
+from mtl.backbones import DilatedResNet
 from mtl.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
 from mtl.compaction import certify, compact, save_compact
 from mtl.datasets.batches import evaluation_batches
 from mtl.errors import BadInput
 from mtl.export import SUFFIXES, check_packages, write_export
 from mtl.measurement import Latency, best_format, count_macs, count_parameters, measure_latency, peak_memory_bytes
+from mtl.model import MultiTaskModel
+from mtl.retrained import fold_retrained
 from search.trial import trial_data
 from search.unfinished import Unfinished
 
@@ -66,7 +69,7 @@ def run_compact(
     batches = images.split(checkpoint.config.batch_size)
     model = checkpoint.model.to(device)
     try:
-        compacted = compact(model, batches[0].to(device)).cpu()
+        compacted = _compacted(model, batches[0].to(device)).cpu()
     except BadInput as error:
         raise BadInput(f"checkpoint {path}: {error}") from error
     model.cpu()
@@ -91,6 +94,12 @@ def run_compact(
         for file in files:
             file.finish()
             say(str(file.target))
+
+
+def _compacted(model: nn.Module, images: Tensor) -> fx.GraphModule:
+    if isinstance(model, MultiTaskModel) and not isinstance(model.backbone, DilatedResNet):
+        return fold_retrained(model, images)
+    return compact(model, images)
 
 
 def cost_table(before: Costs, after: Costs) -> str:
