@@ -68,8 +68,8 @@ class Training:
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         start_from_constants(self.model, self._constants)
         self.weighting = TASK_WEIGHTINGS[self.config.task_weighting](self.tasks).to(self.device)
-        strength = 0.0 if self.first else self.config.strength
-        self.optimizer = make_optimizer(self.model, self.weighting, self.config, strength)
+        config = self.config.model_copy(update={"strength": 0.0}) if self.first else self.config
+        self.optimizer = make_optimizer(self.model, self.weighting, config)
         self.scheduler = self._make_scheduler()
         self.best_epoch = -1
         self.best_score = math.inf
@@ -271,9 +271,9 @@ class Training:
         )
 
 
-def make_optimizer(model: MultiTaskModel, weighting: nn.Module, config: TrialConfig, strength: float) -> ProximalAdamW:
+def make_optimizer(model: MultiTaskModel, weighting: nn.Module, config: TrialConfig) -> ProximalAdamW:
     """The same optimizer at every strength, 0 included; weight decay on matrices and kernels only."""
-    penalty = PENALTIES[config.penalty](strength=strength)
+    penalty = PENALTIES[config.penalty](strength=config.strength)
     convolutions = {id(m.weight) for m in model.backbone.modules() if isinstance(m, nn.Conv2d)}
     penalised = [(name, p) for name, p in model.named_parameters() if id(p) in convolutions]
     others = [(name, p) for name, p in model.named_parameters() if id(p) not in convolutions]
