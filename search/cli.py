@@ -82,6 +82,22 @@ def make_parser() -> argparse.ArgumentParser:
     recipes.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a field")
     recipes.set_defaults(run=run_recipes_command)
 
+    compact = commands.add_parser("compact", help="a trial's model with its zero channels physically removed")
+    compact.add_argument("checkpoint", metavar="CHECKPOINT", help="a trial's model.pt, or the trial's folder")
+    compact.add_argument("--data", metavar="DIR", help="the dataset's folder, for a published dataset")
+    compact.add_argument("--out", metavar="PATH", help="the file to write (default: compact.pt beside the checkpoint)")
+    compact.add_argument(
+        "--export", default="", metavar="FORMATS", help="torch (.pt2), onnx, or torch,onnx: written beside as well"
+    )
+    compact.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="what to be fast on (default cpu)")
+    compact.set_defaults(run=run_compact_command)
+
+    predict = commands.add_parser("predict", help="a model's task maps of images, as pictures")
+    predict.add_argument("model", metavar="MODEL", help="a trial's model.pt or folder, a compact.pt, or its .onnx")
+    predict.add_argument("images", nargs="+", metavar="IMAGE", help="image files of 8 bits a channel")
+    predict.add_argument("--out", default="./predictions", metavar="DIR", help="where to (default ./predictions)")
+    predict.set_defaults(run=run_predict_command)
+
     datasets = commands.add_parser("datasets", help="look through a dataset's files; list datasets and what is cached")
     _add_datasets_commands(datasets)
     return parser
@@ -196,6 +212,26 @@ def run_recipes_command(options: argparse.Namespace) -> int:
         return 0
     for name in recipe_names():
         print(f"{name:16}{load_recipe(name).title}")
+    return 0
+
+
+def run_compact_command(options: argparse.Namespace) -> int:
+    from mtl.errors import TrialFailed
+    from search.compact_command import run_compact
+
+    exports = [part.strip() for part in options.export.split(",") if part.strip()]
+    try:
+        run_compact(options.checkpoint, data=options.data, out=options.out, exports=exports, device=options.device)
+    except TrialFailed as error:
+        print(f"parsimony: {error}; nothing was written", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run_predict_command(options: argparse.Namespace) -> int:
+    from search.predict_command import run_predict
+
+    run_predict(options.model, options.images, options.out)
     return 0
 
 

@@ -48,7 +48,7 @@ class Progress:
         to_come: int = 0,
     ) -> None:
         self._store, self._stream = store, stream or sys.stderr
-        self._epochs = {config.trial_id: config.epochs for config in to_run}
+        self._epochs = {config.trial_id: config.total_epochs for config in to_run}
         self._epochs_left = dict(self._epochs)
         # An epoch passes the backbone once and a head for each task: a rough cost, but better than none.
         self._cost = {config.trial_id: 1 + len(config.tasks) for config in to_run}

@@ -21,10 +21,12 @@ from search.storage import HISTORY, LAYERS, RESULTS, Store, trial_file
 Status = Literal["done", "failed", "stopped"]
 IDENTITY = ["trial_id", "status", "tasks", "penalty", "lambda", "seed", "epochs_run"]
 SPARSITY = ["group_sparsity", "parameter_sparsity"]
+# Of the compacted backbone of a done trial, see `mtl.backbone_costs`.
+COSTS = ["latency_ms", "macs", "active_parameters"]
 DELTA = ["delta_m", "test_delta_m"]
 # An object store or a network folder takes its time for each file, and many at once.
 READERS = 16
-RUN = ["train_seconds", "started_at", "ended_at", "error"]
+RUN = ["retraining", "train_seconds", "started_at", "ended_at", "error"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class TrialResult:
             "seed": self.config.seed,
             "epochs_run": len(self.history),
             **self.metrics,
+            "retraining": self.config.retraining,
             "train_seconds": self.train_seconds,
             "started_at": self.started_at,
             "ended_at": self.ended_at,
@@ -158,11 +161,13 @@ def results_table(
 ) -> pd.DataFrame:
     """One row a trial; the columns are the same whichever trials have ended."""
     metrics = [f"{split}_{name}" for split in ("val", "test") for name in infos]
-    table = pd.DataFrame([result.row() for result in results], columns=IDENTITY + metrics + SPARSITY + DELTA + RUN)
+    columns = IDENTITY + metrics + SPARSITY + DELTA + COSTS + RUN
+    table = pd.DataFrame([result.row() for result in results], columns=columns)
     for column, split in (("delta_m", "val"), ("test_delta_m", "test")):
         table[column] = delta_m(table, split, infos, primaries)
-    kinds = dict.fromkeys(metrics + SPARSITY + DELTA + ["lambda", "train_seconds"], "float64")
-    return table.astype(kinds | {"seed": "int64", "epochs_run": "int64"} | {"error": "str", "status": "str"})
+    kinds = dict.fromkeys(metrics + SPARSITY + DELTA + COSTS + ["lambda", "train_seconds"], "float64")
+    texts = dict.fromkeys(["error", "status", "retraining"], "str")
+    return table.astype(kinds | {"seed": "int64", "epochs_run": "int64"} | texts)
 
 
 def delta_m(

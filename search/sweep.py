@@ -25,7 +25,7 @@ from mtl.tasks import Task
 from search.config import Recipe, differing_settings, expand
 from search.drive import drive, say
 from search.lease import Lease
-from search.objectives import Objective, parse_objectives
+from search.objectives import Objective, check_running, parse_objectives
 from search.progress import Progress
 from search.results import TrialResult, read_results, write_tables
 from search.run_context import RunContext
@@ -138,6 +138,8 @@ def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None) -> Swe
             )
     sweep = Sweep(recipe, dataset, str(root) if root else None, store, version)
     parse_objectives(recipe.objectives, sweep.metrics)
+    if recipe.early_stopping != "none":
+        check_running(recipe.objectives)
     return sweep
 
 
@@ -215,7 +217,8 @@ def _run_one(sweep: Sweep, config: TrialConfig, lease: Lease) -> TrialResult:
             values = "  ".join(
                 f"{name} {row[f'val_{name}']:.4g}" for name in (sweep.primaries[t] for t in config.tasks)
             )
-            say(f"epoch {row['epoch'] + 1:.0f}/{config.epochs}  {values}  group_sparsity {row['group_sparsity']:.3f}")
+            epoch = f"epoch {row['epoch'] + 1:.0f}/{config.total_epochs}"
+            say(f"{epoch}  {values}  group_sparsity {row['group_sparsity']:.3f}")
     results[config.trial_id] = run.result
     sweep.write_tables(list(results.values()))
     return run.result

@@ -18,7 +18,6 @@ from mtl.config import TrialConfig
 from mtl.datasets.cache import materialise
 from mtl.datasets.registry import load_dataset
 from mtl.errors import BadInput
-from mtl.sparsity import surviving_groups
 from mtl.tasks import Task
 from mtl.training import Arrays, Training, set_deterministic
 from search.errors import StorageError
@@ -88,7 +87,7 @@ class TrialRun:
             self.train_seconds += time.perf_counter() - started
         if metrics is not None:
             self._save_model(training)
-            self._finish("done", metrics=metrics, layers=packed_layers(surviving_groups(training.model)))
+            self._finish("done", metrics=metrics, layers=packed_layers(training.survivors))
         elif time.monotonic() - self._saved >= self.context.checkpoint_seconds:
             # Training need not wait for a storage that is away: the next epoch tries again.
             with contextlib.suppress(StorageError):
@@ -133,11 +132,13 @@ class TrialRun:
         return training
 
     def _save_model(self, training: Training) -> None:
-        model = {
+        model: dict[str, Any] = {
             "config": self.config.model_dump(mode="json"),
             "tasks": [(task.name, task.kind, list(task.classes)) for task in training.tasks],
             "model": {name: tensor.cpu() for name, tensor in training.model.state_dict().items()},
         }
+        if training.first:
+            model["backbone_plan"] = training.first.plan
         self.store.write(trial_file(self.config.trial_id, "model.pt"), to_bytes(model))
 
     def _finish(self, status: Status, **fields: Any) -> None:
