@@ -136,6 +136,10 @@ def load_sweep(folder: Path | str, objectives: Sequence[Objective] = ()) -> Swee
     if "retraining" in results:
         again = results["retraining"].fillna("none") != "none"
         results.loc[again, "penalty"] += RETRAINED + results.loc[again, "retraining"]
+    if "settings" in results:
+        # A search varies more than has a column here: what differs is another way to train, as another penalty is.
+        differing = results["settings"].fillna("") != ""
+        results.loc[differing, "penalty"] += " · " + results.loc[differing, "settings"]
     results["sweep"] = results["setup"] = sweep.name
     return sweep
 

@@ -36,6 +36,8 @@ def missing_table(sweep: Sweep) -> pd.DataFrame:
 
 
 def _planned(sweep: Sweep, recipe: dict[str, Any]) -> list[tuple[str, float, float]]:
+    if "search" in sweep.info:
+        return []  # it makes its trials as it goes
     combinations, strengths, seeds = recipe.get("combinations"), recipe.get("lambdas"), recipe.get("seeds")
     names = list(sweep.tasks)
     if combinations in ("all", "single"):

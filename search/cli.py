@@ -55,6 +55,25 @@ def make_parser() -> argparse.ArgumentParser:
     sweep.add_argument("--dry-run", action="store_true", help="print the trials that would run, and stop")
     sweep.set_defaults(run=run_sweep_command)
 
+    search = commands.add_parser("search", help="Optuna proposes lambda and what else is open, on Ray Tune")
+    _add_run_options(search)
+    search.add_argument("--trials", type=int, metavar="N", help="proposals in all, each with every seed of the recipe")
+    search.add_argument("--budget-hours", type=float, metavar="H", help="start no trial that would end after so long")
+    search.add_argument(
+        "--target", metavar="CONDITION", help="the best under a constraint, such as 'group_sparsity>=0.7'"
+    )
+    search.add_argument(
+        "--study", metavar="URL", help="where Optuna keeps its study (default: study.journal beside the results)"
+    )
+    search.add_argument("--warm-start", metavar="DIR", help="a sweep, STORAGE/NAME, that the study is told of")
+    search.add_argument(
+        "--address",
+        metavar="ADDR",
+        help="a Ray cluster to join, or local for a new one (default: one that runs here, else new)",
+    )
+    search.add_argument("--dry-run", action="store_true", help="print what would be searched, and stop")
+    search.set_defaults(run=run_search_command)
+
     train = commands.add_parser("train", help="one trial of a recipe in this process, without Ray")
     _add_run_options(train)
     train.set_defaults(run=run_train_command)
@@ -152,6 +171,12 @@ def run_sweep_command(options: argparse.Namespace) -> int:
     if missing:
         print("stopped before its end; the same command goes on with the rest", file=sys.stderr)
     return 1 if failed or missing else 0
+
+
+def run_search_command(options: argparse.Namespace) -> int:
+    from search.search_command import search
+
+    return search(options)
 
 
 def run_train_command(options: argparse.Namespace) -> int:

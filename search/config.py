@@ -21,6 +21,11 @@ RUN_FIELDS = frozenset({"combinations", "lambdas", "seeds", "retraining"})
 STOPPING_FIELDS = frozenset({"early_stopping", "grace_epochs", "reduction_factor", "objectives"})
 # A search makes trials of its own, and remembers with them of what space they are.
 SEARCH_FIELDS = frozenset({"search_space", "sampler", "constraints", "racing"})
+# What a search can vary besides lambda, the penalty and the tasks, which have columns of their own.
+SEARCHED_FIELDS = (
+    *("lr", "weight_decay", "label_smoothing", "metric", "stage_factors", "task_weighting", "lr_schedule"),
+    *("batch_size", "backbone", "backbone_width", "head_channels"),
+)
 RESOURCE_FIELDS = frozenset({"cpus_per_trial", "gpus_per_trial", "max_retries", "checkpoint_seconds"})
 # Who watches a sweep changes nothing of its trials.
 LOGGER_FIELDS = frozenset({"tensorboard", "mlflow", "wandb"})
@@ -185,6 +190,22 @@ def expand(recipe: Recipe, data_version: str, weights_version: str = "") -> list
         # Of a dense model nothing is removed, and delta_m needs it as it is.
         for retraining in (recipe.retraining if strength else ("none",))
     ]
+
+
+def differing_fields(recipe: Recipe, config: TrialConfig) -> str:
+    """What a trial of a search has otherwise than the recipe, such as "lr=0.003 metric=euclidean"; mostly nothing."""
+    fields = ((name, getattr(config, name)) for name in SEARCHED_FIELDS)
+    return " ".join(f"{name}={_short(value)}" for name, value in fields if value != getattr(recipe, name))
+
+
+def _short(value: object) -> str:
+    return (
+        ",".join(map(_short, value))
+        if isinstance(value, tuple)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def recipe_names() -> list[str]:

@@ -35,13 +35,18 @@ def parse_objectives(columns: Sequence[str], infos: Mapping[str, MetricInfo]) ->
 
     Raises BadInput for a column that is not known.
     """
-    known = {column: Objective(column, "maximize") for column in COMMON_COLUMNS}
-    known |= {column: Objective(column, "minimize") for column in COST_COLUMNS}
-    known |= {f"val_{name}": Objective(f"val_{name}", info.direction) for name, info in infos.items()}
+    known = known_objectives(infos)
     for column in columns:
         if column not in known:
             raise BadInput(f"objectives: {column!r}; allowed: {', '.join(known)}")
     return tuple(known[column] for column in columns)
+
+
+def known_objectives(infos: Mapping[str, MetricInfo]) -> dict[str, Objective]:
+    """Every column that may be an objective or a constraint, by its name."""
+    known = {column: Objective(column, "maximize") for column in COMMON_COLUMNS}
+    known |= {column: Objective(column, "minimize") for column in COST_COLUMNS}
+    return known | {f"val_{name}": Objective(f"val_{name}", info.direction) for name, info in infos.items()}
 
 
 def check_running(columns: Sequence[str]) -> None:

@@ -34,10 +34,7 @@ class Snapshot:
 
 
 class Progress:
-    """Counts trials and epochs as they come in. The time left is the work left at this run's pace so far.
-
-    to_come: trials besides `to_run` that are not known yet, but how many; `expect` tells of each as it is known.
-    """
+    """Counts trials and epochs as they come in. The time left is the work left at this run's pace so far."""
 
     def __init__(
         self,
@@ -45,7 +42,6 @@ class Progress:
         to_run: Sequence[TrialConfig],
         done_before: int,
         stream: TextIO | None = None,
-        to_come: int = 0,
     ) -> None:
         self._store, self._stream = store, stream or sys.stderr
         self._epochs = {config.trial_id: config.total_epochs for config in to_run}
@@ -57,14 +53,19 @@ class Progress:
         self._began: float | None = None
         self._shown = self._stored = -float("inf")
         self._width = 0
-        self.total = done_before + len(self._epochs_left) + to_come
-        self._to_come = to_come
+        self.total = done_before + len(self._epochs_left)
+        self._to_come = 0
         self.done, self.failed = done_before, 0
+
+    def to_come(self, count: int) -> None:
+        """There will be so many more trials; `expect` tells of each as it is known."""
+        self.total += count
+        self._to_come += count
 
     def expect(self, config: TrialConfig) -> None:
         """A trial that was to come is known."""
         if config.trial_id not in self._epochs:
-            self._epochs[config.trial_id] = self._epochs_left[config.trial_id] = config.epochs
+            self._epochs[config.trial_id] = self._epochs_left[config.trial_id] = config.total_epochs
             self._cost[config.trial_id] = 1 + len(config.tasks)
             self.total += self._to_come == 0
             self._to_come = max(0, self._to_come - 1)

@@ -6,7 +6,7 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from mtl.datasets.registry import load_dataset
 from mtl.errors import BadInput
 from mtl.metrics import MetricInfo, metric_infos, primary_metric
 from mtl.tasks import Task
-from search.config import Recipe, differing_settings, expand
+from search.config import Recipe, differing_fields, differing_settings, expand
 from search.drive import drive, say
 from search.lease import Lease
 from search.objectives import Objective, check_running, parse_objectives
@@ -91,8 +91,16 @@ class Sweep:
             retries=self.recipe.max_retries,
         )
 
-    def write_tables(self, results: Collection[TrialResult], patience: float = PATIENCE_SECONDS) -> None:
-        write_tables(self.store.waiting(patience), results, self.metrics, self.primaries)
+    def write_tables(
+        self,
+        results: Collection[TrialResult],
+        patience: float = PATIENCE_SECONDS,
+        more: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """As `search.results.write_tables`, with the settings of trials that a search made."""
+        differing = {one.config.trial_id: differing_fields(self.recipe, one.config) for one in results}
+        columns = {"settings": differing, **(more or {})}
+        write_tables(self.store.waiting(patience), results, self.metrics, self.primaries, columns)
 
 
 def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None) -> Sweep:
