@@ -1,7 +1,8 @@
 """What a search has found, for a person to read: the front, and the command that trains the best model."""
 
+import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -57,6 +58,14 @@ def format_answer(search: Search, proposals: Sequence[Proposal], recipe: str, pl
     return f"best {name}{where}: {_label(search, chosen)}: {_values(search, chosen)}: {command}"
 
 
+def _rank(search: Search, values: Mapping[str, float] | None) -> tuple[float, float]:
+    """Of one seed: how far it is from keeping the constraints, then its first objective, less is better."""
+    if values is None:
+        return math.inf, math.inf
+    missed = sum(max(0.0, one.violation(values[one.column])) for one in search.all_constraints)
+    return missed, -search.objectives[0].sign * values[search.objectives[0].column]
+
+
 def _label(search: Search, proposal: Proposal) -> str:
     config = proposal.configs[0]
     return f"proposal {proposal.number}, {config.combination}, lambda={config.strength:g}"
@@ -73,8 +82,8 @@ def _values(search: Search, proposal: Proposal) -> str:
 
 
 def _command(search: Search, proposal: Proposal, recipe: str, places: Sequence[str]) -> str:
-    """That trains the proposal's first seed, or finds it done."""
-    config = proposal.configs[0]
+    """That trains the proposal's best model, or finds it done: of the seeds that keep the constraints, if any does."""
+    config = min(proposal.configs, key=lambda one: _rank(search, proposal.values.get(one.trial_id)))
     fields = {"combinations": config.combination, "lambdas": repr(config.strength), "seeds": f"[{config.seed}]"}
     for name in ("penalty", *SEARCHED_FIELDS):
         value = getattr(config, name)

@@ -29,7 +29,7 @@ class Snapshot:
     updated_at: str
 
     def line(self) -> str:
-        left = "" if self.seconds_left is None else f" · about {format_seconds(self.seconds_left)} left"
+        left = "" if not self.seconds_left else f" · about {format_seconds(self.seconds_left)} left"
         return f"{self.done}/{self.total} done · {self.running} running · {self.failed} failed{left}"
 
 
