@@ -184,6 +184,7 @@ def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialRes
             store,
             sweep.context,
             ListedTrials(to_run),
+            to_run[0],
             results,
             address=address,
             lease=lease,
