@@ -25,7 +25,7 @@ from torch.fx.experimental.optimization import fuse
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.optimizer import _processor, milliseconds, peak_extra_bytes
-from benchmarks.trained_zeros import zeroed_resnet50
+from benchmarks.trained_zeros import random_images, zeroed_resnet50
 from mtl.compaction import certify, compact
 
 CPU = torch.device("cpu")
@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--sparsity", type=float, nargs="*", default=SPARSITIES)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    images = torch.randn(options.batch, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    images = random_images(options.batch, 256, seed=1)
     result = {
         "model": f"dilated ResNet-50 backbone, {options.batch} x 3 x 256 x 256, float32, zeros: {options.pattern}",
         "machine": f"{_processor()}, {options.threads} threads",
