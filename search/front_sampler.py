@@ -15,6 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 Values = NDArray[np.float64]
 
+SLACK = 0.25  # of replays of recorded grids (benchmarks.search) the best of 1, 1/2 and 1/4
+MIDDLE = 0.2  # of a gap: where in it the proposal lies is left to chance, so that two searches differ
+
 
 class FrontSampler(BaseSampler):
     """Proposes the middle of the gap between two neighbours on the one parameter's range whose optimistic corner adds
@@ -22,9 +25,9 @@ class FrontSampler(BaseSampler):
 
     The optimistic corner of the gap from x_1 to x_2 with the values y_1 and y_2 is, in each objective,
 
-        max(y_1, y_2, (y_1 + y_2) / 2 + L (x_2 - x_1) / 2),   L = (max y - min y) / (max x - min x)
+        max(y_1, y_2, (y_1 + y_2) / 2 + L (x_2 - x_1) / 2),   L = SLACK (max y - min y) / (max x - min x)
 
-    the best value in between of a curve that rises as it does on average over the range. So both a gap between far
+    the best value in between of a curve that rises at a share of its average over the range. So both a gap between far
     values and a wide gap between like ones are looked into, and no model of the curve need be right: a network that
     falls apart beyond some lambda bends the curves in a way that a Gaussian process's length scale does not follow.
     It is the one-dimensional optimisation of Lipschitz functions (Piyavskii 1972) with a hypervolume for its gain.
@@ -35,14 +38,14 @@ class FrontSampler(BaseSampler):
     Args:
         references: the hypervolume's worst corner; None stands for the worst value known.
         bests: values that cannot be exceeded; None where there is none.
-        seed: of what is drawn at random as long as less than two values are known.
+        seed: of where in the middle a proposal lies, and of all as long as less than two values are known.
     """
 
     def __init__(
         self, references: Sequence[float | None], bests: Sequence[float | None], seed: int | None = None
     ) -> None:
         self._references, self._bests = references, bests
-        self._random = RandomSampler(seed)
+        self._random, self._generator = RandomSampler(seed), np.random.default_rng(seed)
         self._space = IntersectionSearchSpace()
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -74,7 +77,8 @@ class FrontSampler(BaseSampler):
         running = sorted(scale(one.params[name]) for one in trials if one.state == TrialState.RUNNING)
         x, y, counted = _with_running(places, values, allowed, np.array(running))
         ends = scale(distribution.low), scale(distribution.high)
-        value = back(_best_gap(x, y, counted, corner, ceiling, ends))
+        first, last = _best_gap(x, y, counted, corner, ceiling, ends)
+        value = back(first + (last - first) * (0.5 + MIDDLE * (self._generator.random() - 0.5)))
         return {name: min(max(value, distribution.low), distribution.high)}
 
     def sample_independent(
@@ -96,12 +100,12 @@ def _with_running(
 
 def _best_gap(
     x: Values, y: Values, counted: NDArray[np.bool_], corner: Values, ceiling: Values, ends: tuple[float, float]
-) -> float:
-    """The middle of the gap with the most to gain, the one to an end of the range that has not been tried included.
+) -> tuple[float, float]:
+    """The gap with the most to gain, those to the ends of the range that have not been tried included.
 
     x: (n,) in ascending order; y: (n, m), more is better; counted: which of them are worth having.
     """
-    slope = np.ptp(y, axis=0) / max(ends[1] - ends[0], 1e-12)
+    slope = SLACK * np.ptp(y, axis=0) / max(ends[1] - ends[0], 1e-12)
     if x[-1] < ends[1]:
         x, y = np.append(x, ends[1]), np.vstack([y, y[-1:]])
         counted = np.append(counted, False)
@@ -111,13 +115,13 @@ def _best_gap(
     known = y[counted]
     base = _hypervolume(known, corner)
     widths = np.diff(x)
-    best, middle = (-math.inf, -math.inf), 0.0
+    best, gap = (-math.inf, -math.inf), ends
     for i, width in enumerate(widths):
         optimistic = np.maximum(np.maximum(y[i], y[i + 1]), (y[i] + y[i + 1]) / 2 + slope * width / 2)
         gain = _hypervolume(np.vstack([known, np.minimum(optimistic, ceiling)]), corner) - base
         if width > 0 and (gain, width) > best:
-            best, middle = (gain, float(width)), float(x[i] + x[i + 1]) / 2
-    return middle
+            best, gap = (gain, float(width)), (float(x[i]), float(x[i + 1]))
+    return gap
 
 
 def _hypervolume(points: Values, corner: Values) -> float:

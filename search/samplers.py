@@ -18,7 +18,7 @@ from search.objectives import Objective
 from search.search_space import LAMBDA, SearchSpace
 
 # Proposals before a model of the objectives is worth making: the dense model and some over the range of lambda.
-STARTUP = 5
+STARTUP = 4
 # Optuna's 50 would be more than most searches have proposals.
 POPULATION = 12
 TRIED_OUT = 15
