@@ -101,7 +101,7 @@ def run_empty_trials(kind: str, count: int, scratch: Path) -> Run:
         ray.init(address="local", include_dashboard=False, log_to_driver=False)
         tune.Tuner(
             tune.with_resources(PlainActor, {"cpu": 1}),
-            # Numbers and not whole settings, of which Tune would copy all for each trial.
+            # Numbers and not whole settings: Tune copies all of a grid for each trial, which at 10,000 takes for ever.
             param_space={"trial": tune.grid_search(list(range(count)))},
             tune_config=tune.TuneConfig(reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id),
             run_config=tune.RunConfig(

@@ -67,6 +67,9 @@ class TrialSettings(BaseModel):
     metric: Literal["adaptive", "euclidean"] = Field(
         "adaptive", description="of the proximal step: Adam's own, or plain"
     )
+    stage_factors: tuple[Strength, Strength, Strength, Strength] = Field(
+        (1.0, 1.0, 1.0, 1.0), description="of lambda in the backbone's four stages; its stem has lambda itself"
+    )
     task_weighting: Literal["uncertainty", "equal", "dwa", "gradnorm", "pcgrad", "cagrad", "nash_mtl", "mgda"] = Field(
         "uncertainty",
         description="uncertainty (learned), equal, dwa (how losses fall) or gradnorm: weights of the losses; pcgrad, "
@@ -115,8 +118,11 @@ class TrialConfig(TrialSettings):
     def trial_id(self) -> str:
         """16 hexadecimal digits."""
         fields = self.model_dump(mode="json", exclude={"weights"})
+        # Names from before there were these fields stay what they were.
         if not self.weights_version:
-            del fields["weights_version"]  # names from before there were pretrained weights stay what they were
+            del fields["weights_version"]
+        if set(self.stage_factors) == {1.0}:
+            del fields["stage_factors"]
         text = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

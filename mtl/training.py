@@ -226,18 +226,35 @@ class Training:
 
 def make_optimizer(model: MultiTaskModel, weighting: nn.Module, config: TrialConfig) -> ProximalAdamW:
     """The same optimizer at every strength, 0 included; weight decay on matrices and kernels only."""
-    penalty = PENALTIES[config.penalty](strength=config.strength)
     convolutions = {id(m.weight) for m in model.backbone.modules() if isinstance(m, nn.Conv2d)}
-    penalised = [(name, p) for name, p in model.named_parameters() if id(p) in convolutions]
+    penalised: dict[float, list[tuple[str, nn.Parameter]]] = {}
+    for name, p in model.named_parameters():
+        if id(p) in convolutions:
+            penalised.setdefault(config.strength * _stage_factor(name, config), []).append((name, p))
     others = [(name, p) for name, p in model.named_parameters() if id(p) not in convolutions]
     small = [(name, p) for name, p in others if p.ndim <= 1]
     small += [(f"weighting.{name}", p) for name, p in weighting.named_parameters()]
-    groups = [
-        {"params": penalised, "penalty": penalty, "weight_decay": config.weight_decay},
+    groups: list[dict[str, Any]] = [
+        {
+            "params": parameters,
+            "penalty": PENALTIES[config.penalty](strength=strength),
+            "weight_decay": config.weight_decay,
+        }
+        for strength, parameters in penalised.items()
+    ]
+    groups += [
         {"params": [(name, p) for name, p in others if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": small, "weight_decay": 0.0},
     ]
     return ProximalAdamW(groups, lr=config.lr, metric=config.metric)
+
+
+def _stage_factor(parameter: str, config: TrialConfig) -> float:
+    """Of lambda for a convolution of this name, such as backbone.layer1.0.conv1.weight."""
+    for stage, factor in enumerate(config.stage_factors, start=1):
+        if parameter.startswith(f"backbone.layer{stage}."):
+            return factor
+    return 1.0
 
 
 def validation_score(losses: Mapping[str, float]) -> float:

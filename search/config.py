@@ -19,6 +19,8 @@ Seed = Annotated[int, Field(ge=0)]
 RUN_FIELDS = frozenset({"combinations", "lambdas", "seeds"})
 # A trial that is stopped early has run the same epochs as one that is not, only fewer of them.
 STOPPING_FIELDS = frozenset({"early_stopping", "grace_epochs", "reduction_factor", "objectives"})
+# A search makes trials of its own, and remembers with them of what space they are.
+SEARCH_FIELDS = frozenset({"search_space", "sampler", "constraints", "racing"})
 RESOURCE_FIELDS = frozenset({"cpus_per_trial", "gpus_per_trial", "max_retries", "checkpoint_seconds"})
 # Who watches a sweep changes nothing of its trials.
 LOGGER_FIELDS = frozenset({"tensorboard", "mlflow", "wandb"})
@@ -59,6 +61,24 @@ class Recipe(TrialSettings):
         ("delta_m", "group_sparsity"),
         description="what early stopping compares: delta_m, group_sparsity, parameter_sparsity or a metric as val_NAME",
     )
+    search_space: dict[str, tuple[int | float | str, ...]] = Field(
+        {},
+        description="what `parsimony search` varies, by name: the ends of a range or a list of values; lambda (left "
+        "out: from the least to the greatest of lambdas), lr, penalty, combination, lambda_stage1 to lambda_stage4 "
+        "(its factors) and more",
+    )
+    sampler: str = Field(
+        "gp",
+        description="of a search: tpe, gp, nsga2, nsga3, random, grid, or my_module:MySampler for one of Optuna's kind",
+    )
+    constraints: tuple[str, ...] = Field(
+        (), description="that a search keeps to: COLUMN>=NUMBER or COLUMN<=NUMBER, such as segmentation_miou>=0.3"
+    )
+    racing: bool = Field(
+        True,
+        description="true: a search drops a proposal's remaining seeds once others are better beyond doubt",
+    )
+
     cpus_per_trial: int = Field(1, ge=1, description="cores of a trial, which are also its threads")
     gpus_per_trial: float = Field(0, ge=0, description="GPUs of a trial; a fraction lets trials share one")
     max_retries: int = Field(
@@ -83,10 +103,20 @@ class Recipe(TrialSettings):
         "this machine; empty: none",
     )
 
-    @field_validator("tasks", "lambdas", "augmentation", "backbone_layers", "head_rates", "objectives", mode="before")
+    @field_validator(
+        *("tasks", "lambdas", "augmentation", "backbone_layers", "head_rates", "objectives", "constraints"),
+        mode="before",
+    )
     @classmethod
     def _one_is_a_list(cls, value: object) -> object:
         return [value] if isinstance(value, str | int | float) else value
+
+    @field_validator("search_space", mode="before")
+    @classmethod
+    def _one_value_is_a_list(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {name: [item] if isinstance(item, str | int | float) else item for name, item in value.items()}
 
     @field_validator("combinations", mode="before")
     @classmethod
@@ -209,8 +239,15 @@ def differing_settings(old: Mapping[str, Any], recipe: Recipe) -> list[str]:
     """Fields in which an earlier run's recipe, as `sweep.json` has it, makes other trials than this one would."""
     new = recipe.model_dump(mode="json")
     # Pretrained weights are compared by their content, which may lie elsewhere.
-    same = RUN_FIELDS | STOPPING_FIELDS | RESOURCE_FIELDS | LOGGER_FIELDS | {"title", "weights"}
-    return [name for name in new if name not in same and old.get(name) != new[name]]
+    same = RUN_FIELDS | STOPPING_FIELDS | SEARCH_FIELDS | RESOURCE_FIELDS | LOGGER_FIELDS | {"title", "weights"}
+    return [name for name in new if name not in same and old.get(name, _default(name)) != new[name]]
+
+
+def _default(name: str) -> Any:
+    """What a field was before there was one, as JSON has it."""
+    return json.loads(
+        json.dumps(Recipe.model_fields[name].get_default(call_default_factory=True), default=lambda _: None)
+    )
 
 
 def _subsets(tasks: Sequence[str]) -> tuple[tuple[str, ...], ...]:
@@ -254,7 +291,9 @@ def _set_field(fields: dict[str, Any], key: str, value: Any) -> None:
         return
     table = fields.get(field, {})
     if field not in Recipe.model_fields or not isinstance(table, dict):
-        raise BadInput(f"--set {key}: {field} is not a table of the recipe; allowed: dataset_options.NAME=VALUE")
+        raise BadInput(
+            f"--set {key}: {field} is not a table of the recipe; allowed: dataset_options.NAME or search_space.NAME"
+        )
     fields[field] = {**table, entry: value}
 
 

@@ -181,12 +181,16 @@ def delta_m(
         changes = []
         for task in row["tasks"].split("+"):
             metric = primaries[task]
-            sign = 1 if infos[metric].direction == "maximize" else -1
             base = reference.get((task, row["seed"]), math.nan)
-            changes.append(sign * (row[f"{split}_{metric}"] - base) / abs(base) if base else math.nan)
+            changes.append(relative_change(row[f"{split}_{metric}"], base, infos[metric].direction == "maximize"))
         return sum(changes) / len(changes)
 
     return pd.Series([change(row) for _, row in table.iterrows()], index=table.index, dtype="float64")
+
+
+def relative_change(value: float, base: float, maximize: bool) -> float:
+    """(value - base) / |base|, better is positive; NaN where base is 0."""
+    return (1 if maximize else -1) * (value - base) / abs(base) if base else math.nan
 
 
 def history_table(results: Iterable[TrialResult]) -> pd.DataFrame:

@@ -1,11 +1,11 @@
 """Trials on Ray Tune: actors that are reused from trial to trial, so that torch is imported once in each."""
 
+import json
 import logging
 import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,13 @@ from search.scheduler import SweepScheduler
 from search.storage import trial_file
 from search.successive_halving import SuccessiveHalving
 from search.trial import RunContext, TrialRun
+from search.trial_source import TrialSource, TuneSearcher
 
 # Every failure is a row of the results or the one line that ends the sweep; Tune would print its traceback besides.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+
+# Trials that wait for room are what has a cluster's autoscaler start machines.
+AHEAD = 200
 
 
 class TrialActor(tune.Trainable):
@@ -43,7 +47,9 @@ class TrialActor(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._given_up = "death" in new_config
-        self._run = self.make_run(TrialConfig.model_validate(new_config["trial"]), RunContext(**new_config["context"]))
+        self._run = self.make_run(
+            TrialConfig.model_validate_json(new_config["trial"]), RunContext(**json.loads(new_config["context"]))
+        )
         self._rows_told = 0
         return True
 
@@ -103,7 +109,7 @@ class _Watcher(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         self._deaths.runs_on(trial.trial_id, result["node_id"])
         if result["epoch_rows"]:
-            self._on_epochs(TrialConfig.model_validate(trial.config["trial"]), result["epoch_rows"])
+            self._on_epochs(TrialConfig.model_validate_json(trial.config["trial"]), result["epoch_rows"])
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial's process has died, and Tune has queued the trial again."""
@@ -131,13 +137,13 @@ class _Watcher(tune.Callback):
 
     def _end(self, trial: Any, death: str) -> None:
         try:
-            self._on_end(trial, TrialConfig.model_validate(trial.config["trial"]), death)
+            self._on_end(trial, TrialConfig.model_validate_json(trial.config["trial"]), death)
         except SweepStopped as error:
             self._stopped = error
 
 
 def run_trials(
-    configs: Sequence[TrialConfig],
+    source: TrialSource,
     context: RunContext,
     *,
     max_retries: int,
@@ -146,14 +152,16 @@ def run_trials(
     check: Callable[[], None],
     interrupts: Interrupts,
     halving: SuccessiveHalving | None = None,
+    ahead: int = AHEAD,
     actor: type[TrialActor] = TrialActor,
 ) -> None:
-    """Run the trials, in their order, on the Ray that is up. Each that ends is a result in the store and a call of
-    `on_result`; each of its epochs a call of `on_epochs` with the new rows of its history, which after it was resumed
-    are also those from before.
+    """Run the source's trials, in their order, on the Ray that is up. Each that ends is a result in the store and a
+    call of `on_result`; each of its epochs a call of `on_epochs` with the new rows of its history, which after it was
+    resumed are also those from before.
 
     A trial whose process dies is started again from its checkpoint up to `max_retries` times, then recorded as failed.
-    A process that is lost with its machine does not count. `halving` stops trials that fall behind.
+    A process that is lost with its machine does not count. `halving` stops trials that fall behind. `ahead`: trials
+    taken from the source before there is room for them.
 
     `check` is called again and again meanwhile. SweepStopped, raised by it, by `on_result` or by a trial whose storage
     fails, ends the run. So does an interrupt, after the running trials have ended their epochs and saved.
@@ -184,17 +192,17 @@ def run_trials(
         on_result(result)
 
     resources = {"cpu": context.threads, "gpu": context.gpus}
-    space = {
-        "trial": tune.grid_search(_Shared(config.model_dump(mode="json") for config in configs)),
-        "context": asdict(context),
-    }
     watcher = _Watcher(max_retries, on_rows, on_end, check)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(ahead)  # the only way to say it; for a searcher it would be 1
     with tempfile.TemporaryDirectory(prefix="parsimony-tune-") as scratch:
         tune.Tuner(
             tune.with_resources(actor, resources),
-            param_space=space,
             tune_config=tune.TuneConfig(
-                scheduler=scheduler, reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id
+                search_alg=TuneSearcher(source, context, interrupts),
+                num_samples=-1,
+                scheduler=scheduler,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(
                 name="sweep",
@@ -207,13 +215,6 @@ def run_trials(
             ),
         ).fit()
         watcher.raise_stopped()
-
-
-class _Shared(list):
-    """A list that is not copied: Tune copies the whole grid for each trial that it takes from it."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_Shared":
-        return self
 
 
 def _storage_error(trial: Any) -> StorageError | None:

@@ -15,7 +15,7 @@ class SweepScheduler(FIFOScheduler):
     """Starts trials in their order and stops those that fall behind, as `SuccessiveHalving` decides. Once interrupted
     it withdraws the trials that wait and pauses each that runs at its next result; Tune has a paused trial save itself.
 
-    trial.config["trial"] must be the TrialConfig as a dict, and a result must have under "epoch_rows" the list of the
+    trial.config["trial"] must be the TrialConfig as JSON, and a result must have under "epoch_rows" the list of the
     history's rows that the trial has not reported before: one after an epoch, none where it ran none, and after the
     first step of a trial that was resumed all there are. (A list, as Tune flattens dicts for schedulers.)
 
@@ -52,7 +52,9 @@ class SweepScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         stays = True
         if self._halving is not None:
-            stays = self._judge(self._halving, TrialConfig.model_validate(trial.config["trial"]), result["epoch_rows"])
+            stays = self._judge(
+                self._halving, TrialConfig.model_validate_json(trial.config["trial"]), result["epoch_rows"]
+            )
         if not stays:
             return TrialScheduler.STOP
         return TrialScheduler.PAUSE if self._interrupts.asked else TrialScheduler.CONTINUE
@@ -60,7 +62,7 @@ class SweepScheduler(FIFOScheduler):
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Record the last result, which Tune shows here alone where the trial has ended by itself."""
         if self._halving is not None:
-            config = TrialConfig.model_validate(trial.config["trial"])
+            config = TrialConfig.model_validate_json(trial.config["trial"])
             for row in result.get("epoch_rows", ()):
                 self._halving.record(config, row)
 

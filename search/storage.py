@@ -177,6 +177,20 @@ class Store:
         selector = FileSelector(f"{self._root}/{folder}", allow_not_found=True)
         return sorted(info.base_name for info in self._files.get_file_info(selector) if info.type == FileType.File)
 
+    def siblings(self) -> "list[Store]":
+        """The stores of the other sweeps in the same storage, by name."""
+        parent = self._root.rpartition("/")[0]
+        selector = FileSelector(parent, allow_not_found=True)
+        found = self._retried("read", lambda: self._files.get_file_info(selector))
+        names = sorted(info.base_name for info in found if info.type == FileType.Directory)
+        others = []
+        for name in names:
+            if name != self.name and "?" not in name:
+                other = copy.copy(self)
+                other.name, other._root = name, f"{parent}/{name}"
+                others.append(other)
+        return others
+
     def finished_trials(self) -> list[str]:
         """Ids of the trials that have a folder with a result."""
         selector = FileSelector(f"{self._root}/trials", allow_not_found=True, recursive=True)

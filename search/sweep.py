@@ -160,6 +160,7 @@ def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialRes
     # Ray takes seconds to import: not before the input is known to be good.
     from search.ray_connection import start_ray, stop_ray
     from search.runner import run_trials
+    from search.trial_source import ListedTrials
 
     recipe, store = sweep.recipe, sweep.store
     results = read_results(store)
@@ -204,7 +205,7 @@ def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialRes
             try:
                 with Interrupts() as interrupts:
                     run_trials(
-                        to_run,
+                        ListedTrials(to_run),
                         sweep.context,
                         max_retries=recipe.max_retries,
                         on_epochs=on_epochs,

@@ -31,7 +31,7 @@ class ToyTrial(tune.Trainable):
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._config, self._epochs = TrialConfig.model_validate(new_config["trial"]), 0
+        self._config, self._epochs = TrialConfig.model_validate_json(new_config["trial"]), 0
         self._log = Path(new_config["log"])
         return True
 
@@ -56,10 +56,10 @@ class Collector(tune.Callback):
         self.ended: list[str] = []
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        self.rows[TrialConfig.model_validate(trial.config["trial"]).trial_id] += result["epoch_rows"]
+        self.rows[TrialConfig.model_validate_json(trial.config["trial"]).trial_id] += result["epoch_rows"]
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self.ended.append(TrialConfig.model_validate(trial.config["trial"]).trial_id)
+        self.ended.append(TrialConfig.model_validate_json(trial.config["trial"]).trial_id)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_bad_trials_are_stopped_and_their_actors_reused(ray_here: None, tmp_path
     tune.Tuner(
         tune.with_resources(ToyTrial, resources),
         param_space={
-            "trial": tune.grid_search([c.model_dump(mode="json") for c in configs.values()]),
+            "trial": tune.grid_search([c.model_dump_json() for c in configs.values()]),
             "log": str(log),
         },
         tune_config=tune.TuneConfig(reuse_actors=True, scheduler=scheduler),

@@ -1,0 +1,66 @@
+"""The dense single-task models that delta_m is measured against: trials like any other, run once for all sweeps."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from mtl.config import TrialConfig
+from mtl.metrics import MetricInfo
+from search.results import TrialResult, relative_change
+from search.storage import SWEEP, Store, trial_file
+
+CARRIED_OVER = ("model.pt", "result.json")  # the result last: a trial that has one is done
+
+
+class Baselines:
+    """One for each task and seed, and what follows from those that have ended."""
+
+    def __init__(
+        self, configs: Sequence[TrialConfig], infos: Mapping[str, MetricInfo], primaries: Mapping[str, str]
+    ) -> None:
+        self.configs = tuple(configs)
+        self._ids = {config.trial_id for config in configs}
+        self._infos, self._primaries = infos, primaries
+        self._metrics: dict[tuple[str, int], Mapping[str, float]] = {}
+
+    def __contains__(self, trial_id: object) -> bool:
+        return trial_id in self._ids
+
+    def record(self, result: TrialResult) -> None:
+        """A baseline has ended; one that failed leaves delta_m of its seed unknown."""
+        if result.status == "done":
+            self._metrics[result.config.combination, result.config.seed] = result.metrics
+
+    def delta_m(self, config: TrialConfig, values: Mapping[str, float]) -> float:
+        """Of a trial with these validation metrics, a fraction; NaN where a baseline is missing."""
+        changes = []
+        for task in config.tasks:
+            column = f"val_{self._primaries[task]}"
+            base = self._metrics.get((task, config.seed), {}).get(column, math.nan)
+            maximize = self._infos[self._primaries[task]].direction == "maximize"
+            changes.append(relative_change(values.get(column, math.nan), base, maximize))
+        return sum(changes) / len(changes)
+
+
+def reuse_trials(store: Store, wanted: Iterable[TrialConfig]) -> list[TrialResult]:
+    """Take over, into this store, what other sweeps in the same storage have done of the wanted trials.
+
+    A trial is the same wherever it has run: its id is the hash of all that its result depends on.
+    """
+    wanted = list(wanted)
+    found: list[TrialResult] = []
+    for sibling in store.siblings() if wanted else ():
+        described = sibling.read(SWEEP)
+        ids = set(json.loads(described).get("trials", ())) if described else set()
+        for config in [one for one in wanted if one.trial_id in ids]:
+            data = sibling.read(trial_file(config.trial_id, "result.json"))
+            result = TrialResult.from_json(data) if data else None
+            if result is None or result.status != "done":
+                continue
+            for name in CARRIED_OVER:
+                content = sibling.read(trial_file(config.trial_id, name))
+                if content is not None:
+                    store.write(trial_file(config.trial_id, name), content)
+            found.append(result)
+            wanted.remove(config)
+    return found

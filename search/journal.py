@@ -1,0 +1,61 @@
+"""Optuna's journal, kept in a sweep's store: one line a change, in the format of Optuna's own journal files."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from optuna.storages.journal import BaseJournalBackend
+
+from search.storage import Store
+
+JOURNAL = "study.journal"
+
+
+class StoreJournal(BaseJournalBackend):
+    """The journal of one writer, which the sweep's lease makes sure of: no lock that a killed driver leaves, nothing
+    that a network folder could corrupt. `optuna-dashboard` and JournalFileBackend read the file.
+
+    In a folder each change is appended and on the disk before the next. In an object store, which cannot append, the
+    whole is put at `flush`, which the searcher calls before it goes on.
+
+    Optuna's own JournalFileBackend refuses a journal whose last line a killed writer has left unfinished; here that
+    line, which told of nothing that has happened, is taken away.
+    """
+
+    def __init__(self, store: Store) -> None:
+        """Raises StorageError."""
+        self._store = store
+        data = store.read(JOURNAL) or b""
+        whole = data[: data.rfind(b"\n") + 1]
+        self._lines = whole.splitlines()
+        self._logs = [json.loads(line) for line in self._lines]
+        self._dirty = False
+        self._file: Path | None = None
+        if store.folder is not None:
+            if whole != data or not data:
+                store.write(JOURNAL, whole)
+            self._file = store.folder / JOURNAL
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        yield from self._logs[log_number_from:]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        # As JSON gives them back, so that a study is the same before and after a restart.
+        lines = [json.dumps(log, separators=(",", ":")).encode() for log in logs]
+        if self._file is not None:
+            with self._file.open("ab") as file:
+                file.write(b"".join(line + b"\n" for line in lines))
+                file.flush()
+                os.fsync(file.fileno())
+        else:
+            self._lines += lines
+            self._dirty = True
+        self._logs += [json.loads(line) for line in lines]
+
+    def flush(self) -> None:
+        """Put what is new. Raises StorageError."""
+        if self._dirty:
+            self._store.write(JOURNAL, b"".join(line + b"\n" for line in self._lines))
+            self._dirty = False

@@ -1,0 +1,92 @@
+"""Optuna's samplers by name, and those of the user."""
+
+import importlib
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
+
+from mtl.errors import BadInput
+from search.search_space import SearchSpace
+
+# Proposals before a model of the objectives is worth making; the first of them are laid out over the range of lambda.
+STARTUP = 6
+# Optuna's 50 would be more than most searches have proposals.
+POPULATION = 12
+TRIED_OUT = 15
+
+Direction = Literal["maximize", "minimize"]
+MakeSampler = Callable[[int], BaseSampler]
+
+NAMED: dict[str, MakeSampler] = {
+    "tpe": lambda seed: TPESampler(
+        seed=seed,
+        n_startup_trials=STARTUP,
+        multivariate=True,
+        constant_liar=True,
+        warn_independent_sampling=False,
+    ),
+    "gp": lambda seed: GPSampler(seed=seed, n_startup_trials=STARTUP, warn_independent_sampling=False),
+    "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION),
+    "nsga3": lambda seed: NSGAIIISampler(seed=seed, population_size=POPULATION),
+    "random": lambda seed: RandomSampler(seed=seed),
+    # The grid's points are queued before all others; should a search ask for more there is nothing left to propose.
+    "grid": lambda seed: RandomSampler(seed=seed),
+}
+
+
+def find_sampler(name: str, space: SearchSpace, directions: Sequence[Direction]) -> MakeSampler:
+    """What makes the sampler of this name from a seed.
+
+    A search makes a new one for each proposal, from its own seed and the proposal's number: so a search that is broken
+    off and goes on proposes what an unbroken one does. Raises BadInput for an unknown name, and for a sampler of the
+    user's own that cannot be made or cannot propose for these objectives.
+    """
+    if name in NAMED:
+        return NAMED[name]
+    module_name, colon, class_name = name.partition(":")
+    if not colon:
+        raise BadInput(f"sampler = {name}; allowed: {', '.join(NAMED)}, or my_module:MySampler")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise BadInput(f"sampler = {name}: cannot be imported ({error}); allowed: my_module:MySampler") from error
+    if not (inspect.isclass(found) and issubclass(found, BaseSampler)):
+        raise BadInput(f"sampler = {name}: no sampler; allowed: a class derived from optuna.samplers.BaseSampler")
+    cls: Any = found
+    seeded = "seed" in inspect.signature(cls).parameters
+
+    def make(seed: int) -> BaseSampler:
+        sampler: BaseSampler = cls(**({"seed": seed} if seeded else {}))
+        return sampler
+
+    _try_out(name, make, space, directions)
+    return make
+
+
+def _try_out(name: str, make: MakeSampler, space: SearchSpace, directions: Sequence[Direction]) -> None:
+    """Raise BadInput where the sampler fails on a study of made-up values: many are for one objective only."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            study = optuna.create_study(directions=directions)
+            for number in range(TRIED_OUT):
+                study.sampler = make(number)
+                trial = study.ask(space.distributions)
+                study.tell(trial, [math.sin(number + place) for place in range(len(directions))])
+    except Exception as error:  # the user's own code
+        raise BadInput(
+            f"sampler = {name}: fails with {len(directions)} objectives ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else ''}); allowed: a sampler that can propose for them"
+        ) from error
+
+
+def quiet() -> None:
+    """Optuna logs each trial, and warns of each feature that may yet change."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)

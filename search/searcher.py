@@ -1,0 +1,423 @@
+"""Proposals by Optuna's ask and tell: which trials to run next, which to drop, and what the study learns of them."""
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.samplers import RandomSampler
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from mtl.config import TrialConfig
+from search.baselines import Baselines
+from search.constraints import Constraint
+from search.objectives import Objective
+from search.proposals import Proposal, State
+from search.racing import SURE, probability_dominated
+from search.results import TrialResult
+from search.samplers import STARTUP, MakeSampler
+from search.search_space import LAMBDA, Params, SearchSpace
+from search.successive_halving import SuccessiveHalving
+
+# Times that a sampler may propose what has been proposed before, until something new is drawn at random.
+TRIES = 4
+DUPLICATE, SEEDED, TRIALS = "duplicate_of", "seeded", "trial_ids"
+
+
+class LambdaSearcher:
+    """The trials of a search, one after the other, as a source for the runner.
+
+    A proposal is a trial of Optuna's and as many of ours as there are seeds. It is told once, when all of them have
+    ended: as complete with the mean of each objective over its seeds; as pruned where it was stopped early, so that no
+    value of half a training passes for one of a whole; as failed where a seed failed or an objective is not a number.
+    Several proposals run at once: Optuna's samplers see those that are not told yet.
+
+    What has been proposed before is not run again. The baselines of delta_m come first, then the dense model and a few
+    values of lambda over its range, then what the sampler proposes.
+
+    Everything follows from the study and the trials' results: after a restart it goes on where it was.
+
+    Args:
+        study: made by `search.study.open_study`.
+        space: what is proposed.
+        make_sampler: by `search.samplers.find_sampler`.
+        objectives: of the study, in its order.
+        constraints: that a proposal's means should keep; the samplers prefer proposals that do.
+        baselines: those to be run; they may have results already.
+        proposals: how many to make in all, those of earlier runs included.
+        seed: of the samplers and of the racing.
+        known: results of trials that have ended, by their id, whoever ran them.
+        racing: whether to drop the remaining seeds of a proposal that is dominated beyond doubt.
+        halving: for each seed what stops trials early, or None.
+        on_dropped: called with the result of each trial that was dropped before it was started.
+        design: proposals to make first; by default the dense model and the spread over lambda.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        space: SearchSpace,
+        make_sampler: MakeSampler,
+        objectives: Sequence[Objective],
+        *,
+        constraints: Sequence[Constraint] = (),
+        baselines: Baselines,
+        proposals: int,
+        seed: int = 0,
+        known: Mapping[str, TrialResult] | None = None,
+        racing: bool = True,
+        halving: Callable[[], SuccessiveHalving] | None = None,
+        on_dropped: Callable[[TrialResult], None] = lambda result: None,
+        design: Sequence[Params] | None = None,
+    ) -> None:
+        self.study, self.space, self.baselines = study, space, baselines
+        self._make_sampler, self._objectives, self._constraints = make_sampler, tuple(objectives), tuple(constraints)
+        self._wanted, self._seed, self._racing, self._on_dropped = proposals, seed, racing, on_dropped
+        self._known = dict(known or {})
+        self._halving = {one: halving() for one in space.recipe.seed_list} if halving else {}
+        self.proposals: list[Proposal] = []
+        self._of_trial: dict[str, Proposal] = {}
+        self._queue: deque[TrialConfig] = deque()
+        self._closed = False
+        self._open_baselines = {config.trial_id for config in baselines.configs}
+        for config in baselines.configs:
+            if config.trial_id in self._known:
+                self._open_baselines.discard(config.trial_id)
+                baselines.record(self._known[config.trial_id])
+            else:
+                self._queue.append(config)
+        self._restore()
+        self._seed_from_known()
+        self._lay_out(design)
+
+    # A source of trials
+
+    def next(self) -> TrialConfig | None:
+        """The next trial to start; None where there is none now."""
+        while not self._queue and not self._closed and self._made < self._wanted:
+            if not self._propose():
+                self._closed = True  # nothing new is left to propose
+        if not self._queue:
+            return None
+        return self._queue.popleft()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no trial is left to start."""
+        return not self._queue and (self._closed or self._made >= self._wanted)
+
+    def close(self) -> None:
+        """Start nothing more; what is not told stays open for another run."""
+        self._closed = True
+        self._queue.clear()
+
+    # What becomes of trials
+
+    def record(self, config: TrialConfig, row: Mapping[str, float]) -> None:
+        """An epoch that needs no judgement, as of a trial that was resumed."""
+        if config.trial_id in self._of_trial and config.seed in self._halving:
+            self._halving[config.seed].record(config, row)
+
+    def report(self, config: TrialConfig, row: Mapping[str, float]) -> bool:
+        """An epoch of a trial has ended; whether the trial goes on."""
+        proposal = self._of_trial.get(config.trial_id)
+        if proposal is None:
+            return True
+        if proposal.note:
+            return False
+        if config.seed in self._halving and not self._halving[config.seed].report(config, row):
+            self._drop(
+                proposal, f"stopped early: behind others with seed {config.seed} after epoch {row['epoch'] + 1:g}"
+            )
+            proposal.early = True
+            return False
+        return True
+
+    def ended(self, result: TrialResult) -> None:
+        """A trial has ended, in whatever way."""
+        trial_id = result.config.trial_id
+        self._known[trial_id] = result
+        proposal = self._of_trial.get(trial_id)
+        if trial_id in self._open_baselines:
+            self._open_baselines.discard(trial_id)
+            self.baselines.record(result)
+            for waiting in [one for one in self.proposals if one.state == "running" and one is not proposal]:
+                self._take_again(waiting)
+                self._tell_if_ended(waiting)
+        if proposal is not None:
+            self._take(proposal, result)
+            if result.status == "failed" and not proposal.note:
+                self._drop(proposal, f"seed {result.config.seed} failed: {result.error}")
+            self._race()
+            self._tell_if_ended(proposal)
+
+    # Proposing
+
+    @property
+    def _made(self) -> int:
+        return sum(not proposal.seeded for proposal in self.proposals)
+
+    def _propose(self) -> bool:
+        """Ask until there is a proposal that is new; whether there was one."""
+        for attempt in range(TRIES + 1):
+            if attempt == TRIES and not self._enqueue_unseen():
+                return False
+            asked = sum(trial.state != TrialState.WAITING for trial in self._trials())
+            self.study.sampler = self._make_sampler(_mixed(self._seed, asked))
+            trial = self.study.ask(self.space.distributions)
+            configs = self.space.configs(trial.params)
+            twin = self._of_trial.get(configs[0].trial_id)
+            if twin is None:
+                trial.set_user_attr(LAMBDA, configs[0].strength)
+                trial.set_user_attr(TRIALS, [config.trial_id for config in configs])
+                self._begin(Proposal(trial.number, trial.params, tuple(configs)))
+                return True
+            trial.set_user_attr(DUPLICATE, twin.number)
+            self.study.tell(trial, state=TrialState.FAIL)
+            neighbour = self._neighbour(trial.params)
+            if neighbour is not None:
+                self.study.enqueue_trial(neighbour)
+        return False
+
+    def _begin(self, proposal: Proposal) -> None:
+        """Queue the proposal's trials; those that have ended, in this search or another sweep, are not run again."""
+        self.proposals.append(proposal)
+        self._of_trial |= {config.trial_id: proposal for config in proposal.configs}
+        for config in proposal.configs:
+            if config.trial_id in self._known:
+                self._take(proposal, self._known[config.trial_id])
+            elif config.trial_id not in self.baselines:  # which are queued, or running, already
+                self._queue.append(config)
+        for result in proposal.results.values():
+            if result.status == "stopped" and not proposal.note:
+                proposal.note, proposal.early = result.error or "stopped early", bool(result.history)
+        if proposal.note:
+            self._drop(proposal, proposal.note)
+        self._tell_if_ended(proposal)
+
+    def _neighbour(self, params: Params) -> Params | None:
+        """Where lambdas are listed: the nearest one that is new, everything else being equal."""
+        if not self.space.listed:
+            return None
+        own = math.log(max(params[LAMBDA], self.space.lambdas[0]))
+        for value in sorted(self.space.lambdas, key=lambda one: abs(math.log(one) - own)):
+            if self.space.config(params | {LAMBDA: value}, self._first_seed).trial_id not in self._of_trial:
+                return params | {LAMBDA: value}
+        return None
+
+    def _enqueue_unseen(self) -> bool:
+        """Queue a proposal drawn at random that is new; False where none was found."""
+        for attempt in range(100):
+            scratch = optuna.create_study(sampler=RandomSampler(_mixed(self._seed, len(self._trials()), attempt)))
+            params = scratch.ask(self.space.distributions).params
+            if self.space.config(params, self._first_seed).trial_id not in self._of_trial:
+                self.study.enqueue_trial(params)
+                return True
+        return False
+
+    def _lay_out(self, design: Sequence[Params] | None) -> None:
+        """Queue the first proposals in the study, those that an earlier run has not queued."""
+        if design is None:
+            # A sweep that has been taken over has covered the range.
+            seeded = any(proposal.seeded for proposal in self.proposals)
+            design = [] if seeded else [{LAMBDA: value} for value in spread(self.space, STARTUP - 1)]
+            if self.space.config(self.space.dense_params, self._first_seed).trial_id not in self._of_trial:
+                design = [self.space.dense_params, *design]
+        before = sum(SEEDED not in trial.user_attrs for trial in self._trials())
+        for params in design[before:] if before < len(design) else ():
+            self.study.enqueue_trial(dict(params))
+
+    @property
+    def _first_seed(self) -> int:
+        return self.space.recipe.seed_list[0]
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+    # Dropping and telling
+
+    def _take(self, proposal: Proposal, result: TrialResult) -> None:
+        proposal.results[result.config.trial_id] = result
+        if result.status == "done":
+            proposal.values[result.config.trial_id] = self._columns(result)
+
+    def _take_again(self, proposal: Proposal) -> None:
+        """With the delta_m that a baseline which has just ended makes known."""
+        for result in list(proposal.results.values()):
+            self._take(proposal, result)
+
+    def _columns(self, result: TrialResult) -> dict[str, float]:
+        columns = dict(result.metrics) | {"train_seconds": result.train_seconds}
+        return columns | {"delta_m": self.baselines.delta_m(result.config, result.metrics)}
+
+    def _drop(self, proposal: Proposal, note: str) -> None:
+        """Run no more of a proposal: what has not been started never will be, what runs stops at its next epoch."""
+        proposal.note = note
+        ids = {config.trial_id for config in proposal.configs}
+        dropped = [config for config in self._queue if config.trial_id in ids]
+        self._queue = deque(config for config in self._queue if config.trial_id not in ids)
+        for config in dropped:
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            result = TrialResult(config, "stopped", now, now, error=note)
+            proposal.results[config.trial_id] = result
+            self._on_dropped(result)
+
+    def _race(self) -> None:
+        """Drop the proposals of which some seeds are left but that are dominated beyond doubt."""
+        if not self._racing:
+            return
+        names = [objective.column for objective in self._objectives]
+        signs = np.array([-objective.sign for objective in self._objectives])
+        shown = [one for one in self.proposals if one.values and np.isfinite(one.columns(names)).all()]
+        for place, proposal in enumerate(shown):
+            if proposal.note or proposal.dense or len(proposal.values) == len(proposal.configs):
+                continue
+            rng = np.random.default_rng([self._seed, proposal.number, len(proposal.values)])
+            chance = probability_dominated([signs * one.columns(names) for one in shown], place, rng)
+            if chance >= SURE:
+                run = f"{len(proposal.values)} of {len(proposal.configs)} seeds"
+                self._drop(proposal, f"dropped: dominated with a probability of {chance:.2f} after {run}")
+                self._tell_if_ended(proposal)
+
+    def _tell_if_ended(self, proposal: Proposal) -> None:
+        if proposal.state != "running" or not proposal.ended:
+            return
+        if self._open_baselines:
+            return  # delta_m is not known yet
+        state, values = self._outcome(proposal)
+        trial = self._handle(proposal.number)
+        means = proposal.means()
+        if state == "complete":
+            for constraint in self._constraints:
+                trial.set_constraint(str(constraint), constraint.violation(means[constraint.column]))
+        trial.set_user_attr("seeds_run", len(proposal.values))
+        trial.set_user_attr("means", _finite(means))
+        trial.set_user_attr("deviations", _finite(proposal.deviations()))
+        if proposal.note:
+            trial.set_user_attr("note", proposal.note)
+        told = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}[state]
+        self.study.tell(proposal.number, values, told)
+        proposal.state = state
+
+    def _outcome(self, proposal: Proposal) -> tuple[State, list[float] | None]:
+        """What the study is to learn of a proposal that has ended."""
+        if proposal.failed:
+            return "failed", None
+        if proposal.early or not proposal.values:
+            return "pruned", None
+        needed = [one.column for one in self._objectives] + [one.column for one in self._constraints]
+        means = proposal.columns(needed).mean(axis=0)
+        if not np.isfinite(means).all():
+            column = needed[int(np.flatnonzero(~np.isfinite(means))[0])]
+            proposal.note = proposal.note or f"{column} is not a number"
+            return "failed", None
+        return "complete", means[: len(self._objectives)].tolist()
+
+    def _handle(self, number: int) -> Trial:
+        """Optuna's trial of this number, to write to, also where an earlier run has asked for it."""
+        self.study.sampler = RandomSampler()  # a Trial asks its study's sampler for parameters, which it has
+        return Trial(self.study, self._trials()[number]._trial_id)
+
+    # Going on, and starting from what there is
+
+    def _restore(self) -> None:
+        """Take up the study's proposals."""
+        for trial in self._trials():
+            if trial.state == TrialState.WAITING or DUPLICATE in trial.user_attrs:
+                continue
+            if TRIALS not in trial.user_attrs:
+                if trial.state == TrialState.RUNNING:
+                    self.study.tell(trial.number, state=TrialState.FAIL)  # a driver died as it was made
+                continue
+            configs = tuple(self._configs_of(trial))
+            proposal = Proposal(trial.number, trial.params, configs, seeded=SEEDED in trial.user_attrs)
+            if trial.state == TrialState.RUNNING:
+                self._begin(proposal)
+                continue
+            proposal.state = _STATES[trial.state]
+            proposal.note = trial.user_attrs.get("note", "")
+            self.proposals.append(proposal)
+            self._of_trial |= {config.trial_id: proposal for config in configs}
+            for config in configs:
+                if config.trial_id in self._known:
+                    self._take(proposal, self._known[config.trial_id])
+
+    def _configs_of(self, trial: FrozenTrial) -> list[TrialConfig]:
+        if SEEDED in trial.user_attrs:
+            ids = trial.user_attrs[TRIALS]
+            return [self._known[one].config for one in ids if one in self._known] or self.space.configs(trial.params)
+        return self.space.configs(trial.params)
+
+    def _seed_from_known(self) -> None:
+        """Tell the study of what a sweep has done with every seed: proposals that nobody need run any more."""
+        if self._open_baselines:
+            return
+        found: dict[str, dict[int, TrialResult]] = {}
+        for result in self._known.values():
+            if result.status == "done" and result.config.trial_id not in self._of_trial:
+                twin = result.config.model_copy(update={"seed": 0})
+                found.setdefault(twin.trial_id, {})[result.config.seed] = result
+        for by_seed in found.values():
+            if not set(self.space.recipe.seed_list) <= set(by_seed):
+                continue
+            results = [by_seed[seed] for seed in self.space.recipe.seed_list]
+            params = self.space.params_of(results[0].config)
+            if params is not None:
+                self._add_seeded(params, results)
+
+    def _add_seeded(self, params: Params, results: Sequence[TrialResult]) -> None:
+        proposal = Proposal(-1, params, tuple(result.config for result in results), seeded=True)
+        for result in results:
+            self._take(proposal, result)
+        proposal.state, values = self._outcome(proposal)
+        if proposal.state != "complete":
+            return
+        means = proposal.means()
+        self.study.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.COMPLETE,
+                values=values,
+                params=dict(params),
+                distributions=self.space.distributions,
+                constraints={str(one): one.violation(means[one.column]) for one in self._constraints},
+                user_attrs={
+                    LAMBDA: results[0].config.strength,
+                    TRIALS: [result.config.trial_id for result in results],
+                    SEEDED: True,
+                    "means": _finite(means),
+                    "deviations": _finite(proposal.deviations()),
+                },
+            )
+        )
+        proposal.number = len(self._trials()) - 1
+        self.proposals.append(proposal)
+        self._of_trial |= {result.config.trial_id: proposal for result in results}
+
+
+_STATES: dict[TrialState, State] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+}
+
+
+def spread(space: SearchSpace, count: int) -> list[float]:
+    """Values of lambda over its range, evenly by their logarithm, the middle first: 1/2, then 1/4 and 3/4, and so on
+    (van der Corput's sequence in base 2)."""
+    low, high = math.log(space.lambdas[0]), math.log(space.lambdas[-1])
+    places = [sum(int(bit) / 2 ** (1 + i) for i, bit in enumerate(reversed(f"{n:b}"))) for n in range(1, count + 1)]
+    return [math.exp(low + place * (high - low)) for place in places]
+
+
+def _mixed(*numbers: int) -> int:
+    """A seed from several numbers, unlike that of their neighbours."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, Any]:
+    """Without what JSON cannot write."""
+    return {name: value for name, value in values.items() if math.isfinite(value)}
