@@ -43,7 +43,7 @@ class Setting:
 
 # The grids go from where the penalty removes nothing to where it removes everything.
 SETTINGS = {
-    "rooms": Setting("rooms", log_grid(3e-5, 2, 40), ["epochs=6"]),
+    "rooms": Setting("rooms", log_grid(3e-5, 2, 79), ["epochs=6"]),
     "nyuv2": Setting(
         "nyuv2-small",
         log_grid(3e-5, 1, 31),

@@ -1,0 +1,83 @@
+"""Our own searcher as a strategy of a replay, on a study in memory and without Ray."""
+
+from collections.abc import Mapping
+
+import optuna
+
+from benchmarks.search_peers import span
+from benchmarks.search_recording import Recording
+from benchmarks.search_replay import MAXIMIZE, OBJECTIVES
+from mtl.config import TrialConfig, TrialSettings
+from mtl.metrics import MetricInfo
+from search.baselines import Baselines
+from search.config import Recipe
+from search.objectives import Objective
+from search.results import TrialResult
+from search.samplers import find_sampler, quiet
+from search.search_space import make_space
+from search.searcher import LambdaSearcher
+from search.successive_halving import SuccessiveHalving
+
+# More than any replay comes to.
+PROPOSALS = 1000
+DIRECTIONS = ["maximize" if more else "minimize" for more in MAXIMIZE]
+
+
+class Ours:
+    """What `parsimony search` proposes for the recording's range of λ."""
+
+    def __init__(
+        self, recording: Recording, seed: int, *, sampler: str = "gp", racing: bool = True, halving: bool = False
+    ) -> None:
+        quiet()
+        recipe = recipe_of(recording)
+        space = make_space(recipe, recording.settings["data_version"])
+        infos = {
+            name: MetricInfo(name, "maximize" if more else "minimize") for name, more in recording.maximize.items()
+        }
+        baselines = [
+            recording.config(0, one).model_copy(update={"tasks": (task,)})
+            for task in recipe.tasks
+            for one in recording.seeds
+        ]
+        objectives = [Objective(name, "maximize") for name in OBJECTIVES]
+        primaries = {
+            task: Objective(f"val_{name}", infos[name].direction) for task, name in recording.primaries.items()
+        }
+        make_halving = lambda: SuccessiveHalving(objectives, primaries, recipe.first_rung, recipe.reduction_factor)
+        self.searcher = LambdaSearcher(
+            optuna.create_study(directions=DIRECTIONS),
+            space,
+            find_sampler(sampler, space, DIRECTIONS),
+            objectives,
+            baselines=Baselines(baselines, infos, recording.primaries),
+            proposals=PROPOSALS,
+            seed=seed,
+            racing=racing,
+            halving=make_halving if halving else None,
+        )
+
+    @property
+    def done(self) -> bool:
+        return self.searcher.exhausted
+
+    def next(self) -> TrialConfig | None:
+        return self.searcher.next()
+
+    def report(self, config: TrialConfig, row: Mapping[str, float]) -> bool:
+        return self.searcher.report(config, row)
+
+    def ended(self, result: TrialResult) -> None:
+        self.searcher.ended(result)
+
+
+def recipe_of(recording: Recording) -> Recipe:
+    """The recipe whose search has the recording's trials, its range of λ that of the recorded grid."""
+    settings = {name: recording.settings[name] for name in TrialSettings.model_fields if name in recording.settings}
+    return Recipe(
+        **settings,
+        tasks=tuple(recording.joint.split("+")),
+        combinations=(recording.joint,),
+        lambdas=(0.0, *span(recording)),
+        seeds=tuple(recording.seeds),
+    )
