@@ -21,6 +21,8 @@ STATUSES = ("done", "failed", "stopped")
 DIRECTIONS = ("maximize", "minimize")
 HISTORY_COLUMNS = ["trial_id", "epoch"]
 LAYER_COLUMNS = ["trial_id", "layer", "position", "groups", "alive"]
+# Between a trial's penalty and how it was retrained.
+RETRAINED = " + "
 NUMBERS = ["lambda", "seed", "group_sparsity", "parameter_sparsity", "delta_m", "test_delta_m"]
 
 
@@ -40,6 +42,11 @@ class Objective:
 
     column: str
     maximize: bool
+
+
+def is_retrained(penalties: "pd.Series[str]") -> "pd.Series[bool]":
+    """Which of the results' penalties are those of trials that were trained a second time, see `load_sweep`."""
+    return penalties.str.contains(RETRAINED, regex=False, na=False)
 
 
 def reported_column(column: str) -> str:
@@ -103,6 +110,9 @@ class Sweep:
 def load_sweep(folder: Path | str, objectives: Sequence[Objective] = ()) -> Sweep:
     """Reads `sweep.json`, `results.parquet` and, where they are there, `history.parquet` and `layers.parquet`.
 
+    A trial that was retrained is one of another method: its `penalty` becomes such as "group_lasso + scratch", so that
+    it is averaged with its like alone and named apart.
+
     Args:
         folder: STORAGE/NAME.
         objectives: columns of the results to trade; those of `sweep.json` where empty.
@@ -123,6 +133,13 @@ def load_sweep(folder: Path | str, objectives: Sequence[Objective] = ()) -> Swee
     layers = _read_optional(folder / "layers.parquet", LAYER_COLUMNS)
     sweep = Sweep(folder, info, tasks, metrics, tuple(objectives) or own_objectives, results, history, layers)
     _check_results(sweep, folder / "results.parquet")
+    if "retraining" in results:
+        again = results["retraining"].fillna("none") != "none"
+        results.loc[again, "penalty"] += RETRAINED + results.loc[again, "retraining"]
+    if "settings" in results:
+        # A search varies more than has a column here: what differs is another way to train, as another penalty is.
+        differing = results["settings"].fillna("") != ""
+        results.loc[differing, "penalty"] += " · " + results.loc[differing, "settings"]
     results["sweep"] = results["setup"] = sweep.name
     return sweep
 

@@ -12,10 +12,10 @@ from analysis.delta_m import delta_m
 from analysis.errors import BadInput
 from analysis.load import Objective, Sweep, load_sweep
 
-# What may differ between trials of one setup: what a sweep varies, what only says how it is run, and the penalty,
-# which is a column of its own.
+# What may differ between trials of one setup: what a sweep varies, what only says how it is run, and the penalty and
+# the retraining, which are a column of their own.
 NOT_SETUP = (
-    *("title", "tasks", "combinations", "lambdas", "seeds", "penalty"),
+    *("title", "tasks", "combinations", "lambdas", "seeds", "penalty", "retraining", "measure_latency"),
     *("cpus_per_trial", "gpus_per_trial", "max_retries", "checkpoint_seconds"),
 )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.load import Sweep
+from analysis.load import RETRAINED, Sweep, is_retrained
 
 COLUMNS = ["sweep", "tasks", "penalty", "lambda", "seed", "state"]
 NOT_FINISHED = "not finished"
@@ -22,16 +22,22 @@ def missing_table(sweep: Sweep) -> pd.DataFrame:
         ended = part.results[["tasks", "penalty", "lambda", "seed", "status"]]
         for row in ended[ended["status"] != "done"].to_dict("records"):
             rows.append((part.name, row["tasks"], row["penalty"], row["lambda"], row["seed"], row["status"]))
-        known = set(zip(ended["tasks"], ended["lambda"], ended["seed"], strict=True))
-        rows += [
-            (part.name, tasks, part.info["recipe"].get("penalty"), strength, seed, NOT_FINISHED)
-            for tasks, strength, seed in _planned(part, part.info["recipe"])
-            if (tasks, strength, seed) not in known
-        ]
+        again = ended["penalty"].where(is_retrained(ended["penalty"]), "")
+        known = set(zip(ended["tasks"], ended["lambda"], ended["seed"], again, strict=True))
+        penalty = part.info["recipe"].get("penalty")
+        retraining = part.info["recipe"].get("retraining") or ["none"]
+        for (tasks, strength, seed), one in itertools.product(_planned(part, part.info["recipe"]), retraining):
+            # A dense model is not retrained.
+            method = "" if one == "none" or strength == 0 else f"{penalty}{RETRAINED}{one}"
+            if (tasks, strength, seed, method) not in known:
+                rows.append((part.name, tasks, method or penalty, strength, seed, NOT_FINISHED))
+                known.add((tasks, strength, seed, method))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _planned(sweep: Sweep, recipe: dict[str, Any]) -> list[tuple[str, float, float]]:
+    if "search" in sweep.info:
+        return []  # it makes its trials as it goes
     combinations, strengths, seeds = recipe.get("combinations"), recipe.get("lambdas"), recipe.get("seeds")
     names = list(sweep.tasks)
     if combinations in ("all", "single"):

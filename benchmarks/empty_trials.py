@@ -1,13 +1,16 @@
 """Trials that do nothing but leave their row, for benchmarks.sweep: what the engine itself costs.
 
-A module of its own, as Ray's workers get its classes by the name they are imported by.
+A process of its own, `python -m benchmarks.empty_trials KIND COUNT FOLDER`, which imports what a driver imports and
+prints what `Run` holds as JSON.
 """
 
+import json
 import os
 import resource
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -19,21 +22,22 @@ from mtl.config import TrialConfig
 from search import runner
 from search.config import load_recipe
 from search.results import TrialResult
+from search.run_context import RunContext
 from search.runner import TrialActor
 from search.sweep import Sweep, open_sweep, run_sweep
-from search.trial import RunContext, TrialRun
-
-
-class EmptyRun(TrialRun):
-    """A trial without training: its row is all that it leaves."""
-
-    def step(self) -> Mapping[str, float]:
-        self._finish("done", metrics={"group_sparsity": 0.0, "parameter_sparsity": 0.0})
-        return {}
 
 
 class EmptyActor(TrialActor):
-    def make_run(self, config: TrialConfig, context: RunContext) -> TrialRun:
+    """Steps a trial without training: its row is all that it leaves."""
+
+    def make_run(self, config: TrialConfig, context: RunContext) -> Any:
+        from search.trial import TrialRun
+
+        class EmptyRun(TrialRun):
+            def step(self) -> Mapping[str, float]:
+                self._finish("done", metrics={"group_sparsity": 0.0, "parameter_sparsity": 0.0})
+                return {}
+
         return EmptyRun(config, context)
 
 
@@ -114,3 +118,7 @@ def run_empty_trials(kind: str, count: int, scratch: Path) -> Run:
         ray.shutdown()
     wall = time.perf_counter() - pace.ends[0]
     return Run(pace.ends, wall, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(run_empty_trials(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])))))

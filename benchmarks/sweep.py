@@ -16,9 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,7 @@ import ray
 import torch
 from ray import tune
 
-from benchmarks.empty_trials import run_empty_trials
+from benchmarks.empty_trials import Run
 from mtl.config import TrialConfig
 from mtl.training import Training, set_deterministic
 from search.config import load_recipe
@@ -132,8 +130,8 @@ def measure_empty(count: int, scratch: Path) -> dict[str, Any]:
     figures = {}
     for kind in ("plain", "ours"):
         say(f"{count} empty trials, {kind} …")
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            figures[kind] = pool.submit(run_empty_trials, kind, count, scratch / kind).result()
+        command = [sys.executable, "-m", "benchmarks.empty_trials", kind, str(count), str(scratch / kind)]
+        figures[kind] = Run(**json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
     ours, plain = figures["ours"], figures["plain"]
     tenth = count // 10
     return {

@@ -7,8 +7,6 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet, conv3x3
 
 from mtl.errors import BadInput
 
-OUTPUT_STRIDE = 8
-
 
 class DilatedBasicBlock(nn.Module):
     """torchvision's BasicBlock with the dilation that torchvision refuses; the parameters have the same names."""

@@ -8,6 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Retraining = Literal["none", "scratch", "fine_tune"]
+# Fields that came later, with what trials did before there were any: at that they leave a trial's name as it was.
+LATER_FIELDS = {
+    "weights_version": "",
+    "stage_factors": [1.0, 1.0, 1.0, 1.0],
+    "measure_latency": False,
+    "retraining": "none",
+}
 
 
 class TrialSettings(BaseModel):
@@ -89,6 +97,11 @@ class TrialSettings(BaseModel):
         False, description="on CUDA: true keeps the whole dataset in the GPU's memory, for every trial that runs there"
     )
     precision: Literal["auto", "float32"] = Field("auto", description="auto: bfloat16 autocast on CUDA, else float32")
+    measure_latency: bool = Field(
+        False,
+        description="true times each trial's compacted backbone at its end, for one image: the column latency_ms; what "
+        "else runs on the machine, such as other trials, disturbs it (cpus_per_trial = all cores runs one at a time)",
+    )
 
     @field_validator("image_size", mode="before")
     @classmethod
@@ -107,6 +120,7 @@ class TrialConfig(TrialSettings):
     seed: int = Field(ge=0)
     data_version: str = Field(description="fingerprint of the dataset: other data, another trial")
     weights_version: str = Field("", description="fingerprint of the pretrained weights; empty where there are none")
+    retraining: Retraining = "none"
 
     @model_validator(mode="after")
     def _distinct_tasks(self) -> Self:
@@ -118,16 +132,25 @@ class TrialConfig(TrialSettings):
     def trial_id(self) -> str:
         """16 hexadecimal digits."""
         fields = self.model_dump(mode="json", exclude={"weights"})
-        # Names from before there were these fields stay what they were.
-        if not self.weights_version:
-            del fields["weights_version"]
-        if set(self.stage_factors) == {1.0}:
-            del fields["stage_factors"]
+        for name, before in LATER_FIELDS.items():
+            if fields[name] == before:
+                del fields[name]
         text = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
-        return f"{self.trial_id} {self.combination} lambda={self.strength:g} seed={self.seed}"
+        return f"{self.trial_id} {self.label}"
+
+    @property
+    def label(self) -> str:
+        """What tells it from the other trials of its recipe."""
+        retraining = "" if self.retraining == "none" else f" retraining={self.retraining}"
+        return f"{self.combination} lambda={self.strength:g} seed={self.seed}{retraining}"
+
+    @property
+    def total_epochs(self) -> int:
+        """At most, with those of the second training where there is one."""
+        return self.epochs if self.retraining == "none" else 2 * self.epochs
 
     @property
     def combination(self) -> str:

@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtl.backbones import OUTPUT_STRIDE
 from mtl.datasets.batches import evaluation_batches
 from mtl.losses import align, valid_mask
 from mtl.metrics import TaskMetrics
-from mtl.tasks import Task
+from mtl.tasks import OUTPUT_STRIDE, Task
 
 BATCH = 64
 # A median over this many pixels of each batch is as good as one over all, and fits into memory.

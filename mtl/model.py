@@ -7,14 +7,18 @@ from torch import Tensor, nn
 
 from mtl.backbones import DilatedResNet
 from mtl.config import TrialConfig
+from mtl.errors import TrialFailed
 from mtl.heads import ClassificationHead, DenseHead, make_head
 from mtl.tasks import Task
 
 
 class MultiTaskModel(nn.Module):
-    """(N, 3, H, W) normalised images -> {task: (N, channels, H / 8, W / 8)}, or (N, channels) if not dense."""
+    """(N, 3, H, W) normalised images -> {task: (N, channels, H / 8, W / 8)}, or (N, channels) if not dense.
 
-    def __init__(self, backbone: DilatedResNet, heads: Mapping[str, DenseHead | ClassificationHead]) -> None:
+    backbone: a DilatedResNet, or one without its zero channels (see `mtl.retraining`).
+    """
+
+    def __init__(self, backbone: nn.Module, heads: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads)
@@ -25,6 +29,16 @@ class MultiTaskModel(nn.Module):
     def decode(self, features: Tensor) -> dict[str, Tensor]:
         """Each head's output from the backbone's features, (N, C, H / 8, W / 8)."""
         return {name: head(features) for name, head in self.heads.items()}
+
+    @property
+    def last_shared(self) -> nn.Conv2d:
+        """The backbone's last convolution. Raises TrialFailed where nothing is left of the backbone."""
+        if isinstance(self.backbone, DilatedResNet):
+            return self.backbone.last_convolution
+        convolutions = [module for module in self.backbone.modules() if isinstance(module, nn.Conv2d)]
+        if not convolutions:
+            raise TrialFailed("gradnorm needs a convolution of the backbone, of which the penalty has left none")
+        return convolutions[-1]
 
 
 def start_from_constants(model: MultiTaskModel, constants: Mapping[str, Tensor]) -> None:

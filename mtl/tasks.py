@@ -17,6 +17,8 @@ from typing import Literal
 
 Kind = Literal["segmentation", "depth", "normals", "classification", "binary"]
 IGNORE = 255
+# Of the backbone's features, and so of the heads' outputs.
+OUTPUT_STRIDE = 8
 
 
 @dataclass(frozen=True)

@@ -42,14 +42,14 @@ class Baselines:
         return sum(changes) / len(changes)
 
 
-def reuse_trials(store: Store, wanted: Iterable[TrialConfig]) -> list[TrialResult]:
-    """Take over, into this store, what other sweeps in the same storage have done of the wanted trials.
+def reuse_trials(store: Store, wanted: Iterable[TrialConfig], besides: Sequence[Store] = ()) -> list[TrialResult]:
+    """Take over, into this store, what other sweeps in the same storage, and `besides`, have done of the wanted trials.
 
     A trial is the same wherever it has run: its id is the hash of all that its result depends on.
     """
     wanted = list(wanted)
     found: list[TrialResult] = []
-    for sibling in store.siblings() if wanted else ():
+    for sibling in [*besides, *store.siblings()] if wanted else ():
         described = sibling.read(SWEEP)
         ids = set(json.loads(described).get("trials", ())) if described else set()
         for config in [one for one in wanted if one.trial_id in ids]:

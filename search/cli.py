@@ -55,6 +55,25 @@ def make_parser() -> argparse.ArgumentParser:
     sweep.add_argument("--dry-run", action="store_true", help="print the trials that would run, and stop")
     sweep.set_defaults(run=run_sweep_command)
 
+    search = commands.add_parser("search", help="Optuna proposes lambda and what else is open, on Ray Tune")
+    _add_run_options(search)
+    search.add_argument("--trials", type=int, metavar="N", help="proposals in all, each with every seed of the recipe")
+    search.add_argument("--budget-hours", type=float, metavar="H", help="start no trial that would end after so long")
+    search.add_argument(
+        "--target", metavar="CONDITION", help="the best under a constraint, such as 'group_sparsity>=0.7'"
+    )
+    search.add_argument(
+        "--study", metavar="URL", help="where Optuna keeps its study (default: study.journal beside the results)"
+    )
+    search.add_argument("--warm-start", metavar="DIR", help="a sweep, STORAGE/NAME, that the study is told of")
+    search.add_argument(
+        "--address",
+        metavar="ADDR",
+        help="a Ray cluster to join, or local for a new one (default: one that runs here, else new)",
+    )
+    search.add_argument("--dry-run", action="store_true", help="print what would be searched, and stop")
+    search.set_defaults(run=run_search_command)
+
     train = commands.add_parser("train", help="one trial of a recipe in this process, without Ray")
     _add_run_options(train)
     train.set_defaults(run=run_train_command)
@@ -81,6 +100,22 @@ def make_parser() -> argparse.ArgumentParser:
     recipes.add_argument("name", nargs="?", metavar="NAME", help="a recipe's name, or a recipe file")
     recipes.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a field")
     recipes.set_defaults(run=run_recipes_command)
+
+    compact = commands.add_parser("compact", help="a trial's model with its zero channels physically removed")
+    compact.add_argument("checkpoint", metavar="CHECKPOINT", help="a trial's model.pt, or the trial's folder")
+    compact.add_argument("--data", metavar="DIR", help="the dataset's folder, for a published dataset")
+    compact.add_argument("--out", metavar="PATH", help="the file to write (default: compact.pt beside the checkpoint)")
+    compact.add_argument(
+        "--export", default="", metavar="FORMATS", help="torch (.pt2), onnx, or torch,onnx: written beside as well"
+    )
+    compact.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="what to be fast on (default cpu)")
+    compact.set_defaults(run=run_compact_command)
+
+    predict = commands.add_parser("predict", help="a model's task maps of images, as pictures")
+    predict.add_argument("model", metavar="MODEL", help="a trial's model.pt or folder, a compact.pt, or its .onnx")
+    predict.add_argument("images", nargs="+", metavar="IMAGE", help="image files of 8 bits a channel")
+    predict.add_argument("--out", default="./predictions", metavar="DIR", help="where to (default ./predictions)")
+    predict.set_defaults(run=run_predict_command)
 
     datasets = commands.add_parser("datasets", help="look through a dataset's files; list datasets and what is cached")
     _add_datasets_commands(datasets)
@@ -136,6 +171,12 @@ def run_sweep_command(options: argparse.Namespace) -> int:
     if missing:
         print("stopped before its end; the same command goes on with the rest", file=sys.stderr)
     return 1 if failed or missing else 0
+
+
+def run_search_command(options: argparse.Namespace) -> int:
+    from search.search_command import search
+
+    return search(options)
 
 
 def run_train_command(options: argparse.Namespace) -> int:
@@ -196,6 +237,26 @@ def run_recipes_command(options: argparse.Namespace) -> int:
         return 0
     for name in recipe_names():
         print(f"{name:16}{load_recipe(name).title}")
+    return 0
+
+
+def run_compact_command(options: argparse.Namespace) -> int:
+    from mtl.errors import TrialFailed
+    from search.compact_command import run_compact
+
+    exports = [part.strip() for part in options.export.split(",") if part.strip()]
+    try:
+        run_compact(options.checkpoint, data=options.data, out=options.out, exports=exports, device=options.device)
+    except TrialFailed as error:
+        print(f"parsimony: {error}; nothing was written", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run_predict_command(options: argparse.Namespace) -> int:
+    from search.predict_command import run_predict
+
+    run_predict(options.model, options.images, options.out)
     return 0
 
 

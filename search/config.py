@@ -11,16 +11,21 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mtl.config import Strength, TrialConfig, TrialSettings
+from mtl.config import Retraining, Strength, TrialConfig, TrialSettings
 from mtl.errors import BadInput
 
 Seed = Annotated[int, Field(ge=0)]
 # What may differ between two runs of one sweep: the trials asked for, and how they are run, but not what a trial is.
-RUN_FIELDS = frozenset({"combinations", "lambdas", "seeds"})
+RUN_FIELDS = frozenset({"combinations", "lambdas", "seeds", "retraining"})
 # A trial that is stopped early has run the same epochs as one that is not, only fewer of them.
 STOPPING_FIELDS = frozenset({"early_stopping", "grace_epochs", "reduction_factor", "objectives"})
 # A search makes trials of its own, and remembers with them of what space they are.
 SEARCH_FIELDS = frozenset({"search_space", "sampler", "constraints", "racing"})
+# What a search can vary besides lambda, the penalty and the tasks, which have columns of their own.
+SEARCHED_FIELDS = (
+    *("lr", "weight_decay", "label_smoothing", "metric", "stage_factors", "task_weighting", "lr_schedule"),
+    *("batch_size", "backbone", "backbone_width", "head_channels"),
+)
 RESOURCE_FIELDS = frozenset({"cpus_per_trial", "gpus_per_trial", "max_retries", "checkpoint_seconds"})
 # Who watches a sweep changes nothing of its trials.
 LOGGER_FIELDS = frozenset({"tensorboard", "mlflow", "wandb"})
@@ -41,6 +46,12 @@ class Recipe(TrialSettings):
     )
     seeds: Annotated[int, Field(ge=1)] | Annotated[tuple[Seed, ...], Field(min_length=1)] = Field(
         description="a count, or a list of seeds"
+    )
+    retraining: Annotated[tuple[Retraining, ...], Field(min_length=1)] = Field(
+        ("none",),
+        description="of the model without its removed channels, for the same epochs again and without a penalty; "
+        "fine_tune: from its weights, scratch: from new ones, none: not at all; of several each is a trial of its own. "
+        "A dense model (lambda 0) is not retrained",
     )
     early_stopping: Literal["none", "asha", "mo_asha"] = Field(
         "none",
@@ -104,7 +115,8 @@ class Recipe(TrialSettings):
     )
 
     @field_validator(
-        *("tasks", "lambdas", "augmentation", "backbone_layers", "head_rates", "objectives", "constraints"),
+        *("tasks", "lambdas", "augmentation", "backbone_layers", "head_rates", "objectives", "retraining"),
+        "constraints",
         mode="before",
     )
     @classmethod
@@ -129,7 +141,7 @@ class Recipe(TrialSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for name in ("tasks", "lambdas", "seeds", "objectives"):
+        for name in ("tasks", "lambdas", "seeds", "objectives", "retraining"):
             values = getattr(self, name)
             if isinstance(values, tuple) and len(set(values)) < len(values):
                 raise ValueError(f"{name} = {list(values)}; allowed: each value once")
@@ -173,9 +185,27 @@ def expand(recipe: Recipe, data_version: str, weights_version: str = "") -> list
     combinations = sorted(recipe.task_combinations, key=len, reverse=True)
     settings |= {"data_version": data_version, "weights_version": weights_version}
     return [
-        TrialConfig(**settings, tasks=tasks, strength=strength, seed=seed)
+        TrialConfig(**settings, tasks=tasks, strength=strength, seed=seed, retraining=retraining)
         for tasks, seed, strength in itertools.product(combinations, recipe.seed_list, recipe.lambdas)
+        # Of a dense model nothing is removed, and delta_m needs it as it is.
+        for retraining in (recipe.retraining if strength else ("none",))
     ]
+
+
+def differing_fields(recipe: Recipe, config: TrialConfig) -> str:
+    """What a trial of a search has otherwise than the recipe, such as "lr=0.003 metric=euclidean"; mostly nothing."""
+    fields = ((name, getattr(config, name)) for name in SEARCHED_FIELDS)
+    return " ".join(f"{name}={_short(value)}" for name, value in fields if value != getattr(recipe, name))
+
+
+def _short(value: object) -> str:
+    return (
+        ",".join(map(_short, value))
+        if isinstance(value, tuple)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def recipe_names() -> list[str]:
@@ -240,14 +270,10 @@ def differing_settings(old: Mapping[str, Any], recipe: Recipe) -> list[str]:
     new = recipe.model_dump(mode="json")
     # Pretrained weights are compared by their content, which may lie elsewhere.
     same = RUN_FIELDS | STOPPING_FIELDS | SEARCH_FIELDS | RESOURCE_FIELDS | LOGGER_FIELDS | {"title", "weights"}
-    return [name for name in new if name not in same and old.get(name, _default(name)) != new[name]]
-
-
-def _default(name: str) -> Any:
-    """What a field was before there was one, as JSON has it."""
-    return json.loads(
-        json.dumps(Recipe.model_fields[name].get_default(call_default_factory=True), default=lambda _: None)
-    )
+    # A field that the earlier run did not have yet was what it is by default.
+    fields = {name: field.get_default() for name, field in Recipe.model_fields.items() if not field.is_required()}
+    defaults = json.loads(json.dumps(fields))
+    return [name for name in new if name not in same and old.get(name, defaults.get(name)) != new[name]]
 
 
 def _subsets(tasks: Sequence[str]) -> tuple[tuple[str, ...], ...]:

@@ -11,3 +11,7 @@ class StorageError(SweepStopped):
 
 class LeaseLost(SweepStopped):
     """Another driver has taken the sweep over."""
+
+
+class StudyError(SweepStopped):
+    """The storage of the search's study failed."""

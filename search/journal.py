@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
@@ -25,18 +24,15 @@ class StoreJournal(BaseJournalBackend):
     """
 
     def __init__(self, store: Store) -> None:
-        """Raises StorageError."""
+        """Reads what is there; raises StorageError."""
         self._store = store
         data = store.read(JOURNAL) or b""
         whole = data[: data.rfind(b"\n") + 1]
         self._lines = whole.splitlines()
         self._logs = [json.loads(line) for line in self._lines]
         self._dirty = False
-        self._file: Path | None = None
-        if store.folder is not None:
-            if whole != data or not data:
-                store.write(JOURNAL, whole)
-            self._file = store.folder / JOURNAL
+        self._file = store.folder / JOURNAL if store.folder is not None else None
+        self._torn = whole != data
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         yield from self._logs[log_number_from:]
@@ -45,6 +41,9 @@ class StoreJournal(BaseJournalBackend):
         # As JSON gives them back, so that a study is the same before and after a restart.
         lines = [json.dumps(log, separators=(",", ":")).encode() for log in logs]
         if self._file is not None:
+            if self._torn:
+                self._store.write(JOURNAL, b"".join(line + b"\n" for line in self._lines))
+                self._torn = False
             with self._file.open("ab") as file:
                 file.write(b"".join(line + b"\n" for line in lines))
                 file.flush()

@@ -13,6 +13,8 @@ from mtl.metrics import MetricInfo
 
 # Those that every trial has, whatever its tasks; more of each is better.
 COMMON_COLUMNS = ("delta_m", "group_sparsity", "parameter_sparsity")
+# What the backbone costs without its removed channels, known as a trial is done; less of each is better.
+COST_COLUMNS = ("latency_ms", "macs", "active_parameters")
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,28 @@ def parse_objectives(columns: Sequence[str], infos: Mapping[str, MetricInfo]) ->
 
     Raises BadInput for a column that is not known.
     """
-    known = {column: Objective(column, "maximize") for column in COMMON_COLUMNS}
-    known |= {f"val_{name}": Objective(f"val_{name}", info.direction) for name, info in infos.items()}
+    known = known_objectives(infos)
     for column in columns:
         if column not in known:
             raise BadInput(f"objectives: {column!r}; allowed: {', '.join(known)}")
     return tuple(known[column] for column in columns)
+
+
+def known_objectives(infos: Mapping[str, MetricInfo]) -> dict[str, Objective]:
+    """Every column that may be an objective or a constraint, by its name."""
+    known = {column: Objective(column, "maximize") for column in COMMON_COLUMNS}
+    known |= {column: Objective(column, "minimize") for column in COST_COLUMNS}
+    return known | {f"val_{name}": Objective(f"val_{name}", info.direction) for name, info in infos.items()}
+
+
+def check_running(columns: Sequence[str]) -> None:
+    """Raise BadInput for an objective by which trials cannot be compared while they run."""
+    for column in columns:
+        if column in COST_COLUMNS:
+            raise BadInput(
+                f"objectives: {column!r} is known only of a trial that is done; allowed with early_stopping: "
+                f"{', '.join(COMMON_COLUMNS)}, or a metric as val_NAME"
+            )
 
 
 def objective_costs(

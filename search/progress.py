@@ -29,7 +29,7 @@ class Snapshot:
     updated_at: str
 
     def line(self) -> str:
-        left = "" if self.seconds_left is None else f" · about {format_seconds(self.seconds_left)} left"
+        left = "" if not self.seconds_left else f" · about {format_seconds(self.seconds_left)} left"
         return f"{self.done}/{self.total} done · {self.running} running · {self.failed} failed{left}"
 
 
@@ -37,10 +37,14 @@ class Progress:
     """Counts trials and epochs as they come in. The time left is the work left at this run's pace so far."""
 
     def __init__(
-        self, store: Store, to_run: Sequence[TrialConfig], done_before: int, stream: TextIO | None = None
+        self,
+        store: Store,
+        to_run: Sequence[TrialConfig],
+        done_before: int,
+        stream: TextIO | None = None,
     ) -> None:
         self._store, self._stream = store, stream or sys.stderr
-        self._epochs = {config.trial_id: config.epochs for config in to_run}
+        self._epochs = {config.trial_id: config.total_epochs for config in to_run}
         self._epochs_left = dict(self._epochs)
         # An epoch passes the backbone once and a head for each task: a rough cost, but better than none.
         self._cost = {config.trial_id: 1 + len(config.tasks) for config in to_run}
@@ -50,7 +54,21 @@ class Progress:
         self._shown = self._stored = -float("inf")
         self._width = 0
         self.total = done_before + len(self._epochs_left)
+        self._to_come = 0
         self.done, self.failed = done_before, 0
+
+    def to_come(self, count: int) -> None:
+        """There will be so many more trials; `expect` tells of each as it is known."""
+        self.total += count
+        self._to_come += count
+
+    def expect(self, config: TrialConfig) -> None:
+        """A trial that was to come is known."""
+        if config.trial_id not in self._epochs:
+            self._epochs[config.trial_id] = self._epochs_left[config.trial_id] = config.total_epochs
+            self._cost[config.trial_id] = 1 + len(config.tasks)
+            self.total += self._to_come == 0
+            self._to_come = max(0, self._to_come - 1)
 
     def epoch(self, trial_id: str, epochs_run: int) -> None:
         """One epoch of a trial has ended, its `epochs_run`-th: not the first of this run's where it was resumed."""
@@ -73,6 +91,7 @@ class Progress:
 
     def snapshot(self) -> Snapshot:
         cost_left = sum(epochs * self._cost[trial_id] for trial_id, epochs in self._epochs_left.items())
+        cost_left += self._to_come * max((self._epochs[i] * self._cost[i] for i in self._epochs), default=0)
         return Snapshot(
             done=self.done,
             running=len(self._started),

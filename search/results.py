@@ -21,10 +21,12 @@ from search.storage import HISTORY, LAYERS, RESULTS, Store, trial_file
 Status = Literal["done", "failed", "stopped"]
 IDENTITY = ["trial_id", "status", "tasks", "penalty", "lambda", "seed", "epochs_run"]
 SPARSITY = ["group_sparsity", "parameter_sparsity"]
+# Of the compacted backbone of a done trial, see `mtl.backbone_costs`.
+COSTS = ["latency_ms", "macs", "active_parameters"]
 DELTA = ["delta_m", "test_delta_m"]
 # An object store or a network folder takes its time for each file, and many at once.
 READERS = 16
-RUN = ["train_seconds", "started_at", "ended_at", "error"]
+RUN = ["settings", "retraining", "train_seconds", "started_at", "ended_at", "error"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class TrialResult:
             "seed": self.config.seed,
             "epochs_run": len(self.history),
             **self.metrics,
+            "retraining": self.config.retraining,
             "train_seconds": self.train_seconds,
             "started_at": self.started_at,
             "ended_at": self.ended_at,
@@ -84,10 +87,12 @@ class TrialResult:
         return cls(**fields)
 
 
-def stopped_result(config: TrialConfig, history: Iterable[Mapping[str, float]], started_at: str) -> TrialResult:
+def stopped_result(
+    config: TrialConfig, history: Iterable[Mapping[str, float]], started_at: str, why: str = ""
+) -> TrialResult:
     """The result of a trial that was stopped early: validation metrics and sparsities of its last epoch, no test.
 
-    history: its rows in order, at least one; started_at: UTC, ISO 8601.
+    history: its rows in order, at least one; started_at: UTC, ISO 8601; why: a line for its row.
     """
     rows = tuple(history)
     metrics = {
@@ -103,6 +108,7 @@ def stopped_result(config: TrialConfig, history: Iterable[Mapping[str, float]], 
         train_seconds=sum(row["seconds"] for row in rows),
         metrics=metrics,
         history=rows,
+        error=why,
     )
 
 
@@ -138,28 +144,42 @@ def _read(store: Store, trial_ids: Iterable[str]) -> dict[str, TrialResult]:
 
 
 def write_tables(
-    store: Store, results: Iterable[TrialResult], infos: Mapping[str, MetricInfo], primaries: Mapping[str, str]
+    store: Store,
+    results: Iterable[TrialResult],
+    infos: Mapping[str, MetricInfo],
+    primaries: Mapping[str, str],
+    more: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """results.parquet, history.parquet and layers.parquet, made anew from all results.
 
-    infos: the metrics by full name; primaries: the metric of each task that delta_m is made of.
+    infos: the metrics by full name; primaries: the metric of each task that delta_m is made of; more: columns of
+    results.parquet with their values by trial id.
     """
     results = list(results)
-    store.write(RESULTS, _parquet(results_table(results, infos, primaries)))
+    store.write(RESULTS, _parquet(results_table(results, infos, primaries, more)))
     store.write(HISTORY, _parquet(history_table(results)))
     store.write(LAYERS, _arrow_bytes(layers_table(results)))
 
 
 def results_table(
-    results: Iterable[TrialResult], infos: Mapping[str, MetricInfo], primaries: Mapping[str, str]
+    results: Iterable[TrialResult],
+    infos: Mapping[str, MetricInfo],
+    primaries: Mapping[str, str],
+    more: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> pd.DataFrame:
-    """One row a trial; the columns are the same whichever trials have ended."""
+    """One row a trial; the columns are the same whichever trials have ended. `settings` is empty unless `more` says."""
     metrics = [f"{split}_{name}" for split in ("val", "test") for name in infos]
-    table = pd.DataFrame([result.row() for result in results], columns=IDENTITY + metrics + SPARSITY + DELTA + RUN)
+    columns = IDENTITY + metrics + SPARSITY + DELTA + COSTS + RUN
+    table = pd.DataFrame([result.row() for result in results], columns=columns)
+    table["settings"] = ""
+    for column, values in (more or {}).items():
+        table[column] = table["trial_id"].map(values)
+    table["settings"] = table["settings"].fillna("")
     for column, split in (("delta_m", "val"), ("test_delta_m", "test")):
         table[column] = delta_m(table, split, infos, primaries)
-    kinds = dict.fromkeys(metrics + SPARSITY + DELTA + ["lambda", "train_seconds"], "float64")
-    return table.astype(kinds | {"seed": "int64", "epochs_run": "int64"} | {"error": "str", "status": "str"})
+    kinds = dict.fromkeys(metrics + SPARSITY + DELTA + COSTS + ["lambda", "train_seconds"], "float64")
+    texts = dict.fromkeys(["error", "status", "settings", "retraining"], "str")
+    return table.astype(kinds | {"seed": "int64", "epochs_run": "int64"} | texts)
 
 
 def delta_m(
@@ -167,10 +187,10 @@ def delta_m(
 ) -> pd.Series:
     """Mean over a row's tasks of the relative change of the primary metric, as a fraction, better is positive.
 
-    The reference of each task is its dense (lambda 0) single-task model of the same seed (Maninis et al. 2019, eq. 7);
-    NaN where a reference is missing or 0.
+    The reference of each task is its dense (lambda 0) single-task model of the same seed and the recipe's own settings
+    (Maninis et al. 2019, eq. 7); NaN where a reference is missing or 0.
     """
-    dense = table[(table["lambda"] == 0) & (table["status"] == "done")]
+    dense = table[(table["lambda"] == 0) & (table["status"] == "done") & (table["settings"] == "")]
     reference = {
         (row["tasks"], row["seed"]): row[f"{split}_{primaries[row['tasks']]}"]
         for row in dense.to_dict("records")

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Read by ray as it is imported: no calls home, no result files besides ours, no snapshots that nobody reads, and
 # interrupts are ours.
@@ -25,12 +25,16 @@ from mtl.config import TrialConfig
 from search.deaths import Deaths
 from search.errors import StorageError, SweepStopped
 from search.interrupts import Interrupts
+from search.judge import Judge
 from search.results import TrialResult, stopped_result
+from search.run_context import RunContext
 from search.scheduler import SweepScheduler
 from search.storage import trial_file
-from search.successive_halving import SuccessiveHalving
-from search.trial import RunContext, TrialRun
-from search.trial_source import TrialSource, TuneSearcher
+from search.trial_source import TrialSource
+from search.tune_searcher import TuneSearcher
+
+if TYPE_CHECKING:
+    from search.trial import TrialRun
 
 # Every failure is a row of the results or the one line that ends the sweep; Tune would print its traceback besides.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
@@ -53,8 +57,11 @@ class TrialActor(tune.Trainable):
         self._rows_told = 0
         return True
 
-    def make_run(self, config: TrialConfig, context: RunContext) -> TrialRun:
+    def make_run(self, config: TrialConfig, context: RunContext) -> "TrialRun":
         """What is stepped; a benchmark puts something lighter in its place."""
+        # Here and not above: the driver, which remembers thousands of trials, needs no networks.
+        from search.trial import TrialRun
+
         return TrialRun(config, context)
 
     def step(self) -> dict[str, Any]:
@@ -151,7 +158,7 @@ def run_trials(
     on_result: Callable[[TrialResult], None],
     check: Callable[[], None],
     interrupts: Interrupts,
-    halving: SuccessiveHalving | None = None,
+    halving: Judge | None = None,
     ahead: int = AHEAD,
     actor: type[TrialActor] = TrialActor,
 ) -> None:
@@ -179,9 +186,10 @@ def run_trials(
         if trial.trial_id in scheduler.withdrawn:
             return
         rows = histories.pop(config.trial_id, {})
-        if not death and config.trial_id in scheduler.stopped:
+        if halving is not None and not death and config.trial_id in scheduler.stopped:
             history = [rows[epoch] for epoch in sorted(rows)]
-            result = stopped_result(config, history, trial.last_result["started_at"])
+            why = halving.why_stopped(config)
+            result = stopped_result(config, history, trial.last_result["started_at"], why)
             store.write(trial_file(config.trial_id, "result.json"), result.to_json())
         elif (data := store.read(trial_file(config.trial_id, "result.json"))) is not None:
             result = TrialResult.from_json(data)

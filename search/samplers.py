@@ -24,13 +24,7 @@ Direction = Literal["maximize", "minimize"]
 MakeSampler = Callable[[int], BaseSampler]
 
 NAMED: dict[str, MakeSampler] = {
-    "tpe": lambda seed: TPESampler(
-        seed=seed,
-        n_startup_trials=STARTUP,
-        multivariate=True,
-        constant_liar=True,
-        warn_independent_sampling=False,
-    ),
+    "tpe": lambda seed: TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True, constant_liar=True),
     "gp": lambda seed: GPSampler(seed=seed, n_startup_trials=STARTUP, warn_independent_sampling=False),
     "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION),
     "nsga3": lambda seed: NSGAIIISampler(seed=seed, population_size=POPULATION),

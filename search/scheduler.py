@@ -8,12 +8,13 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from mtl.config import TrialConfig
 from search.interrupts import Interrupts
-from search.successive_halving import SuccessiveHalving
+from search.judge import Judge
 
 
 class SweepScheduler(FIFOScheduler):
-    """Starts trials in their order and stops those that fall behind, as `SuccessiveHalving` decides. Once interrupted
-    it withdraws the trials that wait and pauses each that runs at its next result; Tune has a paused trial save itself.
+    """Starts trials in their order and stops those that fall behind, as a judge such as `SuccessiveHalving` decides.
+    Once interrupted it withdraws the trials that wait and pauses each that runs at its next result; Tune has a paused
+    trial save itself.
 
     trial.config["trial"] must be the TrialConfig as JSON, and a result must have under "epoch_rows" the list of the
     history's rows that the trial has not reported before: one after an epoch, none where it ran none, and after the
@@ -24,7 +25,7 @@ class SweepScheduler(FIFOScheduler):
     ids, Tune's for the latter, of the trials that ended so, to tell them apart.
     """
 
-    def __init__(self, halving: SuccessiveHalving | None, interrupts: Interrupts) -> None:
+    def __init__(self, halving: Judge | None, interrupts: Interrupts) -> None:
         super().__init__()
         self._halving, self._interrupts = halving, interrupts
         self._waiting: deque[Any] = deque()
@@ -66,7 +67,7 @@ class SweepScheduler(FIFOScheduler):
             for row in result.get("epoch_rows", ()):
                 self._halving.record(config, row)
 
-    def _judge(self, halving: SuccessiveHalving, config: TrialConfig, rows: list[dict[str, Any]]) -> bool:
+    def _judge(self, halving: Judge, config: TrialConfig, rows: list[dict[str, Any]]) -> bool:
         """Whether the trial goes on."""
         for row in rows[:-1]:
             halving.record(config, row)

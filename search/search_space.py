@@ -110,6 +110,16 @@ class SearchSpace:
         return params
 
     @property
+    def names(self) -> list[str]:
+        """Of all parameters."""
+        return list(self.distributions)
+
+    @property
+    def settings(self) -> list[str]:
+        """Fields of a trial that are open, but for lambda, its factors and the tasks."""
+        return [name for name in (*self.choices, *self.ranges) if name != COMBINATION and name not in STAGES]
+
+    @property
     def dense_params(self) -> Params:
         """Those of the dense model."""
         return self.default_params(self.lambdas[0] * DENSE_BIN)

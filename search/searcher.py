@@ -51,7 +51,7 @@ class LambdaSearcher:
         seed: of the samplers and of the racing.
         known: results of trials that have ended, by their id, whoever ran them.
         racing: whether to drop the remaining seeds of a proposal that is dominated beyond doubt.
-        halving: for each seed what stops trials early, or None.
+        halving: makes what stops trials early, one for each seed; None where nothing does.
         on_dropped: called with the result of each trial that was dropped before it was started.
         design: proposals to make first; by default the dense model and the spread over lambda.
     """
@@ -69,7 +69,7 @@ class LambdaSearcher:
         seed: int = 0,
         known: Mapping[str, TrialResult] | None = None,
         racing: bool = True,
-        halving: Callable[[], SuccessiveHalving] | None = None,
+        halving: Callable[[], SuccessiveHalving | None] = lambda: None,
         on_dropped: Callable[[TrialResult], None] = lambda result: None,
         design: Sequence[Params] | None = None,
     ) -> None:
@@ -77,7 +77,9 @@ class LambdaSearcher:
         self._make_sampler, self._objectives, self._constraints = make_sampler, tuple(objectives), tuple(constraints)
         self._wanted, self._seed, self._racing, self._on_dropped = proposals, seed, racing, on_dropped
         self._known = dict(known or {})
-        self._halving = {one: halving() for one in space.recipe.seed_list} if halving else {}
+        # Each seed's trials are compared among themselves: the seeds of a proposal are no rivals.
+        judges = {one: halving() for one in space.recipe.seed_list}
+        self._halving = {one: judge for one, judge in judges.items() if judge is not None}
         self.proposals: list[Proposal] = []
         self._of_trial: dict[str, Proposal] = {}
         self._queue: deque[TrialConfig] = deque()
@@ -109,6 +111,11 @@ class LambdaSearcher:
         """Whether no trial is left to start."""
         return not self._queue and (self._closed or self._made >= self._wanted)
 
+    @property
+    def waiting(self) -> list[TrialConfig]:
+        """Trials of the baselines and of proposals that are to be started."""
+        return list(self._queue)
+
     def close(self) -> None:
         """Start nothing more; what is not told stays open for another run."""
         self._closed = True
@@ -135,6 +142,10 @@ class LambdaSearcher:
             proposal.early = True
             return False
         return True
+
+    def why_stopped(self, config: TrialConfig) -> str:
+        """What to say of a trial that does not go on."""
+        return self._of_trial[config.trial_id].note
 
     def ended(self, result: TrialResult) -> None:
         """A trial has ended, in whatever way."""

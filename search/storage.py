@@ -30,6 +30,7 @@ from search.process import ProcessId
 
 SWEEP, PROGRESS = "sweep.json", "progress.json"
 RESULTS, HISTORY, LAYERS = "results.parquet", "history.parquet", "layers.parquet"
+PROPOSALS = "proposals.parquet"
 
 # An outage of minutes passes; a trial must not hold a GPU for hours for one that does not.
 PATIENCE_SECONDS = 300.0

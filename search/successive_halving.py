@@ -85,6 +85,10 @@ class SuccessiveHalving:
             self._dense.add(config.trial_id)
         return True
 
+    def why_stopped(self, config: TrialConfig) -> str:
+        """Nothing: a row that was stopped is of a trial that fell behind."""
+        return ""
+
     def _is_rung(self, epochs: int) -> bool:
         rung = self._grace_epochs
         while rung < epochs:

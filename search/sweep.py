@@ -1,12 +1,10 @@
 """A sweep from recipe to results: planned, checked against what the store has, run, and written down."""
 
-import contextlib
 import difflib
 import importlib.metadata
 import json
 import platform
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,28 +18,22 @@ from mtl.config import TrialConfig
 from mtl.constant_predictor import constant_predictor
 from mtl.datasets.base import Dataset, Split
 from mtl.datasets.cache import materialise
-from mtl.datasets.registry import load_dataset, module_to_ship
+from mtl.datasets.registry import load_dataset
 from mtl.errors import BadInput
 from mtl.metrics import MetricInfo, metric_infos, primary_metric
-from mtl.pretrained import absolute_weights, check_weights, fetch_weights, weights_version
 from mtl.tasks import Task
-from search.config import Recipe, differing_settings, expand
-from search.errors import StorageError
-from search.interrupts import Interrupts
+from search.config import Recipe, differing_fields, differing_settings, expand
+from search.drive import drive, say
 from search.lease import Lease
-from search.loggers.registry import make_loggers
-from search.objectives import Objective, parse_objectives
+from search.objectives import Objective, check_running, parse_objectives
 from search.progress import Progress
 from search.results import TrialResult, read_results, write_tables
+from search.run_context import RunContext
 from search.storage import PATIENCE_SECONDS, SWEEP, Store
 from search.successive_halving import SuccessiveHalving
-from search.trial import RunContext, TrialRun
 
 SCHEMA = 1
 OBJECTIVES = (("delta_m", "maximize"), ("group_sparsity", "maximize"))
-# The tables are made anew from all rows; in between, each trial's own result.json is the truth.
-TABLE_SECONDS = 5.0
-TABLE_SHARE = 0.02
 # Batch norm needs two images to train on.
 FEWEST_IMAGES: dict[Split, int] = {"train": 2, "val": 1, "test": 1}
 DATA_PROGRESS_SECONDS = 10.0
@@ -99,8 +91,16 @@ class Sweep:
             retries=self.recipe.max_retries,
         )
 
-    def write_tables(self, results: Sequence[TrialResult], patience: float = PATIENCE_SECONDS) -> None:
-        write_tables(self.store.waiting(patience), results, self.metrics, self.primaries)
+    def write_tables(
+        self,
+        results: Collection[TrialResult],
+        patience: float = PATIENCE_SECONDS,
+        more: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """As `search.results.write_tables`, with the settings of trials that a search made."""
+        differing = {one.config.trial_id: differing_fields(self.recipe, one.config) for one in results}
+        columns = {"settings": differing, **(more or {})}
+        write_tables(self.store.waiting(patience), results, self.metrics, self.primaries, columns)
 
 
 def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None) -> Sweep:
@@ -120,6 +120,9 @@ def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None) -> Swe
             raise BadInput(f"tasks: {task!r}; {hint}allowed, as dataset {dataset.name} has labels for them: {allowed}")
     version = ""
     if recipe.weights:
+        # Networks take their time to import, and memory that a driver of many trials needs for other things.
+        from mtl.pretrained import absolute_weights, check_weights, weights_version
+
         weights = absolute_weights(recipe.weights)
         recipe = recipe.model_copy(update={"weights": weights})
         version = weights_version(weights)
@@ -143,6 +146,8 @@ def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None) -> Swe
             )
     sweep = Sweep(recipe, dataset, str(root) if root else None, store, version)
     parse_objectives(recipe.objectives, sweep.metrics)
+    if recipe.early_stopping != "none":
+        check_running(recipe.objectives)
     return sweep
 
 
@@ -157,11 +162,6 @@ def run_sweep(sweep: Sweep, address: str | None) -> list[TrialResult]:
 
 
 def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialResult]:
-    # Ray takes seconds to import: not before the input is known to be good.
-    from search.ray_connection import start_ray, stop_ray
-    from search.runner import run_trials
-    from search.trial_source import ListedTrials
-
     recipe, store = sweep.recipe, sweep.store
     results = read_results(store)
     # A trial that was stopped early has ended, unless this run is to stop none.
@@ -170,79 +170,31 @@ def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialRes
     done_before = len(sweep.configs) - len(to_run)
     say(f"sweep {store}: {len(sweep.configs)} trials, {done_before} done before, {len(to_run)} to run")
     if to_run:
-        loggers = make_loggers(recipe, store)
-        try:
-            dashboard = start_ray(
-                address, recipe.cpus_per_trial, recipe.gpus_per_trial, own_module=module_to_ship(recipe.dataset)
-            )
-            if dashboard:
-                say(f"Ray's dashboard: {dashboard}")
-            _prepare(sweep)
-            for config in to_run:
-                results.pop(config.trial_id, None)
-            progress = Progress(store, to_run, done_before)
-            tables = TableWriter(sweep)
-            halving = sweep.halving
-            if halving is not None:
-                for result in results.values():
-                    for row in result.history:
-                        halving.record(result.config, row)
+        from search.trial_source import ListedTrials
 
-            def on_epochs(config: TrialConfig, rows: Sequence[Mapping[str, float]]) -> None:
-                progress.epoch(config.trial_id, int(rows[-1]["epoch"]) + 1)
-                for logger in loggers:
-                    for row in rows:
-                        logger.epoch(config, row)
-
-            def on_result(result: TrialResult) -> None:
-                results[result.config.trial_id] = result
-                progress.ended(result.config.trial_id, failed=result.status == "failed")
-                for logger in loggers:
-                    logger.ended(result)
-                tables.write_now_and_then(results.values())
-
-            progress.show()
-            try:
-                with Interrupts() as interrupts:
-                    run_trials(
-                        ListedTrials(to_run),
-                        sweep.context,
-                        max_retries=recipe.max_retries,
-                        on_epochs=on_epochs,
-                        on_result=on_result,
-                        check=lease.check,
-                        interrupts=interrupts,
-                        halving=halving,
-                    )
-            finally:
-                if not lease.lost:
-                    progress.show(final=True)
-        finally:
-            stop_ray()
-            for logger in loggers:
-                logger.close()
+        for config in to_run:
+            results.pop(config.trial_id, None)
+        halving = sweep.halving
+        if halving is not None:
+            for result in results.values():
+                for row in result.history:
+                    halving.record(result.config, row)
+        drive(
+            recipe,
+            store,
+            sweep.context,
+            ListedTrials(to_run),
+            results,
+            address=address,
+            lease=lease,
+            progress=Progress(store, to_run, done_before),
+            prepare=lambda: prepare(sweep, sweep.configs),
+            write_tables=sweep.write_tables,
+            judge=halving,
+        )
     lease.check()
     sweep.write_tables(list(results.values()))
     return [results[c.trial_id] for c in sweep.configs if c.trial_id in results]
-
-
-class TableWriter:
-    """The tables in the course of a sweep: never for more than a small share of its time, however many trials it has.
-
-    The trials' own results are there; a table that cannot be written now is written later.
-    """
-
-    def __init__(self, sweep: Sweep) -> None:
-        self._sweep = sweep
-        self._next = time.monotonic() + TABLE_SECONDS
-
-    def write_now_and_then(self, results: Collection[TrialResult]) -> None:
-        started = time.monotonic()
-        if started >= self._next:
-            with contextlib.suppress(StorageError):
-                self._sweep.write_tables(list(results), patience=0)
-            took = time.monotonic() - started
-            self._next = time.monotonic() + max(TABLE_SECONDS, took / TABLE_SHARE)
 
 
 def run_one(sweep: Sweep, config: TrialConfig) -> TrialResult:
@@ -262,7 +214,9 @@ def _run_one(sweep: Sweep, config: TrialConfig, lease: Lease) -> TrialResult:
         return done
     if sweep.recipe.gpus_per_trial and not torch.cuda.is_available():
         raise BadInput(f"gpus_per_trial = {sweep.recipe.gpus_per_trial:g}; allowed: 0, as this machine has no GPU")
-    _prepare(sweep)
+    prepare(sweep, sweep.configs)
+    from search.trial import TrialRun
+
     run = TrialRun(config, sweep.context)
     while run.result is None:
         row = run.step()
@@ -271,26 +225,36 @@ def _run_one(sweep: Sweep, config: TrialConfig, lease: Lease) -> TrialResult:
             values = "  ".join(
                 f"{name} {row[f'val_{name}']:.4g}" for name in (sweep.primaries[t] for t in config.tasks)
             )
-            say(f"epoch {row['epoch'] + 1:.0f}/{config.epochs}  {values}  group_sparsity {row['group_sparsity']:.3f}")
+            epoch = f"epoch {row['epoch'] + 1:.0f}/{config.total_epochs}"
+            say(f"{epoch}  {values}  group_sparsity {row['group_sparsity']:.3f}")
     results[config.trial_id] = run.result
     sweep.write_tables(list(results.values()))
     return run.result
 
 
-def _prepare(sweep: Sweep) -> None:
-    """Fetch the pretrained weights, build this node's cache of the data and write sweep.json."""
+def prepare(sweep: Sweep, trials: Sequence[TrialConfig], planned: int = 0, **more: Any) -> None:
+    """Fetch the pretrained weights, build this node's cache of the data and write sweep.json.
+
+    trials: those known so far; planned: how many there are to be, where these are not all; more: entries of sweep.json.
+    """
     if sweep.recipe.weights:
+        from mtl.pretrained import fetch_weights
+
         fetch_weights(sweep.recipe.weights)
     arrays = materialise(sweep.dataset, sweep.recipe.image_size, progress=data_progress())
     constant = constant_predictor(arrays["train"], arrays["test"], sweep.tasks, sweep.recipe.protocol)
     earlier = json.loads(sweep.store.read(SWEEP) or b"{}")
-    description = describe(sweep, constant, earlier.get("trials", []))
+    description = describe(sweep, constant, trials, earlier.get("trials", []))
+    description["trials_planned"] = max(description["trials_planned"], planned)
+    description |= more
     sweep.store.write(SWEEP, json.dumps(description, indent=1, ensure_ascii=False).encode())
 
 
-def describe(sweep: Sweep, constant: dict[str, float], planned_before: Sequence[str]) -> dict[str, Any]:
+def describe(
+    sweep: Sweep, constant: dict[str, float], configs: Sequence[TrialConfig], planned_before: Sequence[str]
+) -> dict[str, Any]:
     """The content of sweep.json: the recipe of this run, and the trials planned by this run and those before."""
-    trials = list(dict.fromkeys([*planned_before, *(config.trial_id for config in sweep.configs)]))
+    trials = list(dict.fromkeys([*planned_before, *(config.trial_id for config in configs)]))
     return {
         "schema": SCHEMA,
         "name": sweep.store.name,
@@ -325,11 +289,6 @@ def git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() or None
-
-
-def say(line: str) -> None:
-    """A line for the person who watches; results alone go to standard output."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def data_progress() -> Callable[[int, int], None]:

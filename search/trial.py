@@ -8,7 +8,6 @@ import os
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,31 +18,15 @@ from mtl.config import TrialConfig
 from mtl.datasets.cache import materialise
 from mtl.datasets.registry import load_dataset
 from mtl.errors import BadInput
-from mtl.sparsity import surviving_groups
 from mtl.tasks import Task
 from mtl.training import Arrays, Training, set_deterministic
 from search.errors import StorageError
 from search.results import Status, TrialResult, packed_layers
-from search.storage import PATIENCE_SECONDS, Store, trial_file
+from search.run_context import RunContext
+from search.storage import PATIENCE_SECONDS, trial_file
 
 # cuBLAS gives the same sums in every run only with a workspace of fixed size, which it reads as CUDA starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-
-
-@dataclass(frozen=True)
-class RunContext:
-    """Where and how trials run: all that a trial needs besides its config, and nothing that changes its result."""
-
-    storage: str
-    name: str
-    data: str | None
-    threads: int
-    gpus: float
-    checkpoint_seconds: float
-    retries: int = 0
-
-    def store(self) -> Store:
-        return Store(self.storage, self.name)
 
 
 class TrialRun:
@@ -104,7 +87,7 @@ class TrialRun:
             self.train_seconds += time.perf_counter() - started
         if metrics is not None:
             self._save_model(training)
-            self._finish("done", metrics=metrics, layers=packed_layers(surviving_groups(training.model)))
+            self._finish("done", metrics=metrics, layers=packed_layers(training.survivors))
         elif time.monotonic() - self._saved >= self.context.checkpoint_seconds:
             # Training need not wait for a storage that is away: the next epoch tries again.
             with contextlib.suppress(StorageError):
@@ -149,11 +132,13 @@ class TrialRun:
         return training
 
     def _save_model(self, training: Training) -> None:
-        model = {
+        model: dict[str, Any] = {
             "config": self.config.model_dump(mode="json"),
             "tasks": [(task.name, task.kind, list(task.classes)) for task in training.tasks],
             "model": {name: tensor.cpu() for name, tensor in training.model.state_dict().items()},
         }
+        if training.first:
+            model["backbone_plan"] = training.first.plan
         self.store.write(trial_file(self.config.trial_id, "model.pt"), to_bytes(model))
 
     def _finish(self, status: Status, **fields: Any) -> None:

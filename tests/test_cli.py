@@ -41,6 +41,12 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["rooms", "--set", "tasks=segmentation,sound"], ["'sound'", "segmentation, depth, normals"]),
         (["rooms", "--set", "combinations=sound"], ["'sound'", "allowed"]),
         (["rooms", "--set", "dataset=cityscapes"], ["cityscapes", "rooms", "nyuv2", "celebamask_hq"]),
+        (["rooms", "--set", "retraining=again"], ["retraining = again", "allowed", "scratch"]),
+        (["rooms", "--set", "objectives=mac"], ["'mac'", "allowed: delta_m", "macs", "latency_ms"]),
+        (
+            ["rooms", "--set", "early_stopping=asha", "--set", "objectives=macs"],
+            ["'macs' is known only of a trial that is done", "allowed with early_stopping: delta_m"],
+        ),
         (["rooms", "--data", "somewhere"], ["--data"]),
         (["rooms", "--name", "a/b"], ["--name 'a/b'", "allowed"]),
         (["nyuv2-small"], ["--data DIR"]),

@@ -157,6 +157,38 @@ def test_a_trials_name_is_for_good() -> None:
     assert config(lr=0.001).trial_id == config(lr=1e-3).trial_id
 
 
+def test_names_from_before_a_field_was_there_stay() -> None:
+    assert config().trial_id == "9e34090fca9c633e"
+    assert expand(load_recipe("rooms"), "v")[0].trial_id == "7f575e48e9e62458"
+    again = {config(**later).trial_id for later in ({"measure_latency": True}, {"retraining": "scratch"})}
+    assert len(again | {config().trial_id}) == 3
+
+
+def test_a_sweep_from_before_a_field_was_there_goes_on() -> None:
+    recipe = load_recipe("rooms")
+    old = recipe.model_dump(mode="json")
+    for field in ("measure_latency", "retraining"):
+        del old[field]
+    assert differing_settings(old, recipe) == []
+    assert differing_settings(old, load_recipe("rooms", ["retraining=none,scratch"])) == []
+    assert differing_settings(old, load_recipe("rooms", ["measure_latency=true"])) == ["measure_latency"]
+
+
+def test_each_sparse_trial_is_retrained_in_each_way_and_a_dense_one_in_none() -> None:
+    recipe = load_recipe("rooms", ["combinations=depth", "seeds=1", "lambdas=0,1e-3", "retraining=none,scratch"])
+    trials = [(trial.strength, trial.retraining) for trial in expand(recipe, "v")]
+    assert trials == [(0, "none"), (1e-3, "none"), (1e-3, "scratch")]
+    alone = load_recipe("rooms", ["combinations=depth", "seeds=1", "lambdas=0,1e-3", "retraining=fine_tune"])
+    assert [(t.strength, t.retraining) for t in expand(alone, "v")] == [(0, "none"), (1e-3, "fine_tune")]
+    last = expand(alone, "v")[-1]
+    assert str(last) == f"{last.trial_id} depth lambda=0.001 seed=0 retraining=fine_tune"
+    assert (last.total_epochs, expand(alone, "v")[0].total_epochs) == (2 * recipe.epochs, recipe.epochs)
+    with pytest.raises(BadInput, match=r"retraining = .*twice.*; allowed"):
+        load_recipe("rooms", ["retraining=twice"])
+    with pytest.raises(BadInput, match="each value once"):
+        load_recipe("rooms", ["retraining=scratch,scratch"])
+
+
 def test_how_trials_are_run_is_not_what_they_are() -> None:
     recipe = load_recipe("rooms")
     resources = ["cpus_per_trial=2", "max_retries=5", "checkpoint_seconds=1"]

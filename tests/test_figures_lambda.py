@@ -16,7 +16,13 @@ from analysis.figures.lambda_curves import (
     sparsity_figure,
     sparsity_panels,
 )
-from analysis.figures.latency import draw_latency, latency_figure, latency_panels
+from analysis.figures.latency import (
+    draw_against_sparsity,
+    draw_latency,
+    latency_figure,
+    latency_panels,
+    latency_sparsity_figure,
+)
 from analysis.figures.strength_axis import StrengthAxis
 from tests.fake_sweep import results_table, write_sweep
 
@@ -120,13 +126,33 @@ def test_latency_is_measured_and_in_proportion_to_macs(tmp_path: Path) -> None:
     drawing = latency_figure(computed.sweep, computed.marked)
     assert not isinstance(drawing, str)
     np.testing.assert_allclose(drawing.data["proportional_to_macs_ms"], [42, 10.5])
+    beside = Figure().add_subplot()
+    draw_against_sparsity(panel, beside)
+    line = next(line for line in beside.lines if line.get_linestyle() == "--")
+    sparsity = results.groupby("lambda")["group_sparsity"].mean()
+    np.testing.assert_allclose(np.asarray(line.get_xydata()), [[0, 42], [100 * sparsity.loc[1e-4], 10.5]])
+    drawing = latency_sparsity_figure(computed.sweep, computed.marked)
+    assert not isinstance(drawing, str)
+    assert "group sparsity" in drawing.svg
+
+
+def test_latencies_of_retrained_trials_are_not_averaged_with_those_of_others(tmp_path: Path) -> None:
+    first = depth_results(latency_ms=[40, 44, 20, 24], macs=[1e9, 1e9, 2.5e8, 2.5e8], retraining="none")
+    again = first[first["lambda"] > 0].assign(latency_ms=[10, 12], retraining="scratch")
+    again["trial_id"] += "-scratch"
+    results = pd.concat([first, again], ignore_index=True)
+    computed = compute(write_sweep(tmp_path, combinations=["depth"], lambdas=[0, 1e-4], results=results))
+    panels = latency_panels(computed.sweep)
+    assert [panel.title for panel in panels] == ["depth, group_lasso", "depth, group_lasso + scratch"]
+    np.testing.assert_allclose([panel.measured.mean for panel in panels], [[42, 22], [42, 11]])
+    drawing = latency_figure(computed.sweep, computed.marked)
+    assert not isinstance(drawing, str)
+    assert list(drawing.data["penalty"].unique()) == ["group_lasso", "group_lasso + scratch"]
 
 
 def test_without_latency_there_is_a_line_instead_and_without_macs_no_proportional_one(tmp_path: Path) -> None:
     plain = compute(write_sweep(tmp_path / "plain", combinations=["depth"]))
-    assert latency_figure(plain.sweep, plain.marked) == (
-        "The results have no column latency_ms, so there is no figure of latency."
-    )
+    assert "measure_latency=true" in str(latency_figure(plain.sweep, plain.marked))
     results = depth_results(latency_ms=[40, 44, 20, 24])
     timed = compute(write_sweep(tmp_path / "timed", combinations=["depth"], lambdas=[0, 1e-4], results=results))
     assert latency_panels(timed.sweep)[0].proportional is None

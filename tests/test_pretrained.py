@@ -21,9 +21,10 @@ from mtl.training import Training
 from search.cli import main
 from search.config import load_recipe
 from search.results import TrialResult
+from search.run_context import RunContext
 from search.storage import SWEEP, trial_file
 from search.sweep import describe, open_sweep
-from search.trial import RunContext, run_trial
+from search.trial import run_trial
 from tests.small import TASKS, arrays, config
 
 CPU = torch.device("cpu")

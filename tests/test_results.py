@@ -77,6 +77,9 @@ def test_columns_are_the_contracts_whatever_has_ended() -> None:
         assert set(ends) <= set(table.columns)
         assert {f"{split}_{name}" for split in ("val", "test") for name in INFOS} <= set(table.columns)
         assert table["lambda"].dtype == "float64"
+        costs = ["latency_ms", "macs", "active_parameters"]
+        assert (table[costs].dtypes == "float64").all()
+        assert set(table["retraining"]) <= {"none"}
     failed = results_table([result("depth", 0, status="failed")], INFOS, PRIMARIES).iloc[0]
     assert (failed["status"], failed["error"], failed["tasks"]) == ("failed", "RuntimeError: no", "depth")
     assert math.isnan(failed["test_depth_mae"])

@@ -14,8 +14,9 @@ import torch
 
 from search.cli import main
 from search.results import TrialResult, stopped_result
+from search.run_context import RunContext
 from search.storage import HISTORY, SWEEP
-from search.trial import RunContext, TrialRun
+from search.trial import TrialRun
 from tests.commands import finished, parsimony, rows, trial_processes, wait_until
 
 # A trial of rooms at 32 x 32: 40 steps an epoch, about a second on a core.

@@ -13,9 +13,10 @@ from search.config import expand, load_recipe
 from search.errors import StorageError
 from search.lease import Lease
 from search.results import read_results
+from search.run_context import RunContext
 from search.storage import Store
 from search.sweep import Sweep
-from search.trial import RunContext, TrialRun
+from search.trial import TrialRun
 from tests.commands import finished, parsimony, wait_until
 from tests.s3_server import S3Server
 from tests.test_storage import full_disk

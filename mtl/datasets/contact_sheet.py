@@ -35,6 +35,7 @@ from mtl.datasets.panels import (
     image_words,
     is_unlabelled,
     normals_picture,
+    round_metres,
     segmentation_picture,
     sphere,
 )
@@ -437,7 +438,7 @@ def _draw_depth_key(page: _Page, name: str, depths: DepthKey, x: float, y: float
     page.words(f"{name} [m]", x, y, weight="bold")
     metres = np.geomspace(depths.nearest, depths.farthest, width, dtype=np.float32)
     page.picture(depth_picture(np.tile(metres, (18, 1)), depths), x, y + KEY_LINE)
-    ticks = [depths.nearest, *_round_metres(depths), depths.farthest]
+    ticks = [depths.nearest, *round_metres(depths), depths.farthest]
     for value, share in zip(ticks, depth_shares(np.array(ticks, np.float32), depths).tolist(), strict=True):
         page.figure.text(
             (x + share * width) / WIDTH,
@@ -448,11 +449,3 @@ def _draw_depth_key(page: _Page, name: str, depths: DepthKey, x: float, y: float
             va="top",
         )
     return x + width + 60
-
-
-def _round_metres(depths: DepthKey) -> list[float]:
-    """1, 2 and 5 times powers of ten that stand clear of both ends of the colour bar and of each other."""
-    decades = range(-3, 6)
-    metres = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
-    shares = depth_shares(np.array(metres, np.float32), depths).tolist()
-    return [value for value, share in zip(metres, shares, strict=True) if 0.15 < share < 0.85]

@@ -59,6 +59,13 @@ def class_key(task: Task, targets: Iterable[NDArray[np.uint8]]) -> ClassKey:
     return ClassKey([task.classes[k] for k in indices], palette[np.arange(len(indices)) % len(COLORS)], indices)
 
 
+def fixed_class_key(task: Task) -> ClassKey:
+    """Colours for all classes in the task's order: the same class has the same colour on every picture."""
+    palette = np.array([_rgb(color) for color in COLORS], np.uint8)
+    count = len(task.classes)
+    return ClassKey(task.classes, palette[np.arange(count) % len(COLORS)], range(count))
+
+
 def depth_key(targets: Iterable[NDArray[np.float32]]) -> DepthKey:
     """The range of all valid pixels in these (H, W) targets; 1 to 10 where there are none."""
     valid = [target[target > 0] for target in targets]
@@ -83,6 +90,14 @@ def depth_shares(metres: NDArray[np.float32], key: DepthKey) -> NDArray[np.float
     """How far along the colours a depth is, 0 to 1, of the same shape; 0 where there is none."""
     span = np.log(max(key.farthest / key.nearest, 1 + 1e-6))
     return np.clip(np.log(np.maximum(metres, key.nearest) / key.nearest) / span, 0, 1)
+
+
+def round_metres(key: DepthKey) -> list[float]:
+    """1, 2 and 5 times powers of ten that stand clear of both ends of the colour bar and of each other."""
+    decades = range(-3, 6)
+    metres = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
+    shares = depth_shares(np.array(metres, np.float32), key).tolist()
+    return [value for value, share in zip(metres, shares, strict=True) if 0.15 < share < 0.85]
 
 
 def normals_picture(target: NDArray[np.float32]) -> Picture:

@@ -36,7 +36,7 @@ class GradNorm(TaskWeighting):
         self.register_buffer("initial", torch.full((len(tasks),), torch.nan))
 
     def backward(self, losses: Mapping[str, Tensor], features: Tensor, model: MultiTaskModel) -> None:
-        shared = model.backbone.last_convolution.weight
+        shared = model.last_shared.weight
         combined = torch.zeros_like(features)
         norms = []
         for weight, (name, loss) in zip(self.weights, losses.items(), strict=True):

@@ -42,7 +42,7 @@ class Service(Protocol):
 
 def title(config: TrialConfig) -> str:
     """A trial's name for people."""
-    return f"{config.combination} lambda={config.strength:g} seed={config.seed}"
+    return config.label
 
 
 def parameters(config: TrialConfig) -> dict[str, str | float | int | bool]:

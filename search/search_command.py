@@ -1,0 +1,71 @@
+"""`parsimony search`: what is asked for, and the answer."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mtl.datasets.registry import add_module_folders
+from search.answer import format_answer, format_front
+from search.config import load_recipe, recipe_name
+from search.lambda_search import MANY, Search, open_search, run_search
+
+
+def search(options: argparse.Namespace) -> int:
+    """The exit status. Raises BadInput and SweepStopped."""
+    add_module_folders([Path(options.recipe).absolute().parent, Path.cwd()])
+    opened = open_search(
+        load_recipe(options.recipe, options.set),
+        options.storage,
+        options.name or recipe_name(options.recipe),
+        options.data,
+        proposals=options.trials,
+        budget_hours=options.budget_hours,
+        target=options.target,
+        study=options.study,
+        warm_start=options.warm_start,
+    )
+    if options.dry_run:
+        print(describe(opened))
+        return 0
+    outcome = run_search(opened, options.address)
+    failed = [result for result in outcome.results if result.status == "failed"]
+    for result in failed:
+        print(f"failed: {result.config}: {result.error}", file=sys.stderr)
+    dropped = [one for one in outcome.proposals if one.note and one.state != "failed"]
+    for one in dropped:
+        print(f"proposal {one.number}, lambda={one.configs[0].strength:g}: {one.note}", file=sys.stderr)
+    store = opened.sweep.store
+    print(f"{len(outcome.proposals)} proposals, {len(failed)} trials failed: {store.shown('proposals.parquet')}")
+    print(format_front(opened, outcome.proposals))
+    print(format_answer(opened, outcome.proposals, options.recipe, _places(options)))
+    if not outcome.complete:
+        print("stopped before its end; the same command goes on with the rest", file=sys.stderr)
+    return 1 if failed or not outcome.complete else 0
+
+
+def describe(opened: Search) -> str:
+    """What a search would do."""
+    space = opened.space.described()
+    lines = [f"{name}: {values}" for name, values in space.items() if values]
+    lines += [f"objectives: {', '.join(opened.identity['objectives'])}"]
+    lines += [f"constraints: {', '.join(opened.identity['constraints']) or 'none'}"]
+    lines += [f"sampler: {opened.sweep.recipe.sampler}", f"study: {opened.place}"]
+    count = "as many as the time allows" if opened.proposals == MANY else str(opened.proposals)
+    lines += [f"proposals: {count}, each with seeds {list(opened.sweep.recipe.seed_list)}", "baselines:"]
+    return "\n".join([*lines, *(f"  {config}" for config in opened.baselines().configs)])
+
+
+def _places(options: argparse.Namespace) -> list[str]:
+    """The options that have `parsimony train` find the same data and results."""
+    words = []
+    if options.storage != "./results":
+        words += ["--storage", options.storage]
+    if options.name:
+        words += ["--name", options.name]
+    if options.data:
+        words += ["--data", options.data]
+    for override in options.set:
+        field = override.partition("=")[0].strip()
+        if field not in ("combinations", "lambdas", "seeds"):
+            words += ["--set", override]
+    return words

@@ -1,0 +1,131 @@
+"""The Optuna study of a search: where it is kept, and what it is of."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.exceptions import OptunaError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from mtl.errors import BadInput
+from search.errors import StudyError
+from search.journal import JOURNAL, StoreJournal
+from search.objectives import Objective
+from search.samplers import quiet
+from search.storage import Store
+
+IDENTITY = "parsimony"
+CONNECT_SECONDS = 10
+LOCK_SECONDS = 60  # a dashboard may read a SQLite file while the search writes to it
+ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
+    "sqlite": {"timeout": LOCK_SECONDS},
+    "postgresql": {"connect_timeout": CONNECT_SECONDS},
+    "mysql": {"connect_timeout": CONNECT_SECONDS},
+}
+
+
+@dataclass(frozen=True)
+class StudyPlace:
+    """Where a search's study is: `study.journal` beside its results, or a database that an Optuna URL names."""
+
+    store: Store
+    url: str | None = None
+
+    def __str__(self) -> str:
+        """As a person may see it: without a password."""
+        if self.url is None:
+            return self.store.shown(JOURNAL)
+        return make_url(self.url).render_as_string(hide_password=True)
+
+
+class OpenStudy:
+    """A study, and what makes sure that it is kept."""
+
+    def __init__(self, study: optuna.Study, journal: StoreJournal | None) -> None:
+        self.study, self._journal = study, journal
+
+    def flush(self) -> None:
+        """Called after each change. Raises StorageError."""
+        if self._journal is not None:
+            self._journal.flush()
+
+
+def open_study(place: StudyPlace, objectives: Sequence[Objective], identity: Mapping[str, Any]) -> OpenStudy:
+    """The search's study, made where there is none. Raises BadInput as `check_study`, and StorageError."""
+    check_study(place, identity)
+    storage, journal = _storage(place)
+    study = optuna.create_study(
+        storage=storage,
+        study_name=place.store.name,
+        directions=[objective.direction for objective in objectives],
+        load_if_exists=True,
+    )
+    study.set_metric_names([objective.column for objective in objectives])
+    study.set_user_attr(IDENTITY, dict(identity))
+    opened = OpenStudy(study, journal)
+    opened.flush()
+    return opened
+
+
+def check_study(place: StudyPlace, identity: Mapping[str, Any]) -> None:
+    """Raise BadInput where the storage cannot be reached, or has a study of this name that is of something else.
+
+    identity: what all proposals of a study have in common, as JSON has it, by the name of the recipe's field.
+    """
+    storage, _ = _storage(place)
+    names = {study.study_name: study for study in optuna.get_all_study_summaries(storage, include_best_trial=False)}
+    if place.store.name not in names:
+        return
+    attributes = names[place.store.name].user_attrs
+    if IDENTITY not in attributes:
+        raise BadInput(f"study {place}: {place.store.name} is not of a search; allowed: another --name")
+    earlier, asked = attributes[IDENTITY], json.loads(json.dumps(dict(identity)))
+    for name in asked:
+        if earlier.get(name) != asked[name]:
+            raise BadInput(
+                f"study {place}: was made with {name} = {json.dumps(earlier.get(name))}, this search has "
+                f"{json.dumps(asked[name])}; allowed: the same, or another --name"
+            )
+
+
+def _storage(place: StudyPlace) -> tuple[BaseStorage, StoreJournal | None]:
+    quiet()
+    if place.url is None:
+        journal = StoreJournal(place.store)
+        return JournalStorage(journal), journal
+    try:
+        backend = make_url(place.url).get_backend_name()
+        arguments = {"connect_args": dict(ARGUMENTS.get(backend, {}))}
+        return RDBStorage(place.url, engine_kwargs=arguments), None
+    except (ImportError, SQLAlchemyError, OptunaError, ValueError) as error:
+        try:
+            shown = str(place)
+        except SQLAlchemyError:
+            shown = "URL"
+        raise BadInput(
+            f"--study {shown}: {_one_line(error)}; allowed: an Optuna storage URL that can be reached, such as "
+            "sqlite:///study.db or postgresql+psycopg://USER@HOST/DATABASE (pip install 'psycopg[binary]')"
+        ) from error
+
+
+def study_errors() -> tuple[type[Exception], ...]:
+    """What a study's storage raises while a search runs."""
+    return (OptunaError, sqlalchemy.exc.SQLAlchemyError)
+
+
+def study_error(error: Exception) -> StudyError:
+    """As the one line that ends a search."""
+    return StudyError(f"the study's storage failed: {_one_line(error)}")
+
+
+def _one_line(error: BaseException) -> str:
+    """The innermost cause's first line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}".rstrip(": ")

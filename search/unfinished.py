@@ -1,0 +1,47 @@
+"""Files that are there whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mtl.errors import BadInput
+
+
+class Unfinished:
+    """A file under another name, `path`, that gets its own with `finish` and is otherwise removed at the end.
+
+    option: what the user named the file's place by, for the BadInput where it cannot be written.
+    """
+
+    def __init__(self, target: Path, option: str) -> None:
+        self.target, self._option = target, option
+        self.path = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """In which the system's errors are those of this file."""
+        try:
+            self.target.parent.mkdir(parents=True, exist_ok=True)
+            yield
+        except (OSError, RuntimeError) as error:
+            # torch.save raises a RuntimeError where a folder is not there or may not be written.
+            if isinstance(error, RuntimeError) and os.access(self.target.parent, os.W_OK):
+                raise
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise BadInput(f"{self._option} {self.target}: cannot be written ({reason})") from error
+
+    def finish(self) -> None:
+        with self.writing():
+            self.path.replace(self.target)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError):
+            self.path.unlink()
