@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import optuna
 
+from benchmarks.front_sampler import START
 from benchmarks.search_peers import span
 from benchmarks.search_recording import Recording
 from benchmarks.search_replay import MAXIMIZE, OBJECTIVES
@@ -13,21 +14,22 @@ from search.baselines import Baselines
 from search.config import Recipe
 from search.objectives import Objective
 from search.results import TrialResult
-from search.samplers import find_sampler, quiet
-from search.search_space import make_space
-from search.searcher import LambdaSearcher
+from search.samplers import Direction, find_sampler, quiet
+from search.search_space import LAMBDA, make_space
+from search.searcher import LambdaSearcher, spread
 from search.successive_halving import SuccessiveHalving
 
+FRONT = "benchmarks.front_sampler:FrontSampler"
 # More than any replay comes to.
 PROPOSALS = 1000
-DIRECTIONS = ["maximize" if more else "minimize" for more in MAXIMIZE]
+DIRECTIONS: list[Direction] = ["maximize" if more else "minimize" for more in MAXIMIZE]
 
 
 class Ours:
     """What `parsimony search` proposes for the recording's range of λ."""
 
     def __init__(
-        self, recording: Recording, seed: int, *, sampler: str = "gp", racing: bool = True, halving: bool = False
+        self, recording: Recording, seed: int, *, sampler: str = FRONT, racing: bool = True, halving: bool = False
     ) -> None:
         quiet()
         recipe = recipe_of(recording)
@@ -44,9 +46,16 @@ class Ours:
         primaries = {
             task: Objective(f"val_{name}", infos[name].direction) for task, name in recording.primaries.items()
         }
-        make_halving = lambda: SuccessiveHalving(objectives, primaries, recipe.first_rung, recipe.reduction_factor)
+
+        def make_halving() -> SuccessiveHalving | None:
+            if not halving:
+                return None
+            return SuccessiveHalving(objectives, primaries, recipe.first_rung, recipe.reduction_factor)
+
+        study = optuna.create_study(directions=DIRECTIONS)
+        study.set_metric_names(list(OBJECTIVES))
         self.searcher = LambdaSearcher(
-            optuna.create_study(directions=DIRECTIONS),
+            study,
             space,
             find_sampler(sampler, space, DIRECTIONS),
             objectives,
@@ -54,7 +63,8 @@ class Ours:
             proposals=PROPOSALS,
             seed=seed,
             racing=racing,
-            halving=make_halving if halving else None,
+            halving=make_halving,
+            design=[space.dense_params, *({LAMBDA: value} for value in spread(space, START - 1))],
         )
 
     @property

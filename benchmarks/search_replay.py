@@ -29,6 +29,8 @@ OBJECTIVES = ("delta_m", "group_sparsity")
 MAXIMIZE = (True, True)
 # As `parsimony analyze` has it: a metric gone by 100 %, no group removed.
 CORNER = (REFERENCES["test_delta_m"], REFERENCES["group_sparsity"])
+# Of the smoothing's kernel, in steps of the grid.
+WIDTHS = np.arange(0.5, 6, 0.25)
 MOMENT = "2000-01-01T00:00:00+00:00"
 # Columns of a history that are not among the metrics of a result.
 NOT_OF_A_RESULT = ("epoch", "seconds")
@@ -88,13 +90,39 @@ def means(recording: Recording) -> dict[float, NDArray[np.float64]]:
     }
 
 
-class Replay:
-    """A recording with its simulated cluster of `slots`; `corner` is the hypervolume's reference."""
+def smoothed(values: Mapping[float, NDArray[np.float64]]) -> dict[float, NDArray[np.float64]]:
+    """Values by λ without most of their noise: local-linear in log λ, the dense model's as they are.
 
-    def __init__(self, recording: Recording, slots: int = 2, corner: tuple[float, float] = CORNER) -> None:
+    The Gaussian kernel is as wide as predicts left-out λ best, in units of each objective's own variance.
+    """
+    strengths = sorted(strength for strength in values if strength > 0)
+    x, y = np.log(strengths), np.array([values[strength] for strength in strengths])
+    best, best_error = y, math.inf
+    for width in WIDTHS * (x[-1] - x[0]) / (len(x) - 1):
+        hat = np.empty((len(x), len(x)))
+        for row, place in enumerate(x):
+            weights = np.exp(-0.5 * ((x - place) / width) ** 2)
+            design = np.column_stack([np.ones_like(x), x - place])
+            hat[row] = np.linalg.pinv(design * np.sqrt(weights)[:, None])[0] * np.sqrt(weights)
+        left_out = (y - hat @ y) / (1 - np.diag(hat))[:, None]
+        error = float((left_out**2 / y.var(axis=0)).sum())
+        if error < best_error:
+            best, best_error = hat @ y, error
+    return {**values, **dict(zip(strengths, best, strict=True))}
+
+
+class Replay:
+    """A recording with its simulated cluster of `slots`; `corner` is the hypervolume's reference.
+
+    smooth: judge what is found by the means smoothed over λ; strategies see what was recorded all the same.
+    """
+
+    def __init__(
+        self, recording: Recording, slots: int = 2, corner: tuple[float, float] = CORNER, smooth: bool = False
+    ) -> None:
         self.recording, self.slots, self.corner = recording, slots, corner
         self.snap = Snap(recording.lambdas)
-        self.means = means(recording)
+        self.means = smoothed(means(recording)) if smooth else means(recording)
         self.whole = self.volume(set(self.means))
         self.grid_epochs = len(recording.lambdas) * len(recording.seeds) * recording.epochs
 
