@@ -417,11 +417,12 @@ _STATES: dict[TrialState, State] = {
 
 
 def spread(space: SearchSpace, count: int) -> list[float]:
-    """Values of lambda over its range, evenly by their logarithm, the middle first: 1/2, then 1/4 and 3/4, and so on
-    (van der Corput's sequence in base 2)."""
+    """Values of lambda over its range, evenly by their logarithm, the greatest first and last the one above the least.
+
+    The least, which removes next to nothing, is left out: the dense model is known.
+    """
     low, high = math.log(space.lambdas[0]), math.log(space.lambdas[-1])
-    places = [sum(int(bit) / 2 ** (1 + i) for i, bit in enumerate(reversed(f"{n:b}"))) for n in range(1, count + 1)]
-    return [math.exp(low + place * (high - low)) for place in places]
+    return [math.exp(low + place * (high - low) / count) for place in range(count, 0, -1)]
 
 
 def _mixed(*numbers: int) -> int:
