@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import optuna
 
-from benchmarks.front_sampler import START
 from benchmarks.search_peers import span
 from benchmarks.search_recording import Recording
 from benchmarks.search_replay import MAXIMIZE, OBJECTIVES
@@ -14,12 +13,11 @@ from search.baselines import Baselines
 from search.config import Recipe
 from search.objectives import Objective
 from search.results import TrialResult
-from search.samplers import Direction, find_sampler, quiet
-from search.search_space import LAMBDA, make_space
-from search.searcher import LambdaSearcher, spread
+from search.samplers import FRONT, Direction, find_sampler, quiet
+from search.search_space import make_space
+from search.searcher import LambdaSearcher
 from search.successive_halving import SuccessiveHalving
 
-FRONT = "benchmarks.front_sampler:FrontSampler"
 # More than any replay comes to.
 PROPOSALS = 1000
 DIRECTIONS: list[Direction] = ["maximize" if more else "minimize" for more in MAXIMIZE]
@@ -32,7 +30,7 @@ class Ours:
         self, recording: Recording, seed: int, *, sampler: str = FRONT, racing: bool = True, halving: bool = False
     ) -> None:
         quiet()
-        recipe = recipe_of(recording)
+        recipe = recipe_of(recording, seed)
         space = make_space(recipe, recording.settings["data_version"])
         infos = {
             name: MetricInfo(name, "maximize" if more else "minimize") for name, more in recording.maximize.items()
@@ -57,14 +55,13 @@ class Ours:
         self.searcher = LambdaSearcher(
             study,
             space,
-            find_sampler(sampler, space, DIRECTIONS),
+            find_sampler(sampler, space, objectives),
             objectives,
             baselines=Baselines(baselines, infos, recording.primaries),
             proposals=PROPOSALS,
             seed=seed,
             racing=racing,
             halving=make_halving,
-            design=[space.dense_params, *({LAMBDA: value} for value in spread(space, START - 1))],
         )
 
     @property
@@ -81,13 +78,13 @@ class Ours:
         self.searcher.ended(result)
 
 
-def recipe_of(recording: Recording) -> Recipe:
-    """The recipe whose search has the recording's trials, its range of λ that of the recorded grid."""
+def recipe_of(recording: Recording, seed: int) -> Recipe:
+    """The recipe whose search has the recording's trials."""
     settings = {name: recording.settings[name] for name in TrialSettings.model_fields if name in recording.settings}
     return Recipe(
         **settings,
         tasks=tuple(recording.joint.split("+")),
         combinations=(recording.joint,),
-        lambdas=(0.0, *span(recording)),
+        lambdas=(0.0, *span(recording, seed)),
         seeds=tuple(recording.seeds),
     )
