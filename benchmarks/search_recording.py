@@ -144,7 +144,9 @@ def _epoch_rows(result: TrialResult) -> list[dict[str, object]]:
     config = result.config
     scores = [validation_score({task: row[f"val_{task}_loss"] for task in config.tasks}) for row in result.history]
     chosen = int(np.argmin(scores))
-    identity = {"tasks": config.combination, "lambda": config.strength, "seed": config.seed, "status": result.status}
+    identity: dict[str, object] = {"tasks": config.combination, "lambda": config.strength, "seed": config.seed}
+    # All of one recipe: what delta_m asks for besides.
+    identity |= {"status": result.status, "settings": ""}
     return [identity | {"chosen": place == chosen} | dict(row) for place, row in enumerate(result.history)]
 
 
