@@ -4,14 +4,16 @@ Labels are counted in a confusion matrix, from which their metrics follow; of de
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
 
 from mtl.losses import cosine_to_unit, valid_mask
 from mtl.tasks import Kind, Task
+
+if TYPE_CHECKING:
+    from torchmetrics import MeanMetric
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,9 @@ class TaskMetrics:
             values = values[keep]
         if values.numel():
             if name not in self._means:
+                # Takes seconds and 250 MB to import, as it brings SciPy and more: not for those who ask for names only.
+                from torchmetrics import MeanMetric
+
                 self._means[name] = MeanMetric().to(self._device)
                 self._means[name].set_dtype(torch.float64)
             self._means[name].update(values.double())
