@@ -67,7 +67,7 @@ class SearchSpace:
             return 0.0
         if self.listed:
             return min(self.lambdas, key=lambda one: abs(math.log(one / value)))
-        return _rounded(min(max(value, self.lambdas[0]), self.lambdas[-1]))
+        return _rounded(value, (self.lambdas[0], self.lambdas[-1]))
 
     def config(self, params: Mapping[str, Any], seed: int) -> TrialConfig:
         """The trial of these parameters and this seed."""
@@ -168,9 +168,9 @@ class SearchSpace:
             if name == COMBINATION:
                 tasks = self._tasks(value)
             elif name in STAGES:
-                factors[STAGES.index(name)] = value if exact else _rounded(value)
+                factors[STAGES.index(name)] = value if exact else _rounded(value, self.ranges[name])
             elif name in self.ranges:
-                settings[name] = value if exact else _rounded(value)
+                settings[name] = value if exact else _rounded(value, self.ranges[name])
             elif name in self.choices:
                 settings[name] = value
         settings["stage_factors"] = tuple(factors)
@@ -251,8 +251,9 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.{DIGITS}g}")
+def _rounded(value: float, ends: tuple[float, float]) -> float:
+    """Within its range also where the range's ends have more digits."""
+    return min(max(float(f"{value:.{DIGITS}g}"), ends[0]), ends[1])
 
 
 def _inside(distribution: BaseDistribution, value: Any) -> bool:
