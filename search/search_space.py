@@ -200,9 +200,9 @@ def make_space(recipe: Recipe, data_version: str, weights_version: str = "") -> 
         strengths = [value for value in recipe.lambdas if value > 0]
         if len(strengths) > 1:
             strengths = [min(strengths), max(strengths)]
-    numbers = sorted(float(value) for value in strengths if isinstance(value, int | float))
-    positive = [number for number in numbers if number > 0]
-    if len(numbers) < len(strengths) or numbers[0] < 0 or len(positive) < 2:
+    numbers = [float(value) for value in strengths if _is_number(value)]
+    positive = sorted({number for number in numbers if number > 0})
+    if len(numbers) < len(strengths) or min(numbers, default=0) < 0 or len(positive) < 2:
         raise BadInput(
             f"search_space.lambda = {list(strengths)}; allowed: two positive ends of a range, or a list of values "
             "(left out: from the least to the greatest of lambdas; 0 always comes besides)"
@@ -248,7 +248,7 @@ def _check_combination(space: SearchSpace, value: Any) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _rounded(value: float, ends: tuple[float, float]) -> float:
