@@ -21,6 +21,7 @@ CHOICES = (
     *("penalty", "metric", "task_weighting", "lr_schedule", "batch_size"),
     *("backbone", "backbone_width", "head_channels"),
 )
+OF_PENALTY = ("penalty", "metric")  # what besides its factors has no meaning at lambda 0
 OPEN = (LAMBDA, COMBINATION, *STAGES, *RANGES, *CHOICES)
 # The dense model has no logarithm: what lies below the range of lambda stands for 0, in a bin of this width.
 DENSE_BIN = 0.9
@@ -85,8 +86,11 @@ class SearchSpace:
             value = config.strength
         else:
             return None
-        params: Params = {LAMBDA: value}
+        # How a dense model would be penalised is the recipe's own, which may not lie in the space.
+        params = self.default_params(value)
         for name in (*self.choices, *self.ranges):
+            if config.strength == 0 and name in (*STAGES, *OF_PENALTY):
+                continue
             if name == COMBINATION:
                 params[name] = config.combination
             elif name in STAGES:
@@ -131,11 +135,12 @@ class SearchSpace:
                 f"search_space.{next(iter(self.ranges))} is a range; allowed with sampler grid: a list of values"
             )
         names = list(self.choices)
-        found: list[Params] = []
+        found: dict[str, Params] = {}
         for value in (self.lambdas[0] * DENSE_BIN, *self.lambdas):
             for values in itertools.product(*self.choices.values()):
-                found.append({LAMBDA: value} | dict(zip(names, values, strict=True)))
-        return found
+                params = {LAMBDA: value} | dict(zip(names, values, strict=True))
+                found.setdefault(self.config(params, 0).trial_id, params)
+        return list(found.values())
 
     @property
     def joint_tasks(self) -> tuple[str, ...]:
@@ -176,7 +181,7 @@ class SearchSpace:
         settings["stage_factors"] = tuple(factors)
         if strength == 0:
             # Nothing is penalised, so that how it would be makes no other trial.
-            for name in ("penalty", "metric", "stage_factors"):
+            for name in (*OF_PENALTY, "stage_factors"):
                 settings[name] = getattr(self.recipe, name)
         return TrialConfig(
             **settings,
