@@ -31,7 +31,7 @@ def test_read(text: str, column: str, relation: str, bound: float) -> None:
              "group_sparsity>=much", "group_sparsity>=nan", "group_sparsity>=0.7<=0.9", "0.7<=group_sparsity"],
 )  # fmt: skip
 def test_what_is_no_condition_is_refused(text: str) -> None:
-    with pytest.raises(BadInput, match="^--target: ") as caught:
+    with pytest.raises(BadInput, match=r"^--target: ") as caught:
         parse_constraint("--target", text, COLUMNS)
     assert repr(text) in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -72,7 +72,7 @@ def test_two_objectives_are_each_to_be_better_in() -> None:
 
 def test_several_others_against_a_simulation_of_its_own() -> None:
     rng = np.random.default_rng(2)
-    groups = [rng.normal(size=(3, 2)) + [0.4, 0.2], rng.normal(size=(2, 2)), rng.normal(size=(4, 2)) + [-0.3, 0.5]]
+    groups = [rng.normal(mean, size=(n, 2)) for n, mean in ((3, [0.4, 0.2]), (2, [0, 0]), (4, [-0.3, 0.5]))]
     degrees = 2 + 1 + 3
     squares = sum(np.square(group - group.mean(axis=0)).sum(axis=0) for group in groups)
     draws = []
@@ -101,7 +101,7 @@ def test_equal_seeds_leave_no_doubt_and_no_warning() -> None:
     """Deterministic trials: the pooled variance is 0, and equal means dominate nobody."""
     same = np.zeros((3, 2))
     assert chance([same, same.copy()]) == 0.0
-    assert chance([same + [[0.0, 1e-9]], same, same - [[1.0, -1.0]]]) == 1.0
+    assert chance([same + np.array([0.0, 1e-9]), same, same - np.array([1.0, -1.0])]) == 1.0
 
 
 small = st.lists(st.lists(st.floats(-3, 3), min_size=1, max_size=4), min_size=2, max_size=6)
