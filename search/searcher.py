@@ -173,9 +173,13 @@ class LambdaSearcher:
 
     def _propose(self) -> bool:
         """Ask until there is a proposal that is new; whether there was one."""
-        for attempt in range(TRIES + 1):
-            if attempt == TRIES and not self._enqueue_unseen():
-                return False
+        tries = 0
+        while True:
+            # What is queued may have become a duplicate too, which says nothing of the sampler.
+            if all(trial.state != TrialState.WAITING for trial in self._trials()):
+                if tries >= TRIES and not self._enqueue_unseen():
+                    return False
+                tries += 1
             asked = sum(trial.state != TrialState.WAITING for trial in self._trials())
             self.study.sampler = self._make_sampler(_mixed(self._seed, asked))
             trial = self.study.ask(self.space.distributions)
@@ -191,7 +195,6 @@ class LambdaSearcher:
             neighbour = self._neighbour(trial.params)
             if neighbour is not None:
                 self.study.enqueue_trial(neighbour)
-        return False
 
     def _begin(self, proposal: Proposal) -> None:
         """Queue the proposal's trials; those that have ended, in this search or another sweep, are not run again."""
