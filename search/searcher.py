@@ -180,21 +180,41 @@ class LambdaSearcher:
                 if tries >= TRIES and not self._enqueue_unseen():
                     return False
                 tries += 1
-            asked = sum(trial.state != TrialState.WAITING for trial in self._trials())
-            self.study.sampler = self._make_sampler(_mixed(self._seed, asked))
-            trial = self.study.ask(self.space.distributions)
-            configs = self.space.configs(trial.params)
-            twin = self._of_trial.get(configs[0].trial_id)
-            if twin is None:
-                trial.set_user_attr(LAMBDA, configs[0].strength)
-                trial.set_user_attr(TRIALS, [config.trial_id for config in configs])
-                self._begin(Proposal(trial.number, trial.params, tuple(configs)))
+            self._set_sampler(self._asked)
+            if self._begin_new(self.study.ask(self.space.distributions)):
                 return True
-            trial.set_user_attr(DUPLICATE, twin.number)
-            self.study.tell(trial, state=TrialState.FAIL)
-            neighbour = self._neighbour(trial.params)
-            if neighbour is not None:
-                self.study.enqueue_trial(neighbour)
+
+    @property
+    def _asked(self) -> int:
+        return sum(trial.state != TrialState.WAITING for trial in self._trials())
+
+    def _set_sampler(self, asked: int) -> None:
+        """The one for the proposal that follows on so many."""
+        self.study.sampler = self._make_sampler(_mixed(self._seed, asked))
+
+    def _begin_new(self, trial: Trial) -> bool:
+        """Begin the proposal that the sampler has made; whether it is new."""
+        configs = self.space.configs(trial.params)
+        twin = self._of_trial.get(configs[0].trial_id)
+        if twin is None:
+            trial.set_user_attr(LAMBDA, configs[0].strength)
+            trial.set_user_attr(TRIALS, [config.trial_id for config in configs])
+            self._begin(Proposal(trial.number, trial.params, tuple(configs)))
+            return True
+        trial.set_user_attr(DUPLICATE, twin.number)
+        self.study.tell(trial, state=TrialState.FAIL)
+        neighbour = self._neighbour(trial.params)
+        if neighbour is not None:
+            self.study.enqueue_trial(neighbour)
+        return False
+
+    def _finish_asking(self, number: int) -> None:
+        """Go on where a driver died as it asked for a proposal: what was queued would be lost with it."""
+        self._set_sampler(self._asked - 1)
+        trial = Trial(self.study, self._trials()[number]._trial_id)
+        for name, distribution in self.space.distributions.items():
+            trial._suggest(name, distribution)  # as `ask` does; a parameter that it has stays as it is
+        self._begin_new(trial)
 
     def _begin(self, proposal: Proposal) -> None:
         """Queue the proposal's trials; those that have ended, in this search or another sweep, are not run again."""
@@ -339,12 +359,11 @@ class LambdaSearcher:
 
     def _restore(self) -> None:
         """Take up the study's proposals."""
+        half_made = []
         for trial in self._trials():
-            if trial.state == TrialState.WAITING or DUPLICATE in trial.user_attrs:
-                continue
             if TRIALS not in trial.user_attrs:
                 if trial.state == TrialState.RUNNING:
-                    self.study.tell(trial.number, state=TrialState.FAIL)  # a driver died as it was made
+                    half_made.append(trial.number)
                 continue
             configs = tuple(self._configs_of(trial))
             proposal = Proposal(trial.number, trial.params, configs, seeded=SEEDED in trial.user_attrs)
@@ -358,6 +377,8 @@ class LambdaSearcher:
             for config in configs:
                 if config.trial_id in self._known:
                     self._take(proposal, self._known[config.trial_id])
+        for number in half_made:
+            self._finish_asking(number)
 
     def _configs_of(self, trial: FrozenTrial) -> list[TrialConfig]:
         if SEEDED in trial.user_attrs:
