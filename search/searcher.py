@@ -222,7 +222,7 @@ class LambdaSearcher:
         self._of_trial |= {config.trial_id: proposal for config in proposal.configs}
         for config in proposal.configs:
             if config.trial_id in self._known:
-                self._take(proposal, self._known[config.trial_id])
+                self._take_known(proposal, self._known[config.trial_id])
             elif config.trial_id not in self.baselines:  # which are queued, or running, already
                 self._queue.append(config)
         for result in proposal.results.values():
@@ -272,6 +272,12 @@ class LambdaSearcher:
         return self.study.get_trials(deepcopy=False)
 
     # Dropping and telling
+
+    def _take_known(self, proposal: Proposal, result: TrialResult) -> None:
+        """As one that has ended in this run, so that what it has shown counts where others are to be stopped."""
+        for row in result.history:
+            self.record(result.config, row)
+        self._take(proposal, result)
 
     def _take(self, proposal: Proposal, result: TrialResult) -> None:
         proposal.results[result.config.trial_id] = result
@@ -376,7 +382,7 @@ class LambdaSearcher:
             self._of_trial |= {config.trial_id: proposal for config in configs}
             for config in configs:
                 if config.trial_id in self._known:
-                    self._take(proposal, self._known[config.trial_id])
+                    self._take_known(proposal, self._known[config.trial_id])
         for number in half_made:
             self._finish_asking(number)
 
@@ -430,6 +436,8 @@ class LambdaSearcher:
         proposal.number = len(self._trials()) - 1
         self.proposals.append(proposal)
         self._of_trial |= {result.config.trial_id: proposal for result in results}
+        for result in results:
+            self._take_known(proposal, result)
 
 
 _STATES: dict[TrialState, State] = {
