@@ -24,6 +24,7 @@ from search.successive_halving import SuccessiveHalving
 
 # Times that a sampler may propose what has been proposed before, until something new is drawn at random.
 TRIES = 4
+STOPPED_EARLY = "stopped early"
 DUPLICATE, SEEDED, TRIALS = "duplicate_of", "seeded", "trial_ids"
 
 
@@ -94,6 +95,7 @@ class LambdaSearcher:
         self._restore()
         self._seed_from_known()
         self._lay_out(design)
+        self._race()  # a driver may have died before it knew of a trial's end
 
     # A source of trials
 
@@ -137,7 +139,7 @@ class LambdaSearcher:
             return False
         if config.seed in self._halving and not self._halving[config.seed].report(config, row):
             self._drop(
-                proposal, f"stopped early: behind others with seed {config.seed} after epoch {row['epoch'] + 1:g}"
+                proposal, f"{STOPPED_EARLY}: behind others with seed {config.seed} after epoch {row['epoch'] + 1:g}"
             )
             proposal.early = True
             return False
@@ -161,7 +163,7 @@ class LambdaSearcher:
         if proposal is not None:
             self._take(proposal, result)
             if result.status == "failed" and not proposal.note:
-                self._drop(proposal, f"seed {result.config.seed} failed: {result.error}")
+                self._drop(proposal, _failure(result))
             self._race()
             self._tell_if_ended(proposal)
 
@@ -226,8 +228,11 @@ class LambdaSearcher:
             elif config.trial_id not in self.baselines:  # which are queued, or running, already
                 self._queue.append(config)
         for result in proposal.results.values():
-            if result.status == "stopped" and not proposal.note:
-                proposal.note, proposal.early = result.error or "stopped early", bool(result.history)
+            if result.status == "failed":
+                proposal.note = proposal.note or _failure(result)
+            elif result.status == "stopped":
+                proposal.note = proposal.note or result.error or STOPPED_EARLY
+                proposal.early |= proposal.note.startswith(STOPPED_EARLY)
         if proposal.note:
             self._drop(proposal, proposal.note)
         self._tell_if_ended(proposal)
@@ -312,6 +317,7 @@ class LambdaSearcher:
         names = [objective.column for objective in self._objectives]
         signs = np.array([-objective.sign for objective in self._objectives])
         shown = [one for one in self.proposals if one.values and np.isfinite(one.columns(names)).all()]
+        shown.sort(key=lambda one: one.number)  # not as they came: the draws are to be the same after a restart
         for place, proposal in enumerate(shown):
             if proposal.note or proposal.dense or len(proposal.values) == len(proposal.configs):
                 continue
@@ -446,6 +452,10 @@ _STATES: dict[TrialState, State] = {
     TrialState.FAIL: "failed",
     TrialState.RUNNING: "running",
 }
+
+
+def _failure(result: TrialResult) -> str:
+    return f"seed {result.config.seed} failed: {result.error}"
 
 
 def spread(space: SearchSpace, count: int) -> list[float]:
