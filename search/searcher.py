@@ -160,6 +160,7 @@ class LambdaSearcher:
             for waiting in [one for one in self.proposals if one.state == "running" and one is not proposal]:
                 self._take_again(waiting)
                 self._tell_if_ended(waiting)
+            self._seed_from_known()
         if proposal is not None:
             self._take(proposal, result)
             if result.status == "failed" and not proposal.note:
@@ -260,8 +261,8 @@ class LambdaSearcher:
     def _lay_out(self, design: Sequence[Params] | None) -> None:
         """Queue the first proposals in the study, those that an earlier run has not queued."""
         if design is None:
-            # A sweep that has been taken over has covered the range.
-            seeded = any(proposal.seeded for proposal in self.proposals)
+            # A sweep that has been taken over has covered the range, but not the baselines alone.
+            seeded = any(proposal.seeded and not proposal.dense for proposal in self.proposals)
             design = [] if seeded else [{LAMBDA: value} for value in spread(self.space, STARTUP - 1)]
             if self.space.config(self.space.dense_params, self._first_seed).trial_id not in self._of_trial:
                 design = [self.space.dense_params, *design]
