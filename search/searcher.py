@@ -385,6 +385,8 @@ class LambdaSearcher:
                 continue
             proposal.state = _STATES[trial.state]
             proposal.note = trial.user_attrs.get("note", "")
+            proposal.told_means = trial.user_attrs.get("means", {})
+            proposal.told_deviations = trial.user_attrs.get("deviations", {})
             self.proposals.append(proposal)
             self._of_trial |= {config.trial_id: proposal for config in configs}
             for config in configs:
