@@ -90,7 +90,7 @@ def summary(proposals: Sequence[Proposal]) -> list[tuple[Any, ...]]:
     """What two searches must agree in."""
     return [
         (one.number, one.configs[0].trial_id, one.state, one.note, sorted(one.values), _plain(one.means()))
-        for one in proposals
+        for one in sorted(proposals, key=lambda one: one.number)
     ]
 
 
