@@ -6,6 +6,7 @@ from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
 
+from mtl.errors import BadInput
 from search.storage import Store
 
 JOURNAL = "study.journal"
@@ -23,12 +24,17 @@ class StoreJournal(BaseJournalBackend):
     """
 
     def __init__(self, store: Store) -> None:
-        """Reads what is there; raises StorageError."""
+        """Reads what is there; raises StorageError, and BadInput where it is no journal."""
         self._store = store
         data = store.read(JOURNAL) or b""
         whole = data[: data.rfind(b"\n") + 1]
         self._lines = whole.splitlines()
-        self._logs = [json.loads(line) for line in self._lines]
+        try:
+            self._logs = [json.loads(line) for line in self._lines]
+        except ValueError as error:
+            raise BadInput(
+                f"study {store.shown(JOURNAL)}: is not Optuna's journal ({error}); allowed: one, or none"
+            ) from error
         self._dirty = False
         self._torn = whole != data
 

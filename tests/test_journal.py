@@ -10,6 +10,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.trial import TrialState
 
+from mtl.errors import BadInput
 from search.errors import StorageError
 from search.journal import JOURNAL, StoreJournal
 from search.storage import Store
@@ -83,6 +84,12 @@ def test_after_a_kill_at_any_byte_of_a_line_the_rest_is_read_and_goes_on(store: 
         fill(torn, trials=1)
         assert all(json.loads(line) for line in path.read_bytes().splitlines())
         assert trials(JournalFileBackend(str(path))) == trials(torn) == trials(StoreJournal(store))
+
+
+def test_a_file_that_is_no_journal_is_bad_input(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "search" / JOURNAL).write_text('{"op_code": 0}\nnothing of the kind\n')
+    with pytest.raises(BadInput, match=r"study .*/search/study\.journal: is not Optuna's journal \(.*\); allowed"):
+        StoreJournal(store)
 
 
 def test_each_change_is_on_the_disk_as_it_is_made(store: Store, tmp_path: Path) -> None:
