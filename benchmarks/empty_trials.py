@@ -9,7 +9,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,7 @@ class EmptyActor(TrialActor):
     """Steps a trial without training: its row is all that it leaves."""
 
     def make_run(self, config: TrialConfig, context: RunContext) -> Any:
-        from search.trial import TrialRun
-
-        class EmptyRun(TrialRun):
-            def step(self) -> Mapping[str, float]:
-                self._finish("done", metrics={"group_sparsity": 0.0, "parameter_sparsity": 0.0})
-                return {}
+        from benchmarks.empty_run import EmptyRun
 
         return EmptyRun(config, context)
 

@@ -42,6 +42,11 @@ class Baselines:
         return sum(changes) / len(changes)
 
 
+def is_baseline(config: TrialConfig) -> bool:
+    """Whether delta_m may be measured against this trial."""
+    return config.strength == 0 and len(config.tasks) == 1
+
+
 def reuse_trials(store: Store, wanted: Iterable[TrialConfig], besides: Sequence[Store] = ()) -> list[TrialResult]:
     """Take over, into this store, what other sweeps in the same storage, and `besides`, have done of the wanted trials.
 
@@ -50,8 +55,7 @@ def reuse_trials(store: Store, wanted: Iterable[TrialConfig], besides: Sequence[
     wanted = list(wanted)
     found: list[TrialResult] = []
     for sibling in [*besides, *store.siblings()] if wanted else ():
-        described = sibling.read(SWEEP)
-        ids = set(json.loads(described).get("trials", ())) if described else set()
+        ids = _planned(sibling)
         for config in [one for one in wanted if one.trial_id in ids]:
             data = sibling.read(trial_file(config.trial_id, "result.json"))
             result = TrialResult.from_json(data) if data else None
@@ -64,3 +68,11 @@ def reuse_trials(store: Store, wanted: Iterable[TrialConfig], besides: Sequence[
             found.append(result)
             wanted.remove(config)
     return found
+
+
+def _planned(store: Store) -> set[str]:
+    """Ids of a sweep's trials; none where there is no sweep, or none that can be read."""
+    try:
+        return set(json.loads(store.read(SWEEP) or b"{}").get("trials", ()))
+    except (ValueError, AttributeError):
+        return set()

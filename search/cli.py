@@ -109,6 +109,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--export", default="", metavar="FORMATS", help="torch (.pt2), onnx, or torch,onnx: written beside as well"
     )
     compact.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="what to be fast on (default cpu)")
+    compact.add_argument("--threads", type=int, metavar="N", help="of the CPU (default: torch's own, as many as cores)")
     compact.set_defaults(run=run_compact_command)
 
     predict = commands.add_parser("predict", help="a model's task maps of images, as pictures")
@@ -241,9 +242,15 @@ def run_recipes_command(options: argparse.Namespace) -> int:
 
 
 def run_compact_command(options: argparse.Namespace) -> int:
+    import torch
+
     from mtl.errors import TrialFailed
     from search.compact_command import run_compact
 
+    if options.threads is not None:
+        if options.threads < 1:
+            raise BadInput(f"--threads {options.threads}; allowed: 1 or more")
+        torch.set_num_threads(options.threads)
     exports = [part.strip() for part in options.export.split(",") if part.strip()]
     try:
         run_compact(options.checkpoint, data=options.data, out=options.out, exports=exports, device=options.device)

@@ -79,8 +79,9 @@ class Recipe(TrialSettings):
         "(its factors) and more",
     )
     sampler: str = Field(
-        "gp",
-        description="of a search: tpe, gp, nsga2, nsga3, random, grid, or my_module:MySampler for one of Optuna's kind",
+        "auto",
+        description="of a search: front (gaps along lambda where the front has most to gain), tpe, gp, nsga2, nsga3, "
+        "random, grid, or my_module:MySampler for one of Optuna's kind; auto: front for lambda alone, else tpe",
     )
     constraints: tuple[str, ...] = Field(
         (), description="that a search keeps to: COLUMN>=NUMBER or COLUMN<=NUMBER, such as segmentation_miou>=0.3"

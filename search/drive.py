@@ -31,6 +31,7 @@ def drive(
     store: Store,
     context: RunContext,
     source: TrialSource,
+    base: TrialConfig,
     results: dict[str, TrialResult],
     *,
     address: str | None,
@@ -44,7 +45,7 @@ def drive(
 ) -> None:
     """Start Ray, `prepare`, and run what the source gives; `results` gets the result of each trial as it ends.
 
-    ended: told of each of these as well; ahead: as in `search.runner.run_trials`.
+    ended: told of each of these as well; base, ahead: as in `search.runner.run_trials`.
     Raises BadInput where Ray cannot be had as asked for, and SweepStopped.
     """
     # Ray takes seconds to import: not before the input is known to be good.
@@ -80,6 +81,7 @@ def drive(
             with Interrupts() as interrupts:
                 run_trials(
                     source,
+                    base,
                     context,
                     max_retries=recipe.max_retries,
                     on_epochs=on_epochs,

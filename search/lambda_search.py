@@ -115,7 +115,8 @@ def open_search(
     space = make_space(sweep.recipe, sweep.dataset.fingerprint(), sweep.weights_version)
     if recipe.sampler == "grid":
         space.grid()
-    make_sampler = find_sampler(recipe.sampler, space, [objective.direction for objective in objectives])
+    together = [*constraints, *([wanted] if wanted else [])]
+    make_sampler = find_sampler(recipe.sampler, space, objectives, together)
     search = Search(
         sweep,
         space,
@@ -223,6 +224,7 @@ def _run(search: Search, address: str | None, lease: Lease) -> Outcome:
             store,
             sweep.context,
             source,
+            search.space.configs(search.space.dense_params)[0],
             results,
             address=address,
             lease=lease,

@@ -1,6 +1,5 @@
 """Trials on Ray Tune: actors that are reused from trial to trial, so that torch is imported once in each."""
 
-import json
 import logging
 import os
 import tempfile
@@ -26,6 +25,7 @@ from search.deaths import Deaths
 from search.errors import StorageError, SweepStopped
 from search.interrupts import Interrupts
 from search.judge import Judge
+from search.packing import Packing
 from search.results import TrialResult, stopped_result
 from search.run_context import RunContext
 from search.scheduler import SweepScheduler
@@ -46,14 +46,13 @@ AHEAD = 200
 class TrialActor(tune.Trainable):
     """Tune's view of a trial: a step is an epoch, and the last one writes the trial's result."""
 
-    def setup(self, config: dict[str, Any]) -> None:
+    def setup(self, config: dict[str, Any], packing: Packing, context: RunContext) -> None:  # type: ignore[override]
+        self._packing, self._context = packing, context
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._given_up = "death" in new_config
-        self._run = self.make_run(
-            TrialConfig.model_validate_json(new_config["trial"]), RunContext(**json.loads(new_config["context"]))
-        )
+        self._run = self.make_run(self._packing.unpack(new_config["trial"]), self._context)
         self._rows_told = 0
         return True
 
@@ -90,11 +89,13 @@ class _Watcher(tune.Callback):
 
     def __init__(
         self,
+        packing: Packing,
         max_retries: int,
         on_epochs: Callable[[TrialConfig, Sequence[Mapping[str, float]]], None],
         on_end: Callable[[Any, TrialConfig, str], None],
         check: Callable[[], None],
     ) -> None:
+        self._packing = packing
         self._max_retries, self._on_epochs, self._on_end, self._check = max_retries, on_epochs, on_end, check
         self._deaths = Deaths()
         self._stopped: SweepStopped | None = None
@@ -116,7 +117,7 @@ class _Watcher(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         self._deaths.runs_on(trial.trial_id, result["node_id"])
         if result["epoch_rows"]:
-            self._on_epochs(TrialConfig.model_validate_json(trial.config["trial"]), result["epoch_rows"])
+            self._on_epochs(self._packing.unpack(trial.config["trial"]), result["epoch_rows"])
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial's process has died, and Tune has queued the trial again."""
@@ -144,13 +145,14 @@ class _Watcher(tune.Callback):
 
     def _end(self, trial: Any, death: str) -> None:
         try:
-            self._on_end(trial, TrialConfig.model_validate_json(trial.config["trial"]), death)
+            self._on_end(trial, self._packing.unpack(trial.config["trial"]), death)
         except SweepStopped as error:
             self._stopped = error
 
 
 def run_trials(
     source: TrialSource,
+    base: TrialConfig,
     context: RunContext,
     *,
     max_retries: int,
@@ -168,13 +170,14 @@ def run_trials(
 
     A trial whose process dies is started again from its checkpoint up to `max_retries` times, then recorded as failed.
     A process that is lost with its machine does not count. `halving` stops trials that fall behind. `ahead`: trials
-    taken from the source before there is room for them.
+    taken from the source before there is room for them; `base`: a trial that all others are much like.
 
     `check` is called again and again meanwhile. SweepStopped, raised by it, by `on_result` or by a trial whose storage
     fails, ends the run. So does an interrupt, after the running trials have ended their epochs and saved.
     """
     store = context.store()
-    scheduler = SweepScheduler(halving, interrupts)
+    packing = Packing(base)
+    scheduler = SweepScheduler(halving, interrupts, packing.unpack)
     histories: dict[str, dict[int, Mapping[str, float]]] = defaultdict(dict)
 
     def on_rows(config: TrialConfig, rows: Sequence[Mapping[str, float]]) -> None:
@@ -200,13 +203,13 @@ def run_trials(
         on_result(result)
 
     resources = {"cpu": context.threads, "gpu": context.gpus}
-    watcher = _Watcher(max_retries, on_rows, on_end, check)
+    watcher = _Watcher(packing, max_retries, on_rows, on_end, check)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(ahead)  # the only way to say it; for a searcher it would be 1
     with tempfile.TemporaryDirectory(prefix="parsimony-tune-") as scratch:
         tune.Tuner(
-            tune.with_resources(actor, resources),
+            tune.with_resources(tune.with_parameters(actor, packing=packing, context=context), resources),
             tune_config=tune.TuneConfig(
-                search_alg=TuneSearcher(source, context, interrupts),
+                search_alg=TuneSearcher(source, packing, interrupts),
                 num_samples=-1,
                 scheduler=scheduler,
                 reuse_actors=True,

@@ -12,13 +12,20 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
 
 from mtl.errors import BadInput
-from search.search_space import SearchSpace
+from search.constraints import Constraint
+from search.front_sampler import FrontSampler
+from search.objectives import Objective
+from search.search_space import LAMBDA, SearchSpace
 
-# Proposals before a model of the objectives is worth making; the first of them are laid out over the range of lambda.
-STARTUP = 6
+# Proposals before a model of the objectives is worth making: the dense model and some over the range of lambda.
+STARTUP = 4
 # Optuna's 50 would be more than most searches have proposals.
 POPULATION = 12
 TRIED_OUT = 15
+FRONT = "front"
+# A metric gone by 100 %, no group removed: the worst that is worth naming, in the analysis as well.
+SHARES = ("group_sparsity", "parameter_sparsity")
+REFERENCES = {"delta_m": -1.0} | dict.fromkeys(SHARES, 0.0)
 
 Direction = Literal["maximize", "minimize"]
 MakeSampler = Callable[[int], BaseSampler]
@@ -34,18 +41,33 @@ NAMED: dict[str, MakeSampler] = {
 }
 
 
-def find_sampler(name: str, space: SearchSpace, directions: Sequence[Direction]) -> MakeSampler:
+def find_sampler(
+    name: str,
+    space: SearchSpace,
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint] = (),
+) -> MakeSampler:
     """What makes the sampler of this name from a seed.
 
     A search makes a new one for each proposal, from its own seed and the proposal's number: so a search that is broken
-    off and goes on proposes what an unbroken one does. Raises BadInput for an unknown name, and for a sampler of the
-    user's own that cannot be made or cannot propose for these objectives.
+    off and goes on proposes what an unbroken one does. Raises BadInput for an unknown name, and for a sampler that
+    cannot be made or cannot propose for these objectives and this space.
     """
+    alone = space.names == [LAMBDA] and len(objectives) > 1
+    if name == "auto":
+        name = FRONT if alone else "tpe"
+    if name == FRONT:
+        if not alone:
+            raise BadInput(
+                f"sampler = {FRONT}: {len(objectives)} objectives over {', '.join(space.names)}; allowed: two or more "
+                "objectives over lambda alone"
+            )
+        return lambda seed: make_front_sampler(objectives, constraints, seed)
     if name in NAMED:
         return NAMED[name]
     module_name, colon, class_name = name.partition(":")
     if not colon:
-        raise BadInput(f"sampler = {name}; allowed: {', '.join(NAMED)}, or my_module:MySampler")
+        raise BadInput(f"sampler = {name}; allowed: auto, {FRONT}, {', '.join(NAMED)}, or my_module:MySampler")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except Exception as error:  # a user's module may fail in any way as it is imported
@@ -60,8 +82,19 @@ def find_sampler(name: str, space: SearchSpace, directions: Sequence[Direction])
         sampler: BaseSampler = cls(**({"seed": seed} if seeded else {}))
         return sampler
 
-    _try_out(name, make, space, directions)
+    _try_out(name, make, space, [objective.direction for objective in objectives])
     return make
+
+
+def make_front_sampler(objectives: Sequence[Objective], constraints: Sequence[Constraint], seed: int) -> FrontSampler:
+    """With the corner that the analysis has; where a constraint bounds an objective, that is its corner."""
+    bounds = {one.column: one.bound for one in constraints}
+    columns = [one.column for one in objectives]
+    return FrontSampler(
+        [bounds.get(column, REFERENCES.get(column)) for column in columns],
+        [1.0 if column in SHARES else None for column in columns],
+        seed,
+    )
 
 
 def _try_out(name: str, make: MakeSampler, space: SearchSpace, directions: Sequence[Direction]) -> None:

@@ -1,6 +1,7 @@
 """Which trials go on, under Ray Tune: all, those that early stopping leaves, or none once the sweep is interrupted."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from ray import tune
@@ -16,18 +17,23 @@ class SweepScheduler(FIFOScheduler):
     Once interrupted it withdraws the trials that wait and pauses each that runs at its next result; Tune has a paused
     trial save itself.
 
-    trial.config["trial"] must be the TrialConfig as JSON, and a result must have under "epoch_rows" the list of the
-    history's rows that the trial has not reported before: one after an epoch, none where it ran none, and after the
-    first step of a trial that was resumed all there are. (A list, as Tune flattens dicts for schedulers.)
+    trial.config["trial"] must be what `unpack` makes the TrialConfig of, and a result must have under "epoch_rows" the
+    list of the history's rows that the trial has not reported before: one after an epoch, none where it ran none, and
+    after the first step of a trial that was resumed all there are. (A list, as Tune flattens dicts for schedulers.)
 
     After STOP, Tune calls `on_trial_complete` of the scheduler and of the callbacks as for a trial that has come to its
     end, and keeps the actor for the next trial; the actor itself is told nothing. `stopped` and `withdrawn` have the
     ids, Tune's for the latter, of the trials that ended so, to tell them apart.
     """
 
-    def __init__(self, halving: Judge | None, interrupts: Interrupts) -> None:
+    def __init__(
+        self,
+        halving: Judge | None,
+        interrupts: Interrupts,
+        unpack: Callable[[str], TrialConfig] = TrialConfig.model_validate_json,
+    ) -> None:
         super().__init__()
-        self._halving, self._interrupts = halving, interrupts
+        self._halving, self._interrupts, self._unpack = halving, interrupts, unpack
         self._waiting: deque[Any] = deque()
         self.stopped: set[str] = set()
         self.withdrawn: set[str] = set()
@@ -53,9 +59,7 @@ class SweepScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         stays = True
         if self._halving is not None:
-            stays = self._judge(
-                self._halving, TrialConfig.model_validate_json(trial.config["trial"]), result["epoch_rows"]
-            )
+            stays = self._judge(self._halving, self._unpack(trial.config["trial"]), result["epoch_rows"])
         if not stays:
             return TrialScheduler.STOP
         return TrialScheduler.PAUSE if self._interrupts.asked else TrialScheduler.CONTINUE
@@ -63,7 +67,7 @@ class SweepScheduler(FIFOScheduler):
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Record the last result, which Tune shows here alone where the trial has ended by itself."""
         if self._halving is not None:
-            config = TrialConfig.model_validate_json(trial.config["trial"])
+            config = self._unpack(trial.config["trial"])
             for row in result.get("epoch_rows", ()):
                 self._halving.record(config, row)
 

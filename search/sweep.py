@@ -22,6 +22,7 @@ from mtl.datasets.registry import load_dataset
 from mtl.errors import BadInput
 from mtl.metrics import MetricInfo, metric_infos, primary_metric
 from mtl.tasks import Task
+from search.baselines import is_baseline, reuse_trials
 from search.config import Recipe, differing_fields, differing_settings, expand
 from search.drive import drive, say
 from search.lease import Lease
@@ -176,8 +177,13 @@ def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialRes
     # A trial that was stopped early has ended, unless this run is to stop none.
     again = {"failed"} if sweep.halving else {"failed", "stopped"}
     to_run = [c for c in sweep.configs if c.trial_id not in results or results[c.trial_id].status in again]
+    # Δm of every sweep in the storage is against the same models.
+    reused = {one.config.trial_id: one for one in reuse_trials(store, [one for one in to_run if is_baseline(one)])}
+    results |= reused
+    to_run = [config for config in to_run if config.trial_id not in reused]
     done_before = len(sweep.configs) - len(to_run)
-    say(f"sweep {store}: {len(sweep.configs)} trials, {done_before} done before, {len(to_run)} to run")
+    others = f" ({len(reused)} baselines of other sweeps in the storage)" if reused else ""
+    say(f"sweep {store}: {len(sweep.configs)} trials, {done_before} done before{others}, {len(to_run)} to run")
     if to_run:
         from search.trial_source import ListedTrials
 
@@ -193,6 +199,7 @@ def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialRes
             store,
             sweep.context,
             ListedTrials(to_run),
+            to_run[0],
             results,
             address=address,
             lease=lease,

@@ -146,6 +146,7 @@ def test_bad_options(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "ends as an export does" in refused([str(folder), "--out", "x.onnx"], capsys)
     assert "cannot be written" in refused([str(folder), "--out", str(folder / "model.pt" / "x.pt")], capsys)
     assert "--device" in refused([str(folder), "--device", "tpu"], capsys)
+    assert "--threads 0; allowed: 1 or more" in refused([str(folder), "--threads", "0"], capsys)
     if not torch.cuda.is_available():
         assert "no GPU; allowed: cpu" in refused([str(folder), "--device", "cuda"], capsys)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

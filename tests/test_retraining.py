@@ -122,13 +122,27 @@ def test_the_second_training_has_no_penalty() -> None:
 
 
 def test_patience_counts_in_each_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    scores = iter([5.0, 4.0, 6.0, 9.0, 8.0, 7.0, 8.0])
+    scores = iter([5.0, 4.0, 6.0, 9.0, float("inf"), 8.0, 9.0, 9.0])
     monkeypatch.setattr("mtl.training.validation_score", lambda losses: next(scores))
-    one = training(retraining="scratch", epochs=5, patience=1)
+    one = training(retraining="scratch", epochs=6, patience=2)
     while not one.done:
         one.run_epoch()
     assert one.first is not None
-    assert (one.first.epochs, one.epochs_run, one.best_epoch, one.best_score) == (3, 7, 5, 7.0)
+    assert (one.first.epochs, one.epochs_run, one.best_epoch, one.best_score) == (4, 8, 5, 8.0)
+
+
+@pytest.mark.parametrize(("retraining", "goes_on"), [("fine_tune", True), ("scratch", False)])
+def test_the_second_training_starts_where_its_kind_says(
+    retraining: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = training(retraining=retraining)
+    one.run_epoch()
+    one.run_epoch()
+    best = one.history[one.best_epoch]
+    monkeypatch.setattr(Training, "_train_epoch", lambda self, epoch: {})
+    start = one.run_epoch()
+    losses = [name for name in best if name.startswith("val_") and name.endswith("_loss")]
+    assert np.allclose([start[name] for name in losses], [best[name] for name in losses], rtol=1e-5) == goes_on
 
 
 @pytest.mark.parametrize("weighting", ["gradnorm", "pcgrad"])
