@@ -69,7 +69,7 @@ def searcher(of: SearchSpace, proposals: int, in_study: optuna.Study | None = No
     objectives = more.pop("objectives", OBJECTIVES)
     name = more.pop("sampler", "random")
     settings: dict[str, Any] = {"baselines": baselines(of)} | more
-    make = find_sampler(name, of, [one.direction for one in objectives])
+    make = find_sampler(name, of, objectives, more.get("constraints", ()))
     return LambdaSearcher(in_study or study(objectives), of, make, objectives, proposals=proposals, **settings)
 
 

@@ -11,7 +11,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from mtl.errors import BadInput
 from search.objectives import Objective
 from search.proposals import Proposal
-from search.samplers import NAMED, find_sampler, quiet
+from search.samplers import FRONT, NAMED, find_sampler, make_front_sampler, quiet
 from tests.made_up_search import OBJECTIVES, none_wanted, run, searcher, space
 
 quiet()
@@ -47,7 +47,7 @@ class NeedsMore(RandomSampler):
         super().__init__()
 
 
-ALL = [*NAMED, f"{__name__}:Own", f"{__name__}:Seedless", "optuna.samplers:QMCSampler"]
+ALL = [FRONT, "auto", *NAMED, f"{__name__}:Own", f"{__name__}:Seedless", "optuna.samplers:QMCSampler"]
 
 
 def count(sampler: str) -> int:
@@ -55,7 +55,7 @@ def count(sampler: str) -> int:
 
 
 def proposals(sampler: str, objectives: tuple[Objective, ...] = OBJECTIVES, **more: Any) -> list[Proposal]:
-    of = space("seeds=1", *(LISTS if sampler == "grid" else RANGES))
+    of = space("seeds=1", *(LISTS if sampler == "grid" else RANGES[:1] if sampler == FRONT else RANGES))
     design = of.grid() if sampler == "grid" else None
     one = searcher(of, count(sampler), sampler=sampler, objectives=objectives, design=design, **more)
     run(one, at_once=2)
@@ -73,17 +73,19 @@ def test_contract(sampler: str) -> None:
     assert len(found) == count(sampler)
     ids = [proposal.configs[0].trial_id for proposal in found]
     assert len(set(ids)) == count(sampler)
-    assert [proposal.dense for proposal in found] == [True] + [False] * (count(sampler) - 1)
+    assert found[0].dense
+    if sampler in (FRONT, "grid"):  # where the learning rate is open a dense model with another is another
+        assert sum(proposal.dense for proposal in found) == 1
     assert [one.params for one in proposals(sampler)] == [one.params for one in found]
 
 
-@pytest.mark.parametrize("sampler", sorted({*NAMED} - {"grid"}))
+@pytest.mark.parametrize("sampler", sorted({FRONT, *NAMED} - {"grid", "gp"}))
 def test_another_seed_proposes_otherwise(sampler: str) -> None:
     first, other = proposals(sampler, seed=0), proposals(sampler, seed=1)
     assert [one.params for one in first] != [one.params for one in other]
 
 
-@pytest.mark.parametrize("sampler", ALL)
+@pytest.mark.parametrize("sampler", [one for one in ALL if one != FRONT])
 def test_a_single_objective(sampler: str) -> None:
     assert len(proposals(sampler, SPARSITY, baselines=none_wanted())) == count(sampler)
 
@@ -110,7 +112,7 @@ def module_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("bayes", "sampler = bayes; allowed: tpe, gp, nsga2, nsga3, random, grid, or my_module:MySampler"),
+        ("bayes", "sampler = bayes; allowed: auto, front, tpe, gp, nsga2, nsga3, random, grid, or my_module:MySampler"),
         ("nowhere:Own", "sampler = nowhere:Own: cannot be imported (ModuleNotFoundError: No module named 'nowhere')"),
         (":Own", "sampler = :Own: cannot be imported"),
         (f"{__name__}:", "cannot be imported"),
@@ -127,11 +129,20 @@ def module_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_bad_input_is_one_line(name: str, said: str, module_folder: Path) -> None:
     (module_folder / "broken_module.py").write_text("undefined\n")
     with pytest.raises(BadInput) as caught:
-        find_sampler(name, space(), ["maximize", "maximize"])
+        find_sampler(name, space(), OBJECTIVES)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
+def test_auto_looks_along_lambda_where_nothing_else_is_open() -> None:
+    alone = space("seeds=1", *RANGES[:1])
+    assert type(find_sampler("auto", alone, OBJECTIVES)(0)) is type(make_front_sampler(OBJECTIVES, (), 0))
+    for of, objectives in ((space(*RANGES), OBJECTIVES), (alone, SPARSITY)):
+        assert isinstance(find_sampler("auto", of, objectives)(0), optuna.samplers.TPESampler)
+        with pytest.raises(BadInput, match=r"sampler = front: .*; allowed: two or more objectives over lambda alone"):
+            find_sampler(FRONT, of, objectives)
+
+
 def test_a_sampler_for_one_objective_is_taken_for_one() -> None:
-    make = find_sampler(f"{__name__}:OneObjective", space(), ["maximize"])
+    make = find_sampler(f"{__name__}:OneObjective", space(), SPARSITY)
     assert isinstance(make(0), BaseSampler)

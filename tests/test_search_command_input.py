@@ -31,7 +31,7 @@ def sets(*texts: str) -> list[str]:
         (["rooms", "--trials", "many"], ["--trials", "'many'"]),
         (["rooms", "--budget-hours", "-1"], ["--budget-hours -1; allowed: more than 0"]),
         (["rooms", "--budget-hours", "nan"], ["--budget-hours nan; allowed: more than 0"]),
-        (["rooms", *N, *sets("sampler=bayes")], ["sampler = bayes; allowed: tpe, gp, nsga2"]),
+        (["rooms", *N, *sets("sampler=bayes")], ["sampler = bayes; allowed: auto, front, tpe, gp, nsga2"]),
         (["rooms", *N, *sets("sampler=grid", "search_space.lr=[1e-3, 1e-2]")], ["search_space.lr is a range"]),
         (
             ["rooms", *N, *sets("constraints=miou>=0.3")],
@@ -45,7 +45,7 @@ def sets(*texts: str) -> list[str]:
         (["rooms", *N, "--target", "latency_ms<=20"], ["latency_ms is not measured", "--set measure_latency=true"]),
         (["rooms", *N, *sets("objectives=latency_ms")], ["latency_ms is not measured"]),
         (["rooms", *N, *sets("objectives=mac")], ["objectives: 'mac'", "allowed: delta_m"]),
-        (["rooms", *N, *sets("lambdas=0")], ["search_space.lambda"]),
+        (["rooms", *N, *sets("search_space.lambda=1")], ["search_space.lambda = [1]"]),
         (["rooms", *N, *sets("search_space.lr=1")], ["search_space.lr = [1]", "allowed"]),
         (["rooms", *N, *sets("serach_space.lr=1")], ["serach_space", "search_space.NAME"]),
         (["rooms", *N, "--warm-start", "nowhere"], ["--warm-start nowhere: no sweep is there", "STORAGE/NAME"]),
@@ -85,7 +85,7 @@ def test_a_sampler_for_one_objective(empty: Path, capsys: pytest.CaptureFixture[
     ("other", "said"),
     [
         (sets("objectives=delta_m,macs"), 'was made with objectives = ["delta_m:maximize", "group_sparsity:maximize"]'),
-        (sets("search_space.lambda=[1e-3, 1]"), 'was made with search_space = {"lambda": [0.0009'),
+        (sets("search_space.lambda=[1e-3, 1]"), 'was made with search_space = {"lambda": [0.0002'),
         (sets("search_space.lr=[1e-3, 1e-2]"), "this search has "),
         (sets("seeds=3"), '"seeds": [0, 1]'),
         (

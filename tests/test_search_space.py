@@ -14,7 +14,8 @@ from mtl.errors import BadInput
 from mtl.model import build_model
 from mtl.task_weighting.registry import TASK_WEIGHTINGS
 from mtl.training import make_optimizer
-from search.search_space import DENSE_BIN, LAMBDA, STAGES, SearchSpace
+from search.config import load_recipe
+from search.search_space import DENSE_BIN, LAMBDA, STAGES, SearchSpace, make_space
 from tests.made_up_search import space
 from tests.small import TASKS, config
 
@@ -52,7 +53,7 @@ def test_distributions() -> None:
 
 
 def test_lambda_left_out_is_the_range_of_the_recipes_lambdas() -> None:
-    of = space("lambdas=0,1e-4,1e-2,1")
+    of = make_space(load_recipe("nyuv2-small", ["lambdas=0,1e-4,1e-2,1"]), "made up")
     assert (of.lambdas, of.listed) == ((1e-4, 1.0), False)
     assert of.distributions == {LAMBDA: FloatDistribution(1e-4 * DENSE_BIN, 1, log=True)}
 
@@ -186,6 +187,11 @@ def test_factors_of_1_leave_a_trials_id_as_it_was_before_there_were_any() -> Non
     assert config(tasks=tasks, stage_factors=(1.0, 1.0, 1.0, 0.5)).trial_id != "263a951de978545a"
 
 
+def test_a_recipe_of_dense_models_alone_leaves_no_lambda_to_search() -> None:
+    with pytest.raises(BadInput, match=r"^search_space\.lambda = \[\]; allowed: two positive ends"):
+        make_space(load_recipe("nyuv2-small", ["lambdas=0"]), "made up")
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
@@ -198,7 +204,6 @@ def test_factors_of_1_leave_a_trials_id_as_it_was_before_there_were_any() -> Non
         (["search_space.lambda=[1e-3, nan]"], ["search_space.lambda = [0.001, nan]", "allowed"]),
         (["search_space.lambda=[1e-3, 1e-3]"], ["search_space.lambda = [0.001, 0.001]", "allowed"]),
         (["search_space.lambda=high,low"], ["search_space.lambda = ['high', 'low']", "allowed"]),
-        (["lambdas=0"], ["search_space.lambda", "allowed: two positive ends"]),
         (["search_space.lr=1e-3"], ["search_space.lr = [0.001]", "allowed: two numbers"]),
         (["search_space.lr=[1e-2, 1e-3]"], ["search_space.lr", "the lower end of its range first"]),
         (["search_space.lr=[0, 1e-3]"], ["search_space.lr has 0.0", "allowed: greater than 0"]),

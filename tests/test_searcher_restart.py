@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from mtl.config import TrialConfig
 from search.objectives import Objective
 from search.results import TrialResult, stopped_result
-from search.samplers import quiet
+from search.samplers import STARTUP, quiet
 from search.search_space import SearchSpace
 from search.searcher import LambdaSearcher
 from search.successive_halving import SuccessiveHalving
@@ -22,6 +22,7 @@ from tests.made_up_search import OBJECTIVES, PRIMARIES, baselines, result, run, 
 
 quiet()
 RANGE = "search_space.lambda=[1e-3, 10]"
+PROPOSALS = 10
 HALVED = (Objective("group_sparsity", "maximize"),)
 
 
@@ -82,7 +83,7 @@ class Recorded:
 def fails_at_times(config: TrialConfig) -> TrialResult:
     """Some trials of proposals fail, some are far worse than others."""
     found = well(config)
-    kind = int(config.trial_id, 16) % 8 if len(config.tasks) > 1 and config.strength else 8
+    kind = int(config.trial_id, 16) // 8 % 8 if len(config.tasks) > 1 and config.strength else 8
     if kind == 0:
         return result(config, "failed", error="out of memory")
     return result(config, **{name: value - 5 * (kind <= 2) for name, value in found.metrics.items()})
@@ -114,13 +115,13 @@ def test_broken_off_at_any_line_it_goes_on_as_the_unbroken_one(
     sampler: str, sets: list[str], more: Any, said: str
 ) -> None:
     of = space(*sets)
-    settings = {"sampler": sampler, "proposals": 10, **more}
+    settings = {"sampler": sampler, "proposals": PROPOSALS, **more}
     whole = Recorded(of, [], {}, **settings).run(of=fails_at_times)
     expected = summary(whole.searcher.proposals)
     noted = " ".join(note for _, _, _, note, *_ in expected)
     assert said in noted
     half_drawn = {line for line, _ in whole.cuts() if is_half_drawn(whole.journal.logs[:line], len(of.names))}
-    assert len(half_drawn) == 4 * (len(of.names) - 1)  # of the proposals that were not laid out
+    assert len(half_drawn) == (PROPOSALS - STARTUP) * (len(of.names) - 1)  # of the proposals that were not laid out
     for line, known in whole.cuts():
         again = Recorded(of, whole.journal.logs[:line], known, **settings).run(of=fails_at_times)
         if line in half_drawn:
