@@ -181,7 +181,7 @@ def run_search_command(options: argparse.Namespace) -> int:
 
 
 def run_train_command(options: argparse.Namespace) -> int:
-    sweep = _open(options)
+    sweep = _open(options, done_will_do=True)
     config = sweep.configs[0]
     if len(sweep.configs) > 1:
         print(
@@ -292,12 +292,13 @@ def run_datasets_cache_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def _open(options: argparse.Namespace) -> "Sweep":
-    """The sweep that the options name, checked."""
+def _open(options: argparse.Namespace, done_will_do: bool = False) -> "Sweep":
+    """The sweep that the options name, checked as `search.sweep.open_sweep` says."""
     from mtl.datasets.registry import add_module_folders
     from search.config import load_recipe, recipe_name
     from search.sweep import open_sweep
 
     add_module_folders([Path(options.recipe).absolute().parent, Path.cwd()])
     recipe = load_recipe(options.recipe, options.set)
-    return open_sweep(recipe, options.storage, options.name or recipe_name(options.recipe), options.data)
+    name = options.name or recipe_name(options.recipe)
+    return open_sweep(recipe, options.storage, name, options.data, done_will_do=done_will_do)

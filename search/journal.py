@@ -1,12 +1,12 @@
 """Optuna's journal, kept in a sweep's store: one line a change, in the format of Optuna's own journal files."""
 
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
 
+from mtl.errors import BadInput
 from search.storage import Store
 
 JOURNAL = "study.journal"
@@ -24,30 +24,32 @@ class StoreJournal(BaseJournalBackend):
     """
 
     def __init__(self, store: Store) -> None:
-        """Reads what is there; raises StorageError."""
+        """Reads what is there; raises StorageError, and BadInput where it is no journal."""
         self._store = store
         data = store.read(JOURNAL) or b""
         whole = data[: data.rfind(b"\n") + 1]
         self._lines = whole.splitlines()
-        self._logs = [json.loads(line) for line in self._lines]
+        try:
+            self._logs = [json.loads(line) for line in self._lines]
+        except ValueError as error:
+            raise BadInput(
+                f"study {store.shown(JOURNAL)}: is not Optuna's journal ({error}); allowed: one, or none"
+            ) from error
         self._dirty = False
-        self._file = store.folder / JOURNAL if store.folder is not None else None
         self._torn = whole != data
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         yield from self._logs[log_number_from:]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Raises StorageError."""
         # As JSON gives them back, so that a study is the same before and after a restart.
         lines = [json.dumps(log, separators=(",", ":")).encode() for log in logs]
-        if self._file is not None:
+        if self._store.folder is not None:
             if self._torn:
                 self._store.write(JOURNAL, b"".join(line + b"\n" for line in self._lines))
                 self._torn = False
-            with self._file.open("ab") as file:
-                file.write(b"".join(line + b"\n" for line in lines))
-                file.flush()
-                os.fsync(file.fileno())
+            self._store.append(JOURNAL, b"".join(line + b"\n" for line in lines))
         else:
             self._lines += lines
             self._dirty = True

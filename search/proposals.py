@@ -28,6 +28,7 @@ class Proposal:
         early: whether it was stopped for what it showed before its last epoch.
         seeded: whether it was not proposed but taken over from a sweep.
         state: what the study has been told.
+        told_means, told_deviations: what it remembers of the columns, for where the trials' results are not at hand.
     """
 
     number: int
@@ -39,6 +40,8 @@ class Proposal:
     early: bool = False
     seeded: bool = False
     state: State = "running"
+    told_means: Mapping[str, float] = field(default_factory=dict)
+    told_deviations: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def dense(self) -> bool:
@@ -60,12 +63,14 @@ class Proposal:
 
     def means(self) -> dict[str, float]:
         """Of each column over the trials that are done."""
-        return {name: float(self.columns([name]).mean()) for name in self._names()} if self.values else {}
+        if not self.values:
+            return dict(self.told_means)
+        return {name: float(self.columns([name]).mean()) for name in self._names()}
 
     def deviations(self) -> dict[str, float]:
         """Sample standard deviations; none of a single trial."""
         if len(self.values) < 2:
-            return {}
+            return {} if self.values else dict(self.told_deviations)
         return {name: float(self.columns([name]).std(ddof=1)) for name in self._names()}
 
     def _names(self) -> Iterator[str]:

@@ -70,8 +70,9 @@ def find_sampler(
         raise BadInput(f"sampler = {name}; allowed: auto, {FRONT}, {', '.join(NAMED)}, or my_module:MySampler")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise BadInput(f"sampler = {name}: cannot be imported ({error}); allowed: my_module:MySampler") from error
+    except Exception as error:  # a user's module may fail in any way as it is imported
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise BadInput(f"sampler = {name}: cannot be imported ({reason}); allowed: my_module:MySampler") from error
     if not (inspect.isclass(found) and issubclass(found, BaseSampler)):
         raise BadInput(f"sampler = {name}: no sampler; allowed: a class derived from optuna.samplers.BaseSampler")
     cls: Any = found

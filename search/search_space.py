@@ -21,6 +21,7 @@ CHOICES = (
     *("penalty", "metric", "task_weighting", "lr_schedule", "batch_size"),
     *("backbone", "backbone_width", "head_channels"),
 )
+OF_PENALTY = ("penalty", "metric")  # what besides its factors has no meaning at lambda 0
 OPEN = (LAMBDA, COMBINATION, *STAGES, *RANGES, *CHOICES)
 # The dense model has no logarithm: what lies below the range of lambda stands for 0, in a bin of this width.
 DENSE_BIN = 0.9
@@ -67,7 +68,7 @@ class SearchSpace:
             return 0.0
         if self.listed:
             return min(self.lambdas, key=lambda one: abs(math.log(one / value)))
-        return _rounded(min(max(value, self.lambdas[0]), self.lambdas[-1]))
+        return _rounded(value, (self.lambdas[0], self.lambdas[-1]))
 
     def config(self, params: Mapping[str, Any], seed: int) -> TrialConfig:
         """The trial of these parameters and this seed."""
@@ -85,8 +86,11 @@ class SearchSpace:
             value = config.strength
         else:
             return None
-        params: Params = {LAMBDA: value}
+        # How a dense model would be penalised is the recipe's own, which may not lie in the space.
+        params = self.default_params(value)
         for name in (*self.choices, *self.ranges):
+            if config.strength == 0 and name in (*STAGES, *OF_PENALTY):
+                continue
             if name == COMBINATION:
                 params[name] = config.combination
             elif name in STAGES:
@@ -131,11 +135,12 @@ class SearchSpace:
                 f"search_space.{next(iter(self.ranges))} is a range; allowed with sampler grid: a list of values"
             )
         names = list(self.choices)
-        found: list[Params] = []
+        found: dict[str, Params] = {}
         for value in (self.lambdas[0] * DENSE_BIN, *self.lambdas):
             for values in itertools.product(*self.choices.values()):
-                found.append({LAMBDA: value} | dict(zip(names, values, strict=True)))
-        return found
+                params = {LAMBDA: value} | dict(zip(names, values, strict=True))
+                found.setdefault(self.config(params, 0).trial_id, params)
+        return list(found.values())
 
     @property
     def joint_tasks(self) -> tuple[str, ...]:
@@ -168,15 +173,15 @@ class SearchSpace:
             if name == COMBINATION:
                 tasks = self._tasks(value)
             elif name in STAGES:
-                factors[STAGES.index(name)] = value if exact else _rounded(value)
+                factors[STAGES.index(name)] = value if exact else _rounded(value, self.ranges[name])
             elif name in self.ranges:
-                settings[name] = value if exact else _rounded(value)
+                settings[name] = value if exact else _rounded(value, self.ranges[name])
             elif name in self.choices:
                 settings[name] = value
         settings["stage_factors"] = tuple(factors)
         if strength == 0:
             # Nothing is penalised, so that how it would be makes no other trial.
-            for name in ("penalty", "metric", "stage_factors"):
+            for name in (*OF_PENALTY, "stage_factors"):
                 settings[name] = getattr(self.recipe, name)
         return TrialConfig(
             **settings,
@@ -200,9 +205,9 @@ def make_space(recipe: Recipe, data_version: str, weights_version: str = "") -> 
         strengths = [value for value in recipe.lambdas if value > 0]
         if len(strengths) > 1:
             strengths = [min(strengths), max(strengths)]
-    numbers = sorted(float(value) for value in strengths if isinstance(value, int | float))
-    positive = [number for number in numbers if number > 0]
-    if len(numbers) < len(strengths) or numbers[0] < 0 or len(positive) < 2:
+    numbers = [float(value) for value in strengths if _is_number(value)]
+    positive = sorted({number for number in numbers if number > 0})
+    if len(numbers) < len(strengths) or min(numbers, default=0) < 0 or len(positive) < 2:
         raise BadInput(
             f"search_space.lambda = {list(strengths)}; allowed: two positive ends of a range, or a list of values "
             "(left out: from the least to the greatest of lambdas; 0 always comes besides)"
@@ -248,11 +253,12 @@ def _check_combination(space: SearchSpace, value: Any) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.{DIGITS}g}")
+def _rounded(value: float, ends: tuple[float, float]) -> float:
+    """Within its range also where the range's ends have more digits."""
+    return min(max(float(f"{value:.{DIGITS}g}"), ends[0]), ends[1])
 
 
 def _inside(distribution: BaseDistribution, value: Any) -> bool:

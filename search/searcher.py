@@ -24,6 +24,7 @@ from search.successive_halving import SuccessiveHalving
 
 # Times that a sampler may propose what has been proposed before, until something new is drawn at random.
 TRIES = 4
+STOPPED_EARLY = "stopped early"
 DUPLICATE, SEEDED, TRIALS = "duplicate_of", "seeded", "trial_ids"
 
 
@@ -94,6 +95,7 @@ class LambdaSearcher:
         self._restore()
         self._seed_from_known()
         self._lay_out(design)
+        self._race()  # a driver may have died before it knew of a trial's end
 
     # A source of trials
 
@@ -137,7 +139,7 @@ class LambdaSearcher:
             return False
         if config.seed in self._halving and not self._halving[config.seed].report(config, row):
             self._drop(
-                proposal, f"stopped early: behind others with seed {config.seed} after epoch {row['epoch'] + 1:g}"
+                proposal, f"{STOPPED_EARLY}: behind others with seed {config.seed} after epoch {row['epoch'] + 1:g}"
             )
             proposal.early = True
             return False
@@ -158,10 +160,11 @@ class LambdaSearcher:
             for waiting in [one for one in self.proposals if one.state == "running" and one is not proposal]:
                 self._take_again(waiting)
                 self._tell_if_ended(waiting)
+            self._seed_from_known()
         if proposal is not None:
             self._take(proposal, result)
             if result.status == "failed" and not proposal.note:
-                self._drop(proposal, f"seed {result.config.seed} failed: {result.error}")
+                self._drop(proposal, _failure(result))
             self._race()
             self._tell_if_ended(proposal)
 
@@ -173,25 +176,48 @@ class LambdaSearcher:
 
     def _propose(self) -> bool:
         """Ask until there is a proposal that is new; whether there was one."""
-        for attempt in range(TRIES + 1):
-            if attempt == TRIES and not self._enqueue_unseen():
-                return False
-            asked = sum(trial.state != TrialState.WAITING for trial in self._trials())
-            self.study.sampler = self._make_sampler(_mixed(self._seed, asked))
-            trial = self.study.ask(self.space.distributions)
-            configs = self.space.configs(trial.params)
-            twin = self._of_trial.get(configs[0].trial_id)
-            if twin is None:
-                trial.set_user_attr(LAMBDA, configs[0].strength)
-                trial.set_user_attr(TRIALS, [config.trial_id for config in configs])
-                self._begin(Proposal(trial.number, trial.params, tuple(configs)))
+        tries = 0
+        while True:
+            # What is queued may have become a duplicate too, which says nothing of the sampler.
+            if all(trial.state != TrialState.WAITING for trial in self._trials()):
+                if tries >= TRIES and not self._enqueue_unseen():
+                    return False
+                tries += 1
+            self._set_sampler(self._asked)
+            if self._begin_new(self.study.ask(self.space.distributions)):
                 return True
-            trial.set_user_attr(DUPLICATE, twin.number)
-            self.study.tell(trial, state=TrialState.FAIL)
-            neighbour = self._neighbour(trial.params)
-            if neighbour is not None:
-                self.study.enqueue_trial(neighbour)
+
+    @property
+    def _asked(self) -> int:
+        return sum(trial.state != TrialState.WAITING for trial in self._trials())
+
+    def _set_sampler(self, asked: int) -> None:
+        """The one for the proposal that follows on so many."""
+        self.study.sampler = self._make_sampler(_mixed(self._seed, asked))
+
+    def _begin_new(self, trial: Trial) -> bool:
+        """Begin the proposal that the sampler has made; whether it is new."""
+        configs = self.space.configs(trial.params)
+        twin = self._of_trial.get(configs[0].trial_id)
+        if twin is None:
+            trial.set_user_attr(LAMBDA, configs[0].strength)
+            trial.set_user_attr(TRIALS, [config.trial_id for config in configs])
+            self._begin(Proposal(trial.number, trial.params, tuple(configs)))
+            return True
+        trial.set_user_attr(DUPLICATE, twin.number)
+        self.study.tell(trial, state=TrialState.FAIL)
+        neighbour = self._neighbour(trial.params)
+        if neighbour is not None:
+            self.study.enqueue_trial(neighbour)
         return False
+
+    def _finish_asking(self, number: int) -> None:
+        """Go on where a driver died as it asked for a proposal: what was queued would be lost with it."""
+        self._set_sampler(self._asked - 1)
+        trial = Trial(self.study, self._trials()[number]._trial_id)
+        for name, distribution in self.space.distributions.items():
+            trial._suggest(name, distribution)  # as `ask` does; a parameter that it has stays as it is
+        self._begin_new(trial)
 
     def _begin(self, proposal: Proposal) -> None:
         """Queue the proposal's trials; those that have ended, in this search or another sweep, are not run again."""
@@ -199,12 +225,15 @@ class LambdaSearcher:
         self._of_trial |= {config.trial_id: proposal for config in proposal.configs}
         for config in proposal.configs:
             if config.trial_id in self._known:
-                self._take(proposal, self._known[config.trial_id])
+                self._take_known(proposal, self._known[config.trial_id])
             elif config.trial_id not in self.baselines:  # which are queued, or running, already
                 self._queue.append(config)
         for result in proposal.results.values():
-            if result.status == "stopped" and not proposal.note:
-                proposal.note, proposal.early = result.error or "stopped early", bool(result.history)
+            if result.status == "failed":
+                proposal.note = proposal.note or _failure(result)
+            elif result.status == "stopped":
+                proposal.note = proposal.note or result.error or STOPPED_EARLY
+                proposal.early |= proposal.note.startswith(STOPPED_EARLY)
         if proposal.note:
             self._drop(proposal, proposal.note)
         self._tell_if_ended(proposal)
@@ -232,8 +261,8 @@ class LambdaSearcher:
     def _lay_out(self, design: Sequence[Params] | None) -> None:
         """Queue the first proposals in the study, those that an earlier run has not queued."""
         if design is None:
-            # A sweep that has been taken over has covered the range.
-            seeded = any(proposal.seeded for proposal in self.proposals)
+            # A sweep that has been taken over has covered the range, but not the baselines alone.
+            seeded = any(proposal.seeded and not proposal.dense for proposal in self.proposals)
             design = [] if seeded else [{LAMBDA: value} for value in spread(self.space, STARTUP - 1)]
             if self.space.config(self.space.dense_params, self._first_seed).trial_id not in self._of_trial:
                 design = [self.space.dense_params, *design]
@@ -249,6 +278,12 @@ class LambdaSearcher:
         return self.study.get_trials(deepcopy=False)
 
     # Dropping and telling
+
+    def _take_known(self, proposal: Proposal, result: TrialResult) -> None:
+        """As one that has ended in this run, so that what it has shown counts where others are to be stopped."""
+        for row in result.history:
+            self.record(result.config, row)
+        self._take(proposal, result)
 
     def _take(self, proposal: Proposal, result: TrialResult) -> None:
         proposal.results[result.config.trial_id] = result
@@ -283,6 +318,7 @@ class LambdaSearcher:
         names = [objective.column for objective in self._objectives]
         signs = np.array([-objective.sign for objective in self._objectives])
         shown = [one for one in self.proposals if one.values and np.isfinite(one.columns(names)).all()]
+        shown.sort(key=lambda one: one.number)  # not as they came: the draws are to be the same after a restart
         for place, proposal in enumerate(shown):
             if proposal.note or proposal.dense or len(proposal.values) == len(proposal.configs):
                 continue
@@ -336,12 +372,11 @@ class LambdaSearcher:
 
     def _restore(self) -> None:
         """Take up the study's proposals."""
+        half_made = []
         for trial in self._trials():
-            if trial.state == TrialState.WAITING or DUPLICATE in trial.user_attrs:
-                continue
             if TRIALS not in trial.user_attrs:
                 if trial.state == TrialState.RUNNING:
-                    self.study.tell(trial.number, state=TrialState.FAIL)  # a driver died as it was made
+                    half_made.append(trial.number)
                 continue
             configs = tuple(self._configs_of(trial))
             proposal = Proposal(trial.number, trial.params, configs, seeded=SEEDED in trial.user_attrs)
@@ -350,11 +385,15 @@ class LambdaSearcher:
                 continue
             proposal.state = _STATES[trial.state]
             proposal.note = trial.user_attrs.get("note", "")
+            proposal.told_means = trial.user_attrs.get("means", {})
+            proposal.told_deviations = trial.user_attrs.get("deviations", {})
             self.proposals.append(proposal)
             self._of_trial |= {config.trial_id: proposal for config in configs}
             for config in configs:
                 if config.trial_id in self._known:
-                    self._take(proposal, self._known[config.trial_id])
+                    self._take_known(proposal, self._known[config.trial_id])
+        for number in half_made:
+            self._finish_asking(number)
 
     def _configs_of(self, trial: FrozenTrial) -> list[TrialConfig]:
         if SEEDED in trial.user_attrs:
@@ -406,6 +445,8 @@ class LambdaSearcher:
         proposal.number = len(self._trials()) - 1
         self.proposals.append(proposal)
         self._of_trial |= {result.config.trial_id: proposal for result in results}
+        for result in results:
+            self._take_known(proposal, result)
 
 
 _STATES: dict[TrialState, State] = {
@@ -414,6 +455,10 @@ _STATES: dict[TrialState, State] = {
     TrialState.FAIL: "failed",
     TrialState.RUNNING: "running",
 }
+
+
+def _failure(result: TrialResult) -> str:
+    return f"seed {result.config.seed} failed: {result.error}"
 
 
 def spread(space: SearchSpace, count: int) -> list[float]:

@@ -150,6 +150,11 @@ class Store:
         path = f"{self._root}/{name}"
         self._retried("written", lambda: _write_file(path, data) if self._local else self._put(path, data))
 
+    def append(self, name: str, data: bytes) -> None:
+        """Add to the end of a file, on the disk when this returns. Only in a folder: an object store cannot."""
+        path = f"{self._root}/{name}"
+        self._retried("written", lambda: _append_to_file(path, data))
+
     def try_write(self, name: str, data: bytes) -> bool:
         """Write what can be done without for a while: tried once; whether it was written."""
         try:
@@ -301,6 +306,20 @@ def _write_file(path: str, data: bytes) -> None:
         Path(temporary).unlink(missing_ok=True)
         raise
     _sync_folder(folder)
+
+
+def _append_to_file(path: str, data: bytes) -> None:
+    """What could be written of it only in part is taken away again."""
+    with open(path, "ab", buffering=0) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[stream.write(left) :]
+            os.fsync(stream.fileno())
+        except BaseException:
+            stream.truncate(size)
+            raise
 
 
 def _sync_folder(folder: str) -> None:

@@ -1,8 +1,11 @@
 """The Optuna study of a search: where it is kept, and what it is of."""
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -77,6 +80,9 @@ def check_study(place: StudyPlace, identity: Mapping[str, Any]) -> None:
 
     identity: what all proposals of a study have in common, as JSON has it, by the name of the recipe's field.
     """
+    with _reached(place):
+        if place.url is not None and _is_new(place.url):
+            return
     storage, _ = _storage(place)
     names = {study.study_name: study for study in optuna.get_all_study_summaries(storage, include_best_trial=False)}
     if place.store.name not in names:
@@ -98,14 +104,36 @@ def _storage(place: StudyPlace) -> tuple[BaseStorage, StoreJournal | None]:
     if place.url is None:
         journal = StoreJournal(place.store)
         return JournalStorage(journal), journal
+    with _reached(place):
+        return RDBStorage(place.url, engine_kwargs={"connect_args": _connect_args(place.url)}), None
+
+
+def _is_new(url: str) -> bool:
+    """Whether a database has no studies at all: opening it as a storage would make their tables, or its file."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        path = Path(parsed.database or ":memory:")
+        return not path.exists() and os.access(path.parent, os.W_OK)
+    engine = sqlalchemy.create_engine(url, connect_args=_connect_args(url))
     try:
-        backend = make_url(place.url).get_backend_name()
-        arguments = {"connect_args": dict(ARGUMENTS.get(backend, {}))}
-        return RDBStorage(place.url, engine_kwargs=arguments), None
+        return not sqlalchemy.inspect(engine).has_table("studies")
+    finally:
+        engine.dispose()
+
+
+def _connect_args(url: str) -> dict[str, Any]:
+    return dict(ARGUMENTS.get(make_url(url).get_backend_name(), {}))
+
+
+@contextlib.contextmanager
+def _reached(place: StudyPlace) -> Iterator[None]:
+    """Raises BadInput for what a database that cannot be used raises."""
+    try:
+        yield
     except (ImportError, SQLAlchemyError, OptunaError, ValueError) as error:
         try:
             shown = str(place)
-        except SQLAlchemyError:
+        except (SQLAlchemyError, ValueError):
             shown = "URL"
         raise BadInput(
             f"--study {shown}: {_one_line(error)}; allowed: an Optuna storage URL that can be reached, such as "

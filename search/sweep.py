@@ -30,7 +30,7 @@ from search.objectives import Objective, check_running, parse_objectives
 from search.progress import Progress
 from search.results import TrialResult, read_results, write_tables
 from search.run_context import RunContext
-from search.storage import PATIENCE_SECONDS, SWEEP, Store
+from search.storage import PATIENCE_SECONDS, SWEEP, Store, trial_file
 from search.successive_halving import SuccessiveHalving
 
 SCHEMA = 1
@@ -104,8 +104,12 @@ class Sweep:
         write_tables(self.store.waiting(patience), results, self.metrics, self.primaries, columns)
 
 
-def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None) -> Sweep:
-    """Check everything that can be checked before a trial runs; writes nothing. Raises BadInput."""
+def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None, *, done_will_do: bool = False) -> Sweep:
+    """Check everything that can be checked before a trial runs; writes nothing. Raises BadInput.
+
+    done_will_do: settings that the sweep was not run with are allowed where all of the recipe's trials are done there:
+    a search makes trials with settings of their own.
+    """
     root = Path(data).expanduser().absolute() if data else None
     dataset = load_dataset(recipe.dataset, root, recipe.dataset_options)
     for split, fewest in FEWEST_IMAGES.items():
@@ -130,11 +134,12 @@ def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None) -> Swe
         check_weights(recipe)
     store = Store(storage, name)
     store.check()
+    sweep = Sweep(recipe, dataset, str(root) if root else None, store, version)
     saved = store.read(SWEEP)
     if saved is not None:
         earlier = json.loads(saved)
         fields = differing_settings(earlier["recipe"], recipe)
-        if fields:
+        if fields and not (done_will_do and all(_is_done(store, config) for config in sweep.configs)):
             found, asked = earlier["recipe"].get(fields[0]), recipe.model_dump(mode="json")[fields[0]]
             raise BadInput(
                 f"sweep {store} was run with {fields[0]} = {found}, this recipe has {asked}: "
@@ -145,11 +150,15 @@ def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None) -> Swe
                 f"sweep {store} was run with weights of version {before or 'none'}, this recipe's weights = "
                 f"{recipe.weights} has version {version or 'none'}: allowed: the same weights, or another --name"
             )
-    sweep = Sweep(recipe, dataset, str(root) if root else None, store, version)
     parse_objectives(recipe.objectives, sweep.metrics)
     if recipe.early_stopping != "none":
         check_running(recipe.objectives)
     return sweep
+
+
+def _is_done(store: Store, config: TrialConfig) -> bool:
+    data = store.read(trial_file(config.trial_id, "result.json"))
+    return data is not None and TrialResult.from_json(data).status == "done"
 
 
 def run_sweep(sweep: Sweep, address: str | None) -> list[TrialResult]:

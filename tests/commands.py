@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
+from search.cli import main
 from search.storage import RESULTS
 
 CLOCK = ["train_seconds", "started_at", "ended_at", "seconds"]
@@ -69,3 +71,15 @@ def trial_processes(driver: int) -> list[int]:
         return False
 
     return [pid for pid in actors if below(pid)]
+
+
+def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line with which a command line is refused, in this process and before Ray is started."""
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("parsimony: ")
+    ray = sys.modules.get("ray")
+    assert ray is None or not ray.is_initialized()
+    return captured.err

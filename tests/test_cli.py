@@ -1,32 +1,11 @@
 """Bad input on the command line: exit status 2, one line on standard error, nothing left behind, no Ray started."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
 from search.cli import main
-
-
-def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line with which a command line is refused."""
-    assert main(words) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    assert captured.err.startswith("parsimony: ")
-    ray = sys.modules.get("ray")
-    assert ray is None or not ray.is_initialized()
-    return captured.err
-
-
-@pytest.fixture
-def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder that must still be empty when the test ends."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
+from tests.commands import refused
 
 
 @pytest.mark.parametrize("command", ["sweep", "train"])
