@@ -113,6 +113,8 @@ def _best_gap(
         x, y = np.insert(x, 0, ends[0]), np.vstack([y[:1], y])
         counted = np.insert(counted, 0, False)
     known = y[counted]
+    if len(known):
+        known = known[moocore.is_nondominated(known, maximise=True)]
     base = _hypervolume(known, corner)
     widths = np.diff(x)
     best, gap = (-math.inf, -math.inf), ends

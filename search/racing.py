@@ -25,9 +25,16 @@ class Spread:
 
 def pooled_spread(groups: Sequence[Values]) -> Spread:
     """The mean square within groups, Σ_g Σ_i (x_gi - x̄_g)² / Σ_g (n_g - 1); groups of (n_g, m)."""
-    degrees = sum(len(group) - 1 for group in groups)
-    squares = sum(((group - group.mean(axis=0)) ** 2).sum(axis=0) for group in groups)
-    return Spread(np.asarray(squares / max(degrees, 1), dtype=float), degrees)
+    values, sizes = np.concatenate(groups), np.array([len(group) for group in groups])
+    degrees = int((sizes - 1).sum())
+    squares = ((values - np.repeat(_means(groups), sizes, axis=0)) ** 2).sum(axis=0)
+    return Spread(squares / max(degrees, 1), degrees)
+
+
+def _means(groups: Sequence[Values]) -> Values:
+    """(groups, m)"""
+    sizes = np.array([len(group) for group in groups])
+    return np.add.reduceat(np.concatenate(groups), np.cumsum(sizes) - sizes) / sizes[:, None]
 
 
 def probability_dominated(groups: Sequence[Values], own: int, rng: np.random.Generator) -> float:
@@ -46,7 +53,7 @@ def probability_dominated(groups: Sequence[Values], own: int, rng: np.random.Gen
     spread = pooled_spread(groups)
     if spread.degrees < FEWEST:
         return 0.0
-    means = np.stack([group.mean(axis=0) for group in groups])
+    means = _means(groups)
     errors = np.sqrt(spread.variance / np.array([[len(group)] for group in groups]))
     # Those that are far worse in some objective dominate in no draw worth counting.
     near = (means - means[own] <= FAR * (errors + errors[own])).all(axis=1)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -85,6 +86,7 @@ class LambdaSearcher:
         self._of_trial: dict[str, Proposal] = {}
         self._queue: deque[TrialConfig] = deque()
         self._closed = False
+        self._known_costs: dict[int, NDArray[np.float64]] = {}
         self._open_baselines = {config.trial_id for config in baselines.configs}
         for config in baselines.configs:
             if config.trial_id in self._known:
@@ -287,6 +289,7 @@ class LambdaSearcher:
 
     def _take(self, proposal: Proposal, result: TrialResult) -> None:
         proposal.results[result.config.trial_id] = result
+        self._known_costs.pop(id(proposal), None)
         if result.status == "done":
             proposal.values[result.config.trial_id] = self._columns(result)
 
@@ -315,19 +318,25 @@ class LambdaSearcher:
         """Drop the proposals of which some seeds are left but that are dominated beyond doubt."""
         if not self._racing:
             return
-        names = [objective.column for objective in self._objectives]
-        signs = np.array([-objective.sign for objective in self._objectives])
-        shown = [one for one in self.proposals if one.values and np.isfinite(one.columns(names)).all()]
+        shown = [one for one in self.proposals if one.values and np.isfinite(self._costs(one)).all()]
         shown.sort(key=lambda one: one.number)  # not as they came: the draws are to be the same after a restart
         for place, proposal in enumerate(shown):
             if proposal.note or proposal.dense or len(proposal.values) == len(proposal.configs):
                 continue
             rng = np.random.default_rng([self._seed, proposal.number, len(proposal.values)])
-            chance = probability_dominated([signs * one.columns(names) for one in shown], place, rng)
+            chance = probability_dominated([self._costs(one) for one in shown], place, rng)
             if chance >= SURE:
                 run = f"{len(proposal.values)} of {len(proposal.configs)} seeds"
                 self._drop(proposal, f"dropped: dominated with a probability of {chance:.2f} after {run}")
                 self._tell_if_ended(proposal)
+
+    def _costs(self, proposal: Proposal) -> NDArray[np.float64]:
+        """(done seeds, objectives), less is better; remembered, as all are looked at whenever a trial ends."""
+        if id(proposal) not in self._known_costs:
+            signs = np.array([-objective.sign for objective in self._objectives])
+            names = [objective.column for objective in self._objectives]
+            self._known_costs[id(proposal)] = signs * proposal.columns(names)
+        return self._known_costs[id(proposal)]
 
     def _tell_if_ended(self, proposal: Proposal) -> None:
         if proposal.state != "running" or not proposal.ended:
