@@ -228,11 +228,14 @@ def test_stopped_early_is_told_as_pruned_not_as_a_value() -> None:
 
 def test_nothing_is_dropped_of_the_dense_model_or_without_racing() -> None:
     of = space("seeds=4", "search_space.lambda=[1e-3, 10]")
-    for racing in (True, False):
-        one = searcher(of, 8, racing=racing)
-        run(one, dominated_at(0.0))
-        assert len(one.proposals[0].values) == 4
-        assert not one.proposals[0].note
+    sparse = [of.default_params(value) for value in (0.01, 0.03, 0.1, 0.3)]
+    for bad, racing in ((0.0, True), (1.0, False)):
+        last = of.default_params(bad) if bad else of.dense_params
+        one = searcher(of, 5, racing=racing, design=[*sparse, last])
+        run(one, dominated_at(bad))
+        assert one.proposals[-1].configs[0].strength == bad
+        assert len(one.proposals[-1].values) == 4
+        assert not one.proposals[-1].note
 
 
 def dominated_at(strength: float) -> Any:
