@@ -208,6 +208,15 @@ def delta_m(
     return pd.Series([change(row) for _, row in table.iterrows()], index=table.index, dtype="float64")
 
 
+def search_columns(store: Store) -> dict[str, dict[str, Any]]:
+    """The columns that a search in this folder has given its trials, for a table that is made anew without it."""
+    table = store.read(RESULTS)
+    if table is None or "proposal" not in pq.read_schema(io.BytesIO(table)).names:
+        return {}
+    rows = pd.read_parquet(io.BytesIO(table), columns=["trial_id", "proposal"])
+    return {"proposal": dict(zip(rows["trial_id"], rows["proposal"], strict=True))}
+
+
 def relative_change(value: float, base: float, maximize: bool) -> float:
     """(value - base) / |base|, better is positive; NaN where base is 0."""
     return (1 if maximize else -1) * (value - base) / abs(base) if base else math.nan

@@ -28,7 +28,7 @@ from search.drive import drive, say
 from search.lease import Lease
 from search.objectives import Objective, check_running, parse_objectives
 from search.progress import Progress
-from search.results import TrialResult, read_results, write_tables
+from search.results import TrialResult, read_results, search_columns, write_tables
 from search.run_context import RunContext
 from search.storage import PATIENCE_SECONDS, SWEEP, Store, trial_file
 from search.successive_halving import SuccessiveHalving
@@ -92,6 +92,10 @@ class Sweep:
             retries=self.recipe.max_retries,
         )
 
+    @cached_property
+    def _searched(self) -> dict[str, dict[str, Any]]:
+        return search_columns(self.store)
+
     def write_tables(
         self,
         results: Collection[TrialResult],
@@ -100,7 +104,7 @@ class Sweep:
     ) -> None:
         """As `search.results.write_tables`, with the settings of trials that a search made."""
         differing = {one.config.trial_id: differing_fields(self.recipe, one.config) for one in results}
-        columns = {"settings": differing, **(more or {})}
+        columns = {"settings": differing, **(self._searched if more is None else more)}
         write_tables(self.store.waiting(patience), results, self.metrics, self.primaries, columns)
 
 
@@ -208,6 +212,8 @@ def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialRes
             write_tables=sweep.write_tables,
             judge=halving,
         )
+    elif reused:
+        prepare(sweep, sweep.configs)
     lease.check()
     sweep.write_tables(list(results.values()))
     return [results[c.trial_id] for c in sweep.configs if c.trial_id in results]
@@ -267,7 +273,8 @@ def prepare(sweep: Sweep, trials: Sequence[TrialConfig], planned: int = 0, **mor
         )
     description = describe(sweep, constant, trials, earlier.get("trials", []))
     description["trials_planned"] = max(description["trials_planned"], planned)
-    description |= more
+    # A sweep or a single trial in a search's folder leaves it a search's.
+    description |= {name: earlier[name] for name in ("search", "objectives") if "search" in earlier} | more
     sweep.store.write(SWEEP, json.dumps(description, indent=1, ensure_ascii=False).encode())
 
 

@@ -14,6 +14,7 @@ from search.results import (
     count_results,
     read_results,
     results_table,
+    search_columns,
     stopped_result,
     write_tables,
 )
@@ -56,6 +57,22 @@ def test_delta_m_by_hand() -> None:
     # no dense single-task model of these seeds
     assert table["delta_m"][4:].isna().all()
     assert table["test_delta_m"][4:].isna().all()
+
+
+def test_trials_with_other_settings_are_no_reference_and_keep_their_search(tmp_path: Path) -> None:
+    store = Store(str(tmp_path), "s")
+    dense = result("depth", 0, val_depth_mae=1.0, test_depth_mae=1.0)
+    other = TrialResult(dense.config.model_copy(update={"lr": 0.5}), "done", "", "", 1.0, {"val_depth_mae": 0.5})
+    ids = [dense.config.trial_id, other.config.trial_id]
+    more = {"settings": {ids[1]: "lr=0.5"}, "proposal": {ids[1]: 7}}
+    write_tables(store, [dense, other], INFOS, PRIMARIES, more)
+    table = pd.read_parquet(tmp_path / "s" / RESULTS).set_index("trial_id")
+    assert list(table.loc[ids, "settings"]) == ["", "lr=0.5"]
+    assert list(table.loc[ids, "delta_m"]) == [0, 0.5]
+    assert table.loc[ids[1], "proposal"] == 7
+    assert search_columns(store)["proposal"][ids[1]] == 7
+    write_tables(store, [dense], INFOS, PRIMARIES)
+    assert search_columns(store) == {}
 
 
 def test_a_reference_of_zero_gives_no_number_rather_than_infinity() -> None:

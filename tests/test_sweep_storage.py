@@ -59,7 +59,7 @@ def test_a_sweep_on_s3_that_loses_its_storage_for_a_while(s3: S3Server, capsys: 
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if minutes had passed."""
     monkeypatch.setattr(Store.__init__, "__defaults__", (0.5,))
-    monkeypatch.setattr(Sweep.write_tables, "__defaults__", (0.5,))
+    monkeypatch.setattr(Sweep.write_tables, "__defaults__", (0.5, None))
 
 
 def test_train_status_and_analyze_on_s3(s3: S3Server, capsys: pytest.CaptureFixture[str]) -> None:
