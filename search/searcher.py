@@ -13,20 +13,18 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mtl.config import TrialConfig
+from search.asking import SEEDED, TRIALS, Asker, first_design
 from search.baselines import Baselines
 from search.constraints import Constraint
 from search.objectives import Objective
 from search.proposals import Proposal, State
 from search.racing import SURE, probability_dominated
 from search.results import TrialResult
-from search.samplers import STARTUP, MakeSampler
+from search.samplers import MakeSampler
 from search.search_space import LAMBDA, Params, SearchSpace
 from search.successive_halving import SuccessiveHalving
 
-# Times that a sampler may propose what has been proposed before, until something new is drawn at random.
-TRIES = 4
 STOPPED_EARLY = "stopped early"
-DUPLICATE, SEEDED, TRIALS = "duplicate_of", "seeded", "trial_ids"
 
 
 class LambdaSearcher:
@@ -76,7 +74,8 @@ class LambdaSearcher:
         design: Sequence[Params] | None = None,
     ) -> None:
         self.study, self.space, self.baselines = study, space, baselines
-        self._make_sampler, self._objectives, self._constraints = make_sampler, tuple(objectives), tuple(constraints)
+        self._asker = Asker(study, space, make_sampler, seed)
+        self._objectives, self._constraints = tuple(objectives), tuple(constraints)
         self._wanted, self._seed, self._racing, self._on_dropped = proposals, seed, racing, on_dropped
         self._known = dict(known or {})
         # Each seed's trials are compared among themselves: the seeds of a proposal are no rivals.
@@ -96,7 +95,9 @@ class LambdaSearcher:
                 self._queue.append(config)
         self._restore()
         self._seed_from_known()
-        self._lay_out(design)
+        # A sweep that has been taken over has covered the range, but not the baselines alone.
+        covered = any(proposal.seeded and not proposal.dense for proposal in self.proposals)
+        self._asker.lay_out(first_design(space, covered, self._number_of) if design is None else design)
         self._race()  # a driver may have died before it knew of a trial's end
 
     # A source of trials
@@ -177,49 +178,18 @@ class LambdaSearcher:
         return sum(not proposal.seeded for proposal in self.proposals)
 
     def _propose(self) -> bool:
-        """Ask until there is a proposal that is new; whether there was one."""
-        tries = 0
-        while True:
-            # What is queued may have become a duplicate too, which says nothing of the sampler.
-            if all(trial.state != TrialState.WAITING for trial in self._trials()):
-                if tries >= TRIES and not self._enqueue_unseen():
-                    return False
-                tries += 1
-            self._set_sampler(self._asked)
-            if self._begin_new(self.study.ask(self.space.distributions)):
-                return True
+        """Begin a new proposal; whether there was one."""
+        trial = self._asker.ask(self._number_of)
+        if trial is not None:
+            self._begin_asked(trial)
+        return trial is not None
 
-    @property
-    def _asked(self) -> int:
-        return sum(trial.state != TrialState.WAITING for trial in self._trials())
+    def _begin_asked(self, trial: Trial) -> None:
+        self._begin(Proposal(trial.number, trial.params, tuple(self.space.configs(trial.params))))
 
-    def _set_sampler(self, asked: int) -> None:
-        """The one for the proposal that follows on so many."""
-        self.study.sampler = self._make_sampler(_mixed(self._seed, asked))
-
-    def _begin_new(self, trial: Trial) -> bool:
-        """Begin the proposal that the sampler has made; whether it is new."""
-        configs = self.space.configs(trial.params)
-        twin = self._of_trial.get(configs[0].trial_id)
-        if twin is None:
-            trial.set_user_attr(LAMBDA, configs[0].strength)
-            trial.set_user_attr(TRIALS, [config.trial_id for config in configs])
-            self._begin(Proposal(trial.number, trial.params, tuple(configs)))
-            return True
-        trial.set_user_attr(DUPLICATE, twin.number)
-        self.study.tell(trial, state=TrialState.FAIL)
-        neighbour = self._neighbour(trial.params)
-        if neighbour is not None:
-            self.study.enqueue_trial(neighbour)
-        return False
-
-    def _finish_asking(self, number: int) -> None:
-        """Go on where a driver died as it asked for a proposal: what was queued would be lost with it."""
-        self._set_sampler(self._asked - 1)
-        trial = Trial(self.study, self._trials()[number]._trial_id)
-        for name, distribution in self.space.distributions.items():
-            trial._suggest(name, distribution)  # as `ask` does; a parameter that it has stays as it is
-        self._begin_new(trial)
+    def _number_of(self, trial_id: str) -> int | None:
+        proposal = self._of_trial.get(trial_id)
+        return None if proposal is None else proposal.number
 
     def _begin(self, proposal: Proposal) -> None:
         """Queue the proposal's trials; those that have ended, in this search or another sweep, are not run again."""
@@ -239,45 +209,6 @@ class LambdaSearcher:
         if proposal.note:
             self._drop(proposal, proposal.note)
         self._tell_if_ended(proposal)
-
-    def _neighbour(self, params: Params) -> Params | None:
-        """Where lambdas are listed: the nearest one that is new, everything else being equal."""
-        if not self.space.listed:
-            return None
-        own = math.log(max(params[LAMBDA], self.space.lambdas[0]))
-        for value in sorted(self.space.lambdas, key=lambda one: abs(math.log(one) - own)):
-            if self.space.config(params | {LAMBDA: value}, self._first_seed).trial_id not in self._of_trial:
-                return params | {LAMBDA: value}
-        return None
-
-    def _enqueue_unseen(self) -> bool:
-        """Queue a proposal drawn at random that is new; False where none was found."""
-        for attempt in range(100):
-            scratch = optuna.create_study(sampler=RandomSampler(_mixed(self._seed, len(self._trials()), attempt)))
-            params = scratch.ask(self.space.distributions).params
-            if self.space.config(params, self._first_seed).trial_id not in self._of_trial:
-                self.study.enqueue_trial(params)
-                return True
-        return False
-
-    def _lay_out(self, design: Sequence[Params] | None) -> None:
-        """Queue the first proposals in the study, those that an earlier run has not queued."""
-        if design is None:
-            # A sweep that has been taken over has covered the range, but not the baselines alone.
-            seeded = any(proposal.seeded and not proposal.dense for proposal in self.proposals)
-            design = [] if seeded else [{LAMBDA: value} for value in spread(self.space, STARTUP - 1)]
-            if self.space.config(self.space.dense_params, self._first_seed).trial_id not in self._of_trial:
-                design = [self.space.dense_params, *design]
-        before = sum(SEEDED not in trial.user_attrs for trial in self._trials())
-        for params in design[before:] if before < len(design) else ():
-            self.study.enqueue_trial(dict(params))
-
-    @property
-    def _first_seed(self) -> int:
-        return self.space.recipe.seed_list[0]
-
-    def _trials(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)
 
     # Dropping and telling
 
@@ -375,14 +306,14 @@ class LambdaSearcher:
     def _handle(self, number: int) -> Trial:
         """Optuna's trial of this number, to write to, also where an earlier run has asked for it."""
         self.study.sampler = RandomSampler()  # a Trial asks its study's sampler for parameters, which it has
-        return Trial(self.study, self._trials()[number]._trial_id)
+        return Trial(self.study, self._asker.trials()[number]._trial_id)
 
     # Going on, and starting from what there is
 
     def _restore(self) -> None:
         """Take up the study's proposals."""
         half_made = []
-        for trial in self._trials():
+        for trial in self._asker.trials():
             if TRIALS not in trial.user_attrs:
                 if trial.state == TrialState.RUNNING:
                     half_made.append(trial.number)
@@ -402,7 +333,9 @@ class LambdaSearcher:
                 if config.trial_id in self._known:
                     self._take_known(proposal, self._known[config.trial_id])
         for number in half_made:
-            self._finish_asking(number)
+            asked = self._asker.finish_asking(number, self._number_of)
+            if asked is not None:
+                self._begin_asked(asked)
 
     def _configs_of(self, trial: FrozenTrial) -> list[TrialConfig]:
         if SEEDED in trial.user_attrs:
@@ -451,7 +384,7 @@ class LambdaSearcher:
                 },
             )
         )
-        proposal.number = len(self._trials()) - 1
+        proposal.number = len(self._asker.trials()) - 1
         self.proposals.append(proposal)
         self._of_trial |= {result.config.trial_id: proposal for result in results}
         for result in results:
@@ -468,19 +401,6 @@ _STATES: dict[TrialState, State] = {
 
 def _failure(result: TrialResult) -> str:
     return f"seed {result.config.seed} failed: {result.error}"
-
-
-def spread(space: SearchSpace, count: int) -> list[float]:
-    """Values of lambda over its range, evenly by their logarithm, the middle first: 1/2, then 1/4 and 3/4, and so on
-    (van der Corput's sequence in base 2)."""
-    low, high = math.log(space.lambdas[0]), math.log(space.lambdas[-1])
-    places = [sum(int(bit) / 2 ** (1 + i) for i, bit in enumerate(reversed(f"{n:b}"))) for n in range(1, count + 1)]
-    return [math.exp(low + place * (high - low)) for place in places]
-
-
-def _mixed(*numbers: int) -> int:
-    """A seed from several numbers, unlike that of their neighbours."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, Any]:

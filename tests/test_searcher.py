@@ -9,12 +9,12 @@ import pytest
 from optuna.trial import TrialState
 
 from mtl.config import TrialConfig
+from search.asking import TRIALS, mixed, spread
 from search.constraints import Constraint
 from search.objectives import Objective
 from search.results import TrialResult
 from search.samplers import STARTUP, quiet
 from search.search_space import LAMBDA
-from search.searcher import TRIALS, _mixed, spread
 from search.successive_halving import SuccessiveHalving
 from tests.made_up_search import OBJECTIVES, PRIMARIES, none_wanted, result, run, searcher, space, study, well
 
@@ -102,7 +102,7 @@ def test_several_at_once_differ_from_each_other(sampler: str) -> None:
     blind = study(SPARSITY)
     blind.add_trials(told)
     for number in range(10, 14):
-        blind.sampler = one._make_sampler(_mixed(0, number))
+        blind.sampler = one._asker.make_sampler(mixed(0, number))
         ignorant = blind.ask(of.distributions)
         blind.tell(ignorant, state=TrialState.FAIL)
         assert (ignorant.params == one.study.trials[number].params) == (number == 10)
@@ -114,7 +114,7 @@ def test_no_trial_twice_although_the_sampler_would() -> None:
             return optuna.samplers.RandomSampler(seed=5).sample_independent(*arguments)
 
     one = searcher(space("seeds=2", "search_space.lambda=[1e-3, 10]"), 12)
-    one._make_sampler = lambda seed: Stubborn(seed)
+    one._asker.make_sampler = lambda seed: Stubborn(seed)
     started = run(one)
     assert len({config.trial_id for config in started}) == len(started) == 6 + 12 * 2
     duplicates = [trial for trial in one.study.trials if "duplicate_of" in trial.user_attrs]
