@@ -198,7 +198,7 @@ def _run(search: Search, address: str | None, lease: Lease) -> Outcome:
         design=search.space.grid() if sweep.recipe.sampler == "grid" else None,
     )
     opened.flush()
-    source = _Source(searcher, opened, search, progress)
+    source = BudgetedSource(searcher, opened, search.budget_hours, progress)
     seeds = len(sweep.recipe.seed_list)
     before = sum(not proposal.seeded for proposal in searcher.proposals)
     told = sum(proposal.seeded for proposal in searcher.proposals)
@@ -233,7 +233,8 @@ def _run(search: Search, address: str | None, lease: Lease) -> Outcome:
             write_tables=write_tables,
             judge=searcher,
             ended=ended,
-            ahead=seeds,
+            # A trial that waits for room is started whatever the time is by then.
+            ahead=seeds if search.budget_hours is None else 1,
         )
     lease.check()
     if results:
@@ -243,13 +244,14 @@ def _run(search: Search, address: str | None, lease: Lease) -> Outcome:
     return Outcome(searcher.proposals, [one for one in results.values() if one.config.trial_id in ids], source.complete)
 
 
-class _Source:
+class BudgetedSource:
     """The searcher's trials, until the time is used up; what it does is kept before a trial starts."""
 
-    def __init__(self, searcher: LambdaSearcher, opened: OpenStudy, search: Search, progress: Progress) -> None:
+    def __init__(
+        self, searcher: LambdaSearcher, opened: OpenStudy, budget_hours: float | None, progress: Progress
+    ) -> None:
         self._searcher, self._opened, self._progress = searcher, opened, progress
-        hours = search.budget_hours
-        self._end = time.monotonic() + 3600 * hours if hours is not None else None
+        self._end = time.monotonic() + 3600 * budget_hours if budget_hours is not None else None
         self._seconds: Callable[[], float] = lambda: _typical_seconds(searcher.proposals)
 
     def next(self) -> TrialConfig | None:
