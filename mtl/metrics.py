@@ -4,16 +4,13 @@ Labels are counted in a confusion matrix, from which their metrics follow; of de
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mtl.losses import cosine_to_unit, valid_mask
 from mtl.tasks import Kind, Task
-
-if TYPE_CHECKING:
-    from torchmetrics import MeanMetric
 
 
 @dataclass(frozen=True)
@@ -78,8 +75,8 @@ class TaskMetrics:
         classes = max(2, task.channels)
         self._confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
         # In float64: a split has up to 1e9 pixels, past what sums in float32 can count.
-        self._means: dict[str, MeanMetric] = {}
-        self._device = device
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add a batch. Unlabelled pixels and images count nowhere."""
@@ -113,7 +110,7 @@ class TaskMetrics:
     def compute(self) -> dict[str, float]:
         """Full metric names to values; NaN where the split has no label for the task."""
         values = _from_confusion(self._confusion.double(), self.task.kind)
-        values |= {name: float(metric.compute()) for name, metric in self._means.items()}
+        values |= {name: float(total) / self._counts[name] for name, total in self._sums.items()}
         if "mse" in values:
             values["rmse"] = values.pop("mse") ** 0.5
         return {f"{self.task.name}_{name}": values.get(name, float("nan")) for name in METRICS[self.task.kind]}
@@ -122,13 +119,9 @@ class TaskMetrics:
         if keep is not None:
             values = values[keep]
         if values.numel():
-            if name not in self._means:
-                # Takes seconds and 250 MB to import, as it brings SciPy and more: not for those who ask for names only.
-                from torchmetrics import MeanMetric
-
-                self._means[name] = MeanMetric().to(self._device)
-                self._means[name].set_dtype(torch.float64)
-            self._means[name].update(values.double())
+            # torchmetrics.MeanMetric does the same, but imports SciPy and more: 240 MB and seconds in each process.
+            self._sums[name] = self._sums.get(name, 0) + values.double().sum()
+            self._counts[name] = self._counts.get(name, 0) + values.numel()
 
 
 def _from_confusion(matrix: Tensor, kind: Kind) -> dict[str, float]:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from mtl.config import TrialConfig
+from mtl.constant_predictor import constant_predictor
 from mtl.datasets.base import Dataset, Split
 from mtl.datasets.cache import materialise
 from mtl.datasets.registry import load_dataset
@@ -23,7 +24,6 @@ from mtl.metrics import MetricInfo, metric_infos, primary_metric
 from mtl.tasks import Task
 from search.baselines import is_baseline, reuse_trials
 from search.config import Recipe, differing_fields, differing_settings, expand
-from search.constant import measure_constant
 from search.drive import drive, say
 from search.lease import Lease
 from search.objectives import Objective, check_running, parse_objectives
@@ -264,13 +264,11 @@ def prepare(sweep: Sweep, trials: Sequence[TrialConfig], planned: int = 0, **mor
 
         fetch_weights(sweep.recipe.weights)
     recipe = sweep.recipe
-    materialise(sweep.dataset, recipe.image_size, progress=data_progress())
+    arrays = materialise(sweep.dataset, recipe.image_size, progress=data_progress())
     earlier = json.loads(sweep.store.read(SWEEP) or b"{}")
     constant = earlier.get("constant_predictor")
     if not constant or earlier.get("data_version") != sweep.dataset.fingerprint():
-        constant = measure_constant(
-            recipe.dataset, sweep.data, recipe.dataset_options, recipe.image_size, recipe.tasks, recipe.protocol
-        )
+        constant = constant_predictor(arrays["train"], arrays["test"], sweep.tasks, recipe.protocol)
     description = describe(sweep, constant, trials, earlier.get("trials", []))
     description["trials_planned"] = max(description["trials_planned"], planned)
     # A sweep or a single trial in a search's folder leaves it a search's.
