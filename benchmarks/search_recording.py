@@ -46,7 +46,7 @@ SETTINGS = {
     "rooms": Setting("rooms", log_grid(3e-5, 2, 79), ["epochs=6"]),
     "nyuv2": Setting(
         "nyuv2-small",
-        log_grid(3e-5, 1, 31),
+        log_grid(3e-5, 1, 16),
         ["image_size=[36, 48]", "backbone_width=16", "head_channels=24", "batch_size=8", "epochs=6"],
     ),
 }
