@@ -4,6 +4,7 @@ None of them knows of replicates: whoever proposes λ trains it with every seed,
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ from search.results import TrialResult
 NARROWER = 1.5
 
 
-class AllSeeds:
+class AllSeeds(ABC):
     """Each λ that is proposed is trained with all seeds, in turn, before its slot takes the next one."""
 
     def __init__(self, recording: Recording) -> None:
@@ -49,10 +50,11 @@ class AllSeeds:
         if len(self._open[strength]) == len(self.recording.seeds):
             self.told(strength, self._open.pop(strength))
 
+    @abstractmethod
     def propose(self) -> float:
-        raise NotImplementedError
+        """The next λ."""
 
-    def told(self, strength: float, results: Sequence[TrialResult]) -> None:
+    def told(self, strength: float, results: Sequence[TrialResult]) -> None:  # noqa: B027 - most learn nothing
         """Take a proposal's results."""
 
 
@@ -100,7 +102,7 @@ class Stock(AllSeeds):
         self._names[strength] = name
         return strength
 
-    def told(self, strength: float, results: Sequence[TrialResult]) -> None:
+    def told(self, strength: float, results: Sequence[TrialResult]) -> None:  # noqa: B027 - most learn nothing
         values = [[result.metrics[name] for name in OBJECTIVES] for result in results]
         self._search.on_trial_complete(
             self._names[strength], dict(zip(OBJECTIVES, np.mean(values, axis=0), strict=True))

@@ -1,6 +1,5 @@
 """A trial's model.pt, or what `parsimony compact` made of it: read back without unpickling, and its network built."""
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from mtl.errors import BadInput
 from mtl.model import build_model
 from mtl.retraining import new_compact_model
 from mtl.tasks import Kind, Task
+from mtl.tensor_file import read_tensors
 
 MODEL = "model.pt"
 ALLOWED = "a trial's model.pt, the trial's folder, or a compact.pt that `parsimony compact` made of one"
@@ -46,15 +46,7 @@ def checkpoint_path(name: str) -> Path:
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Raises BadInput, one line, for a file that would have to be unpickled, is damaged, or is of another model."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise BadInput(f"checkpoint {path}: {error.strerror or error}; allowed: {ALLOWED}") from error
-    # Whatever else: bytes that are no such file make torch and zip raise errors of many kinds.
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError) as error:
-        raise BadInput(
-            f"checkpoint {path}: cannot be read with weights_only=True ({type(error).__name__}); allowed: {ALLOWED}"
-        ) from error
+    content = read_tensors("checkpoint", path, ALLOWED, ALLOWED)
     if isinstance(content, Mapping) and "compact" in content:
         model, about = load_compact(path)
         return Checkpoint(path, read_config(path, about), read_tasks(path, about), model, compact=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 from mtl.backbones import DilatedResNet
 from mtl.config import TrialConfig, TrialSettings
 from mtl.errors import BadInput
+from mtl.tensor_file import read_tensors
 
 TORCHVISION_NAME = re.compile(r"\w+_Weights\.\w+")
 CONTENT = "a state dict (names and tensors), or a trial's model.pt"
@@ -79,16 +80,8 @@ def load_weights(backbone: DilatedResNet, config: TrialConfig) -> None:
 
 def _read(path: str) -> dict[str, Tensor]:
     """The backbone's part of a state dict, or of a trial's model.pt."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise BadInput(f"weights: {path}: {error.strerror or error}; allowed: {ALLOWED}") from error
-    # Whatever else: bytes that are no such file make torch and zip raise errors of many kinds.
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError) as error:
-        raise BadInput(
-            f"weights: {path}: cannot be read with weights_only=True ({type(error).__name__}); "
-            "allowed: a file that torch.save wrote, of tensors and plain data alone"
-        ) from error
+    written = "a file that torch.save wrote, of tensors and plain data alone"
+    content = read_tensors("weights:", path, ALLOWED, written)
     prefix = ""
     if isinstance(content, Mapping) and {"config", "tasks", "model"} <= set(content):
         prefix, content = "backbone.", content["model"]

@@ -47,11 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     sweep = commands.add_parser("sweep", help="every task combination, lambda and seed of a recipe, on Ray Tune")
     _add_run_options(sweep)
-    sweep.add_argument(
-        "--address",
-        metavar="ADDR",
-        help="a Ray cluster to join, or local for a new one (default: one that runs here, else new)",
-    )
+    _add_address(sweep)
     sweep.add_argument("--dry-run", action="store_true", help="print the trials that would run, and stop")
     sweep.set_defaults(run=run_sweep_command)
 
@@ -66,11 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--study", metavar="URL", help="where Optuna keeps its study (default: study.journal beside the results)"
     )
     search.add_argument("--warm-start", metavar="DIR", help="a sweep, STORAGE/NAME, that the study is told of")
-    search.add_argument(
-        "--address",
-        metavar="ADDR",
-        help="a Ray cluster to join, or local for a new one (default: one that runs here, else new)",
-    )
+    _add_address(search)
     search.add_argument("--dry-run", action="store_true", help="print what would be searched, and stop")
     search.set_defaults(run=run_search_command)
 
@@ -152,6 +144,14 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="DIR", help="the dataset's folder, for a published dataset")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a field of the recipe; repeatable"
+    )
+
+
+def _add_address(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--address",
+        metavar="ADDR",
+        help="a Ray cluster to join, or local for a new one (default: one that runs here, else new)",
     )
 
 
