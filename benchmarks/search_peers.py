@@ -102,7 +102,7 @@ class Stock(AllSeeds):
         self._names[strength] = name
         return strength
 
-    def told(self, strength: float, results: Sequence[TrialResult]) -> None:  # noqa: B027 - most learn nothing
+    def told(self, strength: float, results: Sequence[TrialResult]) -> None:
         values = [[result.metrics[name] for name in OBJECTIVES] for result in results]
         self._search.on_trial_complete(
             self._names[strength], dict(zip(OBJECTIVES, np.mean(values, axis=0), strict=True))

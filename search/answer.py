@@ -4,6 +4,7 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 
+import moocore
 import numpy as np
 
 from search.config import SEARCHED_FIELDS
@@ -23,13 +24,11 @@ def front(proposals: Sequence[Proposal], objectives: Sequence[Objective]) -> lis
     """Those that no other dominates in the means, the best in the first objective first."""
     if not proposals:
         return []
-    names = [one.column for one in objectives]
-    costs = np.array(
-        [[-o.sign * one.means()[name] for o, name in zip(objectives, names, strict=True)] for one in proposals]
-    )
-    dominated = [((costs <= row).all(axis=1) & (costs < row).any(axis=1)).any() for row in costs]
-    order = np.lexsort(costs.T[::-1])
-    return [proposals[place] for place in order if not dominated[place]]
+    means = [one.means() for one in proposals]
+    costs = np.array([[-objective.sign * row[objective.column] for objective in objectives] for row in means])
+    # Equals stay: moocore would keep one of them.
+    kept = moocore.is_nondominated(costs, keep_weakly=True)
+    return [proposals[place] for place in np.lexsort(costs.T[::-1]) if kept[place]]
 
 
 def format_front(search: Search, proposals: Sequence[Proposal]) -> str:
@@ -51,7 +50,8 @@ def format_answer(search: Search, proposals: Sequence[Proposal], recipe: str, pl
     under = " and ".join(map(str, search.all_constraints))
     name = search.objectives[0].column
     if not best:
-        return f"best {name}: no proposal has {under}" if under else f"best {name}: no proposal has ended well"
+        lacks = f"no proposal has {under}; more --trials may find one" if under else "no proposal has ended well"
+        return f"best {name}: {lacks}"
     chosen = best[0]
     where = f" with {under}" if under else ""
     command = _command(search, chosen, recipe, places)
