@@ -89,6 +89,9 @@ def _command(search: Search, proposal: Proposal, recipe: str, places: Sequence[s
         value = getattr(config, name)
         if value != getattr(search.sweep.recipe, name):
             fields[name] = "[" + ",".join(map(repr, value)) + "]" if isinstance(value, tuple) else str(value)
+    # A dense model is never retrained, whatever the recipe has.
+    if config.strength and search.sweep.recipe.retraining != (config.retraining,):
+        fields["retraining"] = config.retraining
     words = ["parsimony", "train", recipe, *places]
     words += [word for name, value in fields.items() for word in ("--set", f"{name}={value}")]
     return shlex.join(words)

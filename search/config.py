@@ -50,8 +50,8 @@ class Recipe(TrialSettings):
     retraining: Annotated[tuple[Retraining, ...], Field(min_length=1)] = Field(
         ("none",),
         description="of the model without its removed channels, for the same epochs again and without a penalty; "
-        "fine_tune: from its weights, scratch: from new ones, none: not at all; of several each is a trial of its own. "
-        "A dense model (lambda 0) is not retrained",
+        "fine_tune: from its weights, scratch: from new ones, none: not at all; of several each is a trial of its own, "
+        "and a search chooses among them. A dense model (lambda 0) is not retrained",
     )
     early_stopping: Literal["none", "asha", "mo_asha"] = Field(
         "none",

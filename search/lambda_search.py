@@ -20,7 +20,7 @@ from search.progress import Progress
 from search.proposals import Proposal, proposals_table
 from search.results import TrialResult, read_results
 from search.samplers import MakeSampler, find_sampler
-from search.search_space import SearchSpace, make_space
+from search.search_space import RETRAINING, SearchSpace, make_space
 from search.searcher import LambdaSearcher
 from search.storage import PATIENCE_SECONDS, PROPOSALS, Store, trial_file
 from search.study import OpenStudy, StudyPlace, check_study, open_study, study_error, study_errors
@@ -60,6 +60,7 @@ class Search:
             "constraints": [str(one) for one in self.all_constraints],
             "search_space": self.space.described(),
             "data_version": self.space.data_version,
+            "retraining": list(self.space.recipe.retraining),
         }
 
     @property
@@ -81,8 +82,8 @@ class Search:
 
     @property
     def _own(self) -> dict[str, Any]:
-        """The recipe's own settings, whatever the space offers instead."""
-        return {name: getattr(self.space.recipe, name) for name in self.space.settings}
+        """The recipe's own settings, whatever the space offers instead; a dense model is never retrained."""
+        return {name: self.space.own(name) for name in self.space.settings if name != RETRAINING}
 
 
 def open_search(

@@ -14,14 +14,14 @@ from mtl.config import TrialConfig, TrialSettings
 from mtl.errors import BadInput
 from search.config import Recipe
 
-LAMBDA, COMBINATION = "lambda", "combination"
+LAMBDA, COMBINATION, RETRAINING = "lambda", "combination", "retraining"
 STAGES = tuple(f"lambda_stage{stage}" for stage in range(1, 5))
 RANGES = ("lr", "weight_decay", "label_smoothing")
 CHOICES = (
     *("penalty", "metric", "task_weighting", "lr_schedule", "batch_size"),
-    *("backbone", "backbone_width", "head_channels"),
+    *("backbone", "backbone_width", "head_channels", RETRAINING),
 )
-OF_PENALTY = ("penalty", "metric")  # what besides its factors has no meaning at lambda 0
+OF_PENALTY = ("penalty", "metric", RETRAINING)  # what besides its factors has no meaning at lambda 0
 OPEN = (LAMBDA, COMBINATION, *STAGES, *RANGES, *CHOICES)
 # The dense model has no logarithm: what lies below the range of lambda stands for 0, in a bin of this width.
 DENSE_BIN = 0.9
@@ -106,12 +106,16 @@ class SearchSpace:
         """The recipe's own settings where they lie in the space, at this value of the parameter lambda."""
         params: Params = {LAMBDA: value}
         for name, values in self.choices.items():
-            own = "+".join(self.joint_tasks) if name == COMBINATION else getattr(self.recipe, name)
+            own = "+".join(self.joint_tasks) if name == COMBINATION else self.own(name)
             params[name] = own if own in values else values[0]
         for name, (low, high) in self.ranges.items():
-            own = 1.0 if name in STAGES else getattr(self.recipe, name)
+            own = 1.0 if name in STAGES else self.own(name)
             params[name] = min(max(own if own is not None else low, low), high)
         return params
+
+    def own(self, name: str) -> Any:
+        """What the recipe itself has for an open field of a trial."""
+        return self.recipe.retraining[0] if name == RETRAINING else getattr(self.recipe, name)
 
     @property
     def names(self) -> list[str]:
@@ -167,6 +171,7 @@ class SearchSpace:
 
     def _config(self, params: Mapping[str, Any], strength: float, seed: int, exact: bool = False) -> TrialConfig:
         settings = self.recipe.model_dump(include=set(TrialSettings.model_fields))
+        settings[RETRAINING] = self.own(RETRAINING)
         factors = list(self.recipe.stage_factors)
         tasks = self.joint_tasks
         for name, value in params.items():
@@ -181,8 +186,9 @@ class SearchSpace:
         settings["stage_factors"] = tuple(factors)
         if strength == 0:
             # Nothing is penalised, so that how it would be makes no other trial.
-            for name in (*OF_PENALTY, "stage_factors"):
+            for name in ("penalty", "metric", "stage_factors"):
                 settings[name] = getattr(self.recipe, name)
+            settings[RETRAINING] = "none"
         return TrialConfig(
             **settings,
             tasks=tasks,
@@ -212,6 +218,8 @@ def make_space(recipe: Recipe, data_version: str, weights_version: str = "") -> 
             f"search_space.lambda = {list(strengths)}; allowed: two positive ends of a range, or a list of values "
             "(left out: from the least to the greatest of lambdas; 0 always comes besides)"
         )
+    if len(recipe.retraining) > 1:
+        given.setdefault(RETRAINING, list(recipe.retraining))
     choices: dict[str, tuple[Any, ...]] = {}
     ranges: dict[str, tuple[float, float]] = {}
     for name, values in given.items():

@@ -23,6 +23,8 @@ from search.samplers import quiet
 from search.storage import Store
 
 IDENTITY = "parsimony"
+# What came into the identity later, with what studies were before it did.
+EARLIER: Mapping[str, Any] = {"retraining": ["none"]}
 CONNECT_SECONDS = 10
 LOCK_SECONDS = 60  # a dashboard may read a SQLite file while the search writes to it
 ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
@@ -90,7 +92,7 @@ def check_study(place: StudyPlace, identity: Mapping[str, Any]) -> None:
     attributes = names[place.store.name].user_attrs
     if IDENTITY not in attributes:
         raise BadInput(f"study {place}: {place.store.name} is not of a search; allowed: another --name")
-    earlier, asked = attributes[IDENTITY], json.loads(json.dumps(dict(identity)))
+    earlier, asked = EARLIER | attributes[IDENTITY], json.loads(json.dumps(dict(identity)))
     for name in asked:
         if earlier.get(name) != asked[name]:
             raise BadInput(

@@ -22,7 +22,7 @@ TINY = [
 ]  # fmt: skip
 # Which the dense model does not keep: the answer has another learning rate than the recipe.
 TARGET = "group_sparsity>=0.1"
-LR = "search_space.lr=[1e-3, 1e-2]"
+OPEN = ["search_space.lr=[1e-3, 1e-2]", "retraining=fine_tune"]
 
 
 def words(storage: Path, *sets: str, command: str = "search", sampler: str = "random") -> list[str]:
@@ -45,7 +45,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A finished search of three proposals with two seeds each, and what it printed."""
     storage = tmp_path_factory.mktemp("searched")
     target = ["--trials", "3", "--target", TARGET]
-    out, err = finished(parsimony(*words(storage, LR), *target), 0)
+    out, err = finished(parsimony(*words(storage, *OPEN), *target), 0)
     assert "0 proposals made before, 0 told from a sweep, 3 to make, 2 seeds each" in err
     return storage / "rooms", out
 
@@ -58,6 +58,9 @@ def test_files_of_a_search(searched: tuple[Path, str]) -> None:
     assert (len(table), set(table["status"])) == (3 * 2, {"done"})
     assert sorted(table["proposal"]) == [0, 0, 1, 1, 2, 2]
     assert table["delta_m"].notna().all()
+    retrained = table["lambda"] > 0
+    assert [set(table[chosen]["retraining"]) for chosen in (retrained, ~retrained)] == [{"fine_tune"}, {"none"}]
+    assert [set(table[chosen]["epochs_run"]) for chosen in (retrained, ~retrained)] == [{2}, {1}]
     proposals = pd.read_parquet(folder / PROPOSALS)
     assert list(proposals["proposal"]) == [0, 1, 2]
     assert list(proposals["state"]) == ["complete"] * 3
@@ -104,7 +107,7 @@ def test_the_target_is_answered_in_a_line_with_a_command_that_finds_the_model(se
 
 def test_the_same_command_does_nothing_and_a_larger_number_extends(searched: tuple[Path, str]) -> None:
     folder, out = searched
-    same = [*words(folder.parent, LR), "--target", TARGET, "--trials"]
+    same = [*words(folder.parent, *OPEN), "--target", TARGET, "--trials"]
     before, journal = results_files(folder), (folder / JOURNAL).read_bytes()
     again, err = finished(parsimony(*same, "3"), 0)
     assert again == out

@@ -88,6 +88,7 @@ def test_a_sampler_for_one_objective(empty: Path, capsys: pytest.CaptureFixture[
         (sets("search_space.lambda=[1e-3, 1]"), 'was made with search_space = {"lambda": [0.0002'),
         (sets("search_space.lr=[1e-3, 1e-2]"), "this search has "),
         (sets("seeds=3"), '"seeds": [0, 1]'),
+        (sets("retraining=fine_tune"), 'was made with retraining = ["none"], this search has ["fine_tune"]'),
         (
             ["--target", "group_sparsity>=0.5"],
             'was made with constraints = [], this search has ["group_',

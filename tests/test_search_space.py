@@ -23,6 +23,7 @@ WIDE = space(
     *("search_space.lambda=[1e-3, 10]", "search_space.lr=[1e-3, 2e-2]", "search_space.weight_decay=[0, 0.1]"),
     *("search_space.penalty=group_mcp,l1", "search_space.metric=adaptive,euclidean", "search_space.batch_size=8,32"),
     *("search_space.combination=segmentation+depth,normals", "search_space.lambda_stage2=[0.1, 0.5]"),
+    "retraining=none,fine_tune",
 )
 LISTED = space("search_space.lambda=[1e-3, 1e-2, 0.5]")
 
@@ -49,6 +50,7 @@ def test_distributions() -> None:
         "metric": CategoricalDistribution(("adaptive", "euclidean")),
         "batch_size": CategoricalDistribution((8, 32)),
         "combination": CategoricalDistribution(("segmentation+depth", "normals")),
+        "retraining": CategoricalDistribution(("none", "fine_tune")),
     }
 
 
@@ -90,8 +92,18 @@ def test_parameters_become_the_trials_own_fields(params: dict[str, Any]) -> None
         assert one.combination == params["combination"]
         if one.strength:
             assert (one.penalty, one.metric) == (params["penalty"], params["metric"])
+            assert one.retraining == params["retraining"]
             assert one.stage_factors == (1, float(f"{params['lambda_stage2']:.3g}"), 1, 1)
         assert one.epochs == WIDE.recipe.epochs
+
+
+def test_retraining_of_one_kind_is_every_proposals_but_the_dense_models() -> None:
+    of = space("retraining=scratch")
+    assert list(of.distributions) == [LAMBDA]
+    assert {one.retraining for one in of.configs(of.default_params(1.0))} == {"scratch"}
+    assert {one.retraining for one in of.configs(of.dense_params)} == {"none"}
+    listed = space("retraining=scratch", "search_space.retraining=none,fine_tune")
+    assert listed.distributions["retraining"] == CategoricalDistribution(("none", "fine_tune"))
 
 
 @given(fractions(WIDE), st.integers(0, 5))
@@ -117,7 +129,7 @@ def test_rounding_leaves_no_range(params: dict[str, Any]) -> None:
     assert ROUGH.params_of(trial) is not None
 
 
-@given(fractions(WIDE), st.sampled_from(["penalty", "metric", "lambda_stage2"]), st.data())
+@given(fractions(WIDE), st.sampled_from(["penalty", "metric", "lambda_stage2", "retraining"]), st.data())
 def test_how_a_dense_model_would_be_penalised_makes_no_other_trial(
     params: dict[str, Any], name: str, data: st.DataObject
 ) -> None:
