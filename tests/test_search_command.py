@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from search.journal import JOURNAL
 from search.storage import HISTORY, LAYERS, PROPOSALS, RESULTS, SWEEP
-from tests.commands import finished, parsimony, rows, wait_until
+from tests.commands import finished, halted, parsimony, rows
 
 TINY = [
     "image_size=32", "backbone_width=4", "head_channels=8", "epochs=1", "batch_size=8", "seeds=2", "tasks=depth",
@@ -120,13 +120,8 @@ def test_the_same_command_does_nothing_and_a_larger_number_extends(searched: tup
 def test_kill_9_of_the_driver_then_the_same_command_goes_on(tmp_path: Path) -> None:
     command = [*words(tmp_path, "epochs=4"), "--trials", "4"]
     folder = tmp_path / "rooms"
-    process = parsimony(*command)
-    try:
-        wait_until(lambda: len(results_files(folder)) >= 3 or process.poll() is not None, seconds=200)
-        assert process.poll() is None, process.communicate()
-    finally:
-        process.kill()
-    process.communicate()
+    with halted("ended", 3, *command) as driver:
+        driver.kill()
     before = results_files(folder)
     assert 3 <= len(before) < 8
     finished(parsimony(*command), 0)
