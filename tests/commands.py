@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -40,13 +40,25 @@ sys.exit(main())
 def parsimony(*words: str, program: tuple[str, ...] = (RUN,)) -> subprocess.Popen[str]:
     """The command in a process of its own, the way a user runs it.
 
-    Where it says nothing of a Ray cluster it starts its own: one that runs on this machine is another's.
+    Where it says nothing of a Ray cluster it starts its own.
     """
-    if words[0] in ("sweep", "search") and "--address" not in words:
-        words = (*words, "--address", "local")
-    return subprocess.Popen(
-        [sys.executable, "-c", *program, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-c", *program, *_alone(words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _alone(words: Sequence[str]) -> list[str]:
+    """The command line of one that joins no Ray cluster which runs on this machine: that would be another's."""
+    own = words[0] in ("sweep", "search") and "--address" not in words
+    return [*words, "--address", "local"] if own else list(words)
+
+
+def said_here(words: Sequence[str], code: int, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    """What the command says in this process, which is much faster: where no trial is to run, and so no Ray needed."""
+    capsys.readouterr()
+    assert main(_alone(words)) == code
+    ray = sys.modules.get("ray")
+    assert ray is None or not ray.is_initialized()
+    return tuple(capsys.readouterr())
 
 
 @contextlib.contextmanager

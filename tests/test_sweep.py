@@ -16,7 +16,7 @@ from search.results import TrialResult, stopped_result
 from search.run_context import RunContext
 from search.storage import HISTORY, SWEEP
 from search.trial import TrialRun
-from tests.commands import finished, halted, parsimony, rows, trial_processes
+from tests.commands import finished, halted, parsimony, rows, said_here, trial_processes
 
 # A trial of rooms at 32 x 32: 40 steps an epoch, about a second on a core.
 TINY = ["image_size=32", "backbone_width=8", "head_channels=8", "epochs=2", "batch_size=32", "seeds=1"]
@@ -68,9 +68,9 @@ def test_files_of_a_sweep(swept: Path) -> None:
     assert not list(swept.rglob("*.tmp"))
 
 
-def test_the_same_command_again_runs_nothing(swept: Path) -> None:
+def test_the_same_command_again_runs_nothing(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.read_bytes() for path in swept.rglob("result.json")}
-    _, err = finished(parsimony(*arguments(swept.parent, *SIX)), 0)
+    _, err = said_here(arguments(swept.parent, *SIX), 0, capsys)
     assert "6 done before, 0 to run" in err
     assert {path: path.read_bytes() for path in swept.rglob("result.json")} == before
 
@@ -86,7 +86,9 @@ def test_in_process_and_under_ray_a_trial_gives_the_same_row(swept: Path, tmp_pa
     pd.testing.assert_frame_equal(alone[columns], under_ray[columns], check_exact=True)
 
 
-def test_adding_a_lambda_runs_only_the_new_trials(swept: Path, tmp_path: Path) -> None:
+def test_adding_a_lambda_runs_only_the_new_trials(
+    swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     only = ["tasks=depth", "combinations=depth"]
     finished(parsimony(*arguments(tmp_path, *only, "lambdas=0")), 0)
     first = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
@@ -98,7 +100,7 @@ def test_adding_a_lambda_runs_only_the_new_trials(swept: Path, tmp_path: Path) -
     assert list(extended["test_depth_mae"]) == list(same["test_depth_mae"])
     assert json.loads((tmp_path / "rooms" / SWEEP).read_text())["trials_planned"] == 2
     # A narrower run afterwards takes nothing away.
-    finished(parsimony(*arguments(tmp_path, *only, "lambdas=1e-2")), 0)
+    said_here(arguments(tmp_path, *only, "lambdas=1e-2"), 0, capsys)
     assert json.loads((tmp_path / "rooms" / SWEEP).read_text())["trials_planned"] == 2
     assert len(rows(tmp_path / "rooms")) == 2
 
@@ -198,9 +200,9 @@ def test_analyze(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {"front.csv", "hypervolume.csv", "report.html", "figures/front.png", "figures/front.svg"} <= written
 
 
-def test_another_recipe_under_the_same_name_is_refused(swept: Path) -> None:
+def test_another_recipe_under_the_same_name_is_refused(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (swept / SWEEP).read_bytes()
-    _, err = finished(parsimony(*arguments(swept.parent, *SIX, "epochs=3")), 2)
+    _, err = said_here(arguments(swept.parent, *SIX, "epochs=3"), 2, capsys)
     assert "epochs = 2, this recipe has 3" in err
     assert "--name" in err
     assert (swept / SWEEP).read_bytes() == before

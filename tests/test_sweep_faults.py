@@ -11,7 +11,7 @@ from mtl.errors import TrialFailed
 from mtl.training import Training
 from search.cli import main
 from search.storage import HISTORY, LAYERS
-from tests.commands import finished, halted, parsimony, rows
+from tests.commands import finished, halted, parsimony, rows, said_here
 
 # A trial of rooms at 32 x 32 and a few images: some 20 epochs a second.
 TINY = [
@@ -108,7 +108,7 @@ def test_a_trial_that_keeps_failing_is_a_row(tmp_path: Path, monkeypatch: pytest
     assert (row["status"], row["error"]) == ("failed", "TrialFailed: a cosmic ray (tried 3 times)")
 
 
-def test_early_stopping_leaves_rows_and_is_undone_by_none(tmp_path: Path) -> None:
+def test_early_stopping_leaves_rows_and_is_undone_by_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sets = ["lambdas=0,1e-4,1e-3,1e-2,1e-1,1,10", "epochs=9"]
     asha = ["early_stopping=asha", "grace_epochs=1", "reduction_factor=3", "objectives=val_depth_mae"]
     finished(parsimony(*words("sweep", tmp_path, *sets, *asha)), 0)
@@ -122,7 +122,7 @@ def test_early_stopping_leaves_rows_and_is_undone_by_none(tmp_path: Path) -> Non
     assert stopped["val_depth_mae"].notna().all()
     assert stopped["test_depth_mae"].isna().all()
     assert set(table[table["status"] == "done"]["epochs_run"]) == {9}
-    _, err = finished(parsimony(*words("sweep", tmp_path, *sets, *asha)), 0)
+    _, err = said_here(words("sweep", tmp_path, *sets, *asha), 0, capsys)
     assert "7 done before, 0 to run" in err
     finished(parsimony(*words("sweep", tmp_path, *sets)), 0)
     assert set(rows(folder)["status"]) == {"done"}

@@ -18,7 +18,7 @@ from search.run_context import RunContext
 from search.storage import Store
 from search.sweep import Sweep
 from search.trial import TrialRun
-from tests.commands import finished, halted, parsimony
+from tests.commands import finished, halted, said_here
 from tests.s3_server import S3Server
 from tests.test_storage import full_disk
 
@@ -53,7 +53,7 @@ def test_a_sweep_on_s3_that_loses_its_storage_for_a_while(s3: S3Server, capsys: 
     assert {result.status for result in read_results(folder).values()} == {"done"}
     assert main(["status", str(folder)]) == 0
     assert "2 done, 0 failed, 0 not ended, of 2" in capsys.readouterr().out
-    _, err = finished(parsimony(*sweep), 0)
+    _, err = said_here(sweep, 0, capsys)
     assert "2 done before, 0 to run" in err
 
 
