@@ -4,14 +4,11 @@ import os
 import socket
 import subprocess
 import sys
-import threading
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-START_SECONDS = 60.0
+from tests.waiting import DEADLINE_SECONDS, wait_until
 
 
 @contextmanager
@@ -25,19 +22,16 @@ def moto_server(host: str = "127.0.0.1") -> Iterator[str]:
     command = [sys.executable, "-m", "moto.server", "-H", host, "-p", str(port)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
-            _await(url, server)
+            wait_until(lambda: _answers(url, server))
             yield url
         finally:
             server.kill()
 
 
-def _await(url: str, server: subprocess.Popen[bytes]) -> None:
-    deadline, pause = time.monotonic() + START_SECONDS, threading.Event()
-    while True:
-        try:
-            urllib.request.urlopen(f"{url}/moto-api/data.json", timeout=5).close()
-            return
-        except (urllib.error.URLError, OSError):
-            assert server.poll() is None, "moto's server ended as it started"
-            assert time.monotonic() < deadline, "moto's server does not answer"
-            pause.wait(0.1)
+def _answers(url: str, server: subprocess.Popen[bytes]) -> bool:
+    assert server.poll() is None, "moto's server ended as it started"
+    try:
+        urllib.request.urlopen(f"{url}/moto-api/data.json", timeout=DEADLINE_SECONDS).close()
+    except OSError:
+        return False
+    return True

@@ -12,12 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.waiting import DEADLINE_SECONDS
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 OPTIONS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-pipe"),
 )
-MOST_SECONDS = 60
 
 
 def chromium() -> str | None:
@@ -104,7 +105,7 @@ class Browser:
         return base64.b64decode(answer["data"])
 
     def _next(self) -> dict[str, Any]:
-        until = time.monotonic() + MOST_SECONDS
+        until = time.monotonic() + DEADLINE_SECONDS
         while b"\0" not in self._buffer:
             ready, _, _ = select.select([self._read], [], [], max(0.0, until - time.monotonic()))
             received = os.read(self._read, 1 << 20) if ready else b""

@@ -1,47 +1,88 @@
 """Commands in processes of their own, as a user runs them, and what they leave."""
 
 import contextlib
+import os
 import re
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import pytest
 
 from search.cli import main
 from search.storage import RESULTS
+from tests.waiting import DEADLINE_SECONDS, wait_until
 
 CLOCK = ["train_seconds", "started_at", "ended_at", "seconds"]
 
+RUN = "import sys; from search.cli import main; sys.exit(main())"
+# Stops itself, as Ctrl-Z does, once its progress was told so many times of an epoch, or of a trial's end.
+HALT = """
+import os, signal, sys
+from search.cli import main
+from search.progress import Progress
+event, left = sys.argv.pop(1), int(sys.argv.pop(1))
+told = getattr(Progress, event)
+def tell(*args, **more):
+    global left
+    told(*args, **more)
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGSTOP)
+setattr(Progress, event, tell)
+sys.exit(main())
+"""
 
-def parsimony(*words: str) -> subprocess.Popen[str]:
-    """The command in a process of its own, the way a user runs it."""
-    return subprocess.Popen(
-        [sys.executable, "-c", "import sys; from search.cli import main; sys.exit(main())", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+
+def parsimony(*words: str, program: tuple[str, ...] = (RUN,)) -> subprocess.Popen[str]:
+    """The command in a process of its own, the way a user runs it.
+
+    Where it says nothing of a Ray cluster it starts its own.
+    """
+    command = [sys.executable, "-c", *program, *_alone(words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _alone(words: Sequence[str]) -> list[str]:
+    """The command line of one that joins no Ray cluster which runs on this machine: that would be another's."""
+    own = words[0] in ("sweep", "search") and "--address" not in words
+    return [*words, "--address", "local"] if own else list(words)
+
+
+def said_here(words: Sequence[str], code: int, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    """What the command says in this process, which is much faster: where no trial is to run, and so no Ray needed."""
+    capsys.readouterr()
+    assert main(_alone(words)) == code
+    ray = sys.modules.get("ray")
+    assert ray is None or not ray.is_initialized()
+    return tuple(capsys.readouterr())
+
+
+@contextlib.contextmanager
+def halted(event: Literal["epoch", "ended"], count: int, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """The same, stopped as soon as it knows of so many epochs, or ends, of trials, until it gets SIGCONT.
+
+    Trials run on its word alone, so that each ends no more than an epoch meanwhile, however slow the test is.
+    """
+    process = parsimony(*words, program=(HALT, event, str(count)))
+    try:
+        seen = os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT
+        wait_until(lambda: os.waitid(os.P_PID, process.pid, seen))
+        assert process.poll() is None, process.communicate()
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def finished(process: subprocess.Popen[str], code: int) -> tuple[str, str]:
     """Its standard output and error, once it has ended with this exit status."""
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == code, f"exit status {process.returncode}\n{out}\n{err}"
     return out, err
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
-    """Return as soon as the condition holds; fail when it has not by the deadline."""
-    deadline = time.monotonic() + seconds
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "what the test waits for did not happen"
-        pause.wait(0.02)
 
 
 def rows(folder: Path, name: str = RESULTS) -> pd.DataFrame:

@@ -1,14 +1,27 @@
-"""What all tests share: one thread, a cache of their own, and skips that count as failures where asked for."""
+"""What all tests share: one thread, a cache and an environment of their own, and skips that count as failures.
+
+The last only where asked for.
+"""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 from tests.s3_server import S3Server
 
+# What this machine's user has set for these says nothing of ours: another Ray cluster, another bucket, another server.
+for _name in [name for name in os.environ if name.startswith(("AWS_", "MLFLOW_", "PG", "RAY_", "TUNE_", "WANDB_"))]:
+    del os.environ[_name]
+os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = f"{os.devnull}/none"
+# An example may take any time on a busy machine; the same ones are tried at each run.
+hypothesis.settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("suite")
 torch.set_num_threads(1)  # a network of a few kilobytes gains nothing from two, and tests may run beside trials
 
 REQUIRE_ALL = os.environ.get("PARSIMONY_REQUIRE_ALL") == "1"
@@ -38,8 +51,6 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     pytest.importorskip("moto", reason="moto, the S3 server of these tests, is not installed")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
     server = S3Server()
     server.start()
     server.reset()

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.commands import wait_until
+from tests.waiting import DEADLINE_SECONDS, wait_until
 
 USER, PASSWORD = "searcher", "s3cret-word"
 USERS = ("postgres", "nobody")
@@ -52,7 +52,7 @@ def running_postgres(programs: Path) -> Iterator[str]:
         yield f"postgresql+psycopg://{USER}:{PASSWORD}@127.0.0.1:{port}/postgres"
     finally:
         server.send_signal(signal.SIGINT)
-        server.wait(60)
+        server.wait(DEADLINE_SECONDS)
         shutil.rmtree(folder)
 
 

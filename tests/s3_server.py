@@ -10,6 +10,8 @@ from typing import Any
 
 from pyarrow.fs import FileSelector, S3FileSystem
 
+from tests.waiting import DEADLINE_SECONDS
+
 REGION = "us-east-1"
 
 
@@ -44,7 +46,10 @@ class S3Server:
         """Connections are refused meanwhile."""
         self.stop()
         try:
-            yield
+            with socket.socket() as place:  # that nobody listens at, and nobody else can take meanwhile
+                place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                place.bind(("127.0.0.1", self._port))
+                yield
         finally:
             self.start()
 
@@ -55,7 +60,7 @@ class S3Server:
     def reset(self) -> None:
         """Empty, but for a bucket called `bucket`."""
         request = urllib.request.Request(f"{self.endpoint}/moto-api/reset", method="POST")
-        urllib.request.urlopen(request, timeout=30).close()
+        urllib.request.urlopen(request, timeout=DEADLINE_SECONDS).close()
         self._files().create_dir("bucket")
 
     def fill(self, names: Iterable[str], data: bytes) -> None:

@@ -17,6 +17,7 @@ from mtl.datasets.base import SPLITS, Dataset, Sample, Split
 from mtl.datasets.cache import materialise
 from mtl.errors import BadInput
 from mtl.tasks import Task
+from tests.waiting import DEADLINE_SECONDS
 
 SIZE = (6, 8)
 LENGTHS: dict[Split, int] = {"train": 5, "val": 2, "test": 3}
@@ -201,7 +202,7 @@ def test_processes_that_start_together_build_once(tmp_path: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(DEADLINE_SECONDS)
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert (tmp_path / "log").read_text() == "build\n"
     assert len(folders(tmp_path)) == 1
@@ -220,10 +221,10 @@ def test_killed_builder_leaves_the_next_one_free(tmp_path: Path) -> None:
     hangs = spawn.Event()
     process = spawn.Process(target=build_and_hang, args=(tmp_path, hangs), daemon=True)
     process.start()
-    assert hangs.wait(60)
+    assert hangs.wait(DEADLINE_SECONDS)
     (half,) = folders(tmp_path)
     process.kill()
-    process.join(60)
+    process.join(DEADLINE_SECONDS)
     (tmp_path / half / "stale").touch()
     arrays = materialise(Noise(), SIZE, tmp_path)
     assert len(arrays["test"]["image"]) == LENGTHS["test"]
@@ -241,7 +242,7 @@ def test_samples_keep_their_order_however_long_each_takes(tmp_path: Path) -> Non
             if index:
                 later.set()
             else:
-                assert later.wait(60)
+                assert later.wait(DEADLINE_SECONDS)
 
     arrays = materialise(Noise(on_read=on_read), SIZE, tmp_path)
     for index in range(LENGTHS["train"]):

@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from tests.aws import moto_server
-from tests.commands import wait_until
 from tests.test_cluster_files import ROOT, read
+from tests.waiting import DEADLINE_SECONDS, wait_until
 
 boto3 = pytest.importorskip("boto3", reason="pip install '.[test]'")
 
@@ -32,7 +32,9 @@ pytestmark = [
 ]
 
 HOSTS = Path(__file__).parent / "cluster" / "hosts"
-SUBNET = f"10.77.{os.getpid() % 250}"
+# Of the tests' own, where another suite may run.
+NETWORKS = (f"10.77.{(os.getpid() + step) % 250}" for step in range(250))
+SUBNET = next(one for one in NETWORKS if not Path(f"/sys/class/net/pb{one.replace('.', '-')}").exists())
 HEAD, KEPT, LOST = (f"{SUBNET}.{host}" for host in (1, 2, 3))
 EPOCHS = 25
 STORAGE = "s3://bucket/results"
@@ -50,7 +52,7 @@ def hosts(*words: object) -> None:
         env=os.environ | {"SUBNET": SUBNET, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=DEADLINE_SECONDS,
         check=False,
     )
     assert run.returncode == 0, run.stderr
@@ -72,17 +74,17 @@ class Cluster:
             "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="y"
         ).create_bucket(Bucket="bucket")
 
-    def ray(self, *words: str, seconds: float = 120) -> str:
+    def ray(self, *words: str) -> str:
         """What the command says; fails with it where the command does."""
         run = subprocess.run(
-            ["ray", *words], env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=seconds,
-            check=False,
+            ["ray", *words], env=self.environment, cwd=self.folder, capture_output=True, text=True,
+            timeout=DEADLINE_SECONDS, check=False,
         )  # fmt: skip
         assert run.returncode == 0, f"ray {' '.join(words)}\n{run.stdout}\n{run.stderr}"
         return run.stdout
 
-    def exec(self, command: str, seconds: float = 120) -> str:
-        return self.ray("exec", str(self.file), command, seconds=seconds)
+    def exec(self, command: str) -> str:
+        return self.ray("exec", str(self.file), command)
 
     def configure(self) -> None:
         """cluster.onprem.yaml, filled in; what differs is that this machine's Python is used, and S3 is not AWS's."""
@@ -159,15 +161,21 @@ def test_a_machine_lost_on_the_way_costs_no_trial(cluster: Cluster) -> None:
     words = " ".join(f"--set {setting}" for setting in SWEEP)
     submit = f"ray job submit -- parsimony sweep rooms --storage {STORAGE} {words}"
     command = ["ray", "exec", str(cluster.file), submit]
+    under_way: set[str] = set()
+
+    def both_at_work() -> bool:
+        nonlocal under_way
+        under_way = cluster.trials("checkpoint.pt") - cluster.trials("result.json")
+        return len(under_way) == 2
+
     with subprocess.Popen(
         command, env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as job:
         try:
             # Both workers are at it, and so the one that goes takes a trial along.
-            wait_until(lambda: len(cluster.trials("checkpoint.pt")) == 2 or job.poll() is not None, seconds=300)
-            under_way = cluster.trials("checkpoint.pt") - cluster.trials("result.json")
+            wait_until(lambda: both_at_work() or job.poll() is not None)
             hosts("off", 3, cluster.folder)
-            said, _ = job.communicate(timeout=240)
+            said, _ = job.communicate(timeout=DEADLINE_SECONDS)
         finally:
             job.kill()
     assert job.returncode == 0, said
@@ -192,7 +200,7 @@ def test_down_ends_the_head(cluster: Cluster) -> None:
     cluster.ray("down", "--yes", str(cluster.file))
     log_in = f"ssh -q -i {cluster.folder}/key -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null root@{HEAD}"
     seen = subprocess.run(
-        [*log_in.split(), "ps -eo comm"], capture_output=True, text=True, timeout=30, check=True
+        [*log_in.split(), "ps -eo comm"], capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=True
     ).stdout
     assert "sshd" in seen
     assert "raylet" not in seen

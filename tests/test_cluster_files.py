@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.aws import moto_server
+from tests.waiting import DEADLINE_SECONDS
 
 boto3 = pytest.importorskip("boto3", reason="pip install '.[test]'")
 ROOT = Path(__file__).parent.parent
@@ -96,7 +97,9 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="module")
 def bootstrapped(aws: dict[str, str]) -> dict[str, Any]:
     command = [sys.executable, "-c", BOOTSTRAP, str(ROOT / "cluster.yaml")]
-    run = subprocess.run(command, env=aws, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
+    run = subprocess.run(
+        command, env=aws, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False
+    )
     assert run.returncode == 0, run.stderr
     return yaml.safe_load(run.stdout.splitlines()[-1])
 

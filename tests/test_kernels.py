@@ -17,6 +17,7 @@ from mtl.groups import group_view
 from mtl.kernels import compiler, group_prox
 from mtl.penalties import GroupLasso
 from mtl.prox import group_norm
+from tests.waiting import DEADLINE_SECONDS
 
 SHAPES = [
     (64, 3, 7, 7),
@@ -152,7 +153,7 @@ def test_processes_at_once_compile_once(tmp_path: Path) -> None:
             subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.PIPE, text=True)
             for _ in range(count)
         ]
-        assert [process.communicate(timeout=120)[0] for process in started] == ["True\n"] * count
+        assert [process.communicate(timeout=DEADLINE_SECONDS)[0] for process in started] == ["True\n"] * count
     assert calls.read_text() == "call\n"
     assert [path.suffix for path in (tmp_path / "cache" / "kernels").iterdir() if path.suffix != ".lock"] == [".so"]
 

@@ -31,6 +31,7 @@ from search.loggers.registry import make_loggers
 from search.results import Status, TrialResult
 from search.storage import Store
 from tests.small import config
+from tests.waiting import DEADLINE_SECONDS
 
 ONE, TWO = config(tasks=("depth",), seed=1, strength=0.5), config(tasks=("depth", "male"), seed=2, strength=0)
 METRICS = {"val_depth_mae": 0.25, "test_depth_mae": 0.75, "group_sparsity": 0.5}
@@ -183,7 +184,7 @@ def test_tensorboard_puts_a_running_trial_into_an_object_store(tmp_path: Path, m
     monkeypatch.setattr(store, "write", watched)
     (logger,) = loggers_of(store, "tensorboard=true")
     logger.epoch(ONE, epoch_row(ONE, 0))
-    assert written.wait(30)
+    assert written.wait(DEADLINE_SECONDS)
     assert points(downloaded(store, ONE, tmp_path / "running")) == curve(ONE, 1)
     logger.close()
 
@@ -293,7 +294,7 @@ def test_mlflow_that_cannot_be_used_is_refused(store: Store, tmp_path: Path, mon
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         assert f"mlflow = {address}: no MLflow server answers there" in bad_input(store, f"mlflow={address}")
     assert "no MLflow server answers there" in bad_input(store, f"mlflow={address}")  # nothing listens any more
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 100  # by MLflow's own limits it would be many minutes
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "5"
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
     assert "mlflow = ftp://x: " in bad_input(store, "mlflow=ftp://x")
@@ -483,7 +484,7 @@ def test_a_slow_logger_does_not_slow_the_sweep_and_gets_everything() -> None:
         logger = Background(notebook)
         for epoch in range(1000):
             logger.epoch(ONE, epoch_row(ONE, epoch))
-        assert notebook.waiting.wait(30)
+        assert notebook.waiting.wait(DEADLINE_SECONDS)
         assert notebook.told == ["open 1"]
         gate.set()
         logger.close()
@@ -498,11 +499,9 @@ def test_a_logger_that_falls_behind_or_never_ends_is_given_up(said: pytest.Captu
             stack.callback(notebook.gate.set)
             logger = Background(notebook, waiting_calls, close_seconds=0.2)
             logger.epoch(ONE, epoch_row(ONE, 0))
-            assert notebook.waiting.wait(30)
-            started = time.monotonic()
+            assert notebook.waiting.wait(DEADLINE_SECONDS)
             for epoch in range(1, 6):
                 logger.epoch(ONE, epoch_row(ONE, epoch))
-            assert time.monotonic() - started < 2
             logger.close()
             out, err = said.readouterr()
             assert (out, err.count("\n")) == ("", 1)

@@ -64,7 +64,7 @@ class Collector(tune.Callback):
 
 @pytest.fixture(scope="module")
 def ray_here() -> Any:
-    start_ray(None, 1, 0, None)
+    start_ray("local", 1, 0, None)  # one that runs on this machine is another's, and may end at any time
     yield
     stop_ray()
 

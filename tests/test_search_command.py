@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from search.journal import JOURNAL
 from search.storage import HISTORY, LAYERS, PROPOSALS, RESULTS, SWEEP
-from tests.commands import finished, parsimony, rows, wait_until
+from tests.commands import finished, halted, parsimony, rows, said_here
 
 TINY = [
     "image_size=32", "backbone_width=4", "head_channels=8", "epochs=1", "batch_size=8", "seeds=2", "tasks=depth",
@@ -85,7 +85,9 @@ def test_files_of_a_search(searched: tuple[Path, str]) -> None:
     assert not list(folder.rglob("checkpoint.pt"))
 
 
-def test_the_target_is_answered_in_a_line_with_a_command_that_finds_the_model(searched: tuple[Path, str]) -> None:
+def test_the_target_is_answered_in_a_line_with_a_command_that_finds_the_model(
+    searched: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, out = searched
     answers = [line for line in out.splitlines() if line.startswith("best ")]
     assert len(answers) == 1
@@ -93,7 +95,7 @@ def test_the_target_is_answered_in_a_line_with_a_command_that_finds_the_model(se
     command = shlex.split(answers[0].rpartition(": ")[2])
     assert command[:3] == ["parsimony", "train", "rooms"]
     before = results_files(folder), (folder / SWEEP).read_bytes()
-    printed, err = finished(parsimony(*command[1:]), 0)
+    printed, err = said_here(command[1:], 0, capsys)
     assert "was done before" in err
     model = printed.splitlines()[-1].removeprefix("model: ")
     assert Path(model).is_file()
@@ -105,11 +107,13 @@ def test_the_target_is_answered_in_a_line_with_a_command_that_finds_the_model(se
     assert (results_files(folder), (folder / SWEEP).read_bytes()) == before
 
 
-def test_the_same_command_does_nothing_and_a_larger_number_extends(searched: tuple[Path, str]) -> None:
+def test_the_same_command_does_nothing_and_a_larger_number_extends(
+    searched: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, out = searched
     same = [*words(folder.parent, *OPEN), "--target", TARGET, "--trials"]
     before, journal = results_files(folder), (folder / JOURNAL).read_bytes()
-    again, err = finished(parsimony(*same, "3"), 0)
+    again, err = said_here([*same, "3"], 0, capsys)
     assert again == out
     assert "3 proposals made before, 0 told from a sweep, 0 to make" in err
     assert results_files(folder) == before
@@ -123,13 +127,8 @@ def test_the_same_command_does_nothing_and_a_larger_number_extends(searched: tup
 def test_kill_9_of_the_driver_then_the_same_command_goes_on(tmp_path: Path) -> None:
     command = [*words(tmp_path, "epochs=4"), "--trials", "4"]
     folder = tmp_path / "rooms"
-    process = parsimony(*command)
-    try:
-        wait_until(lambda: len(results_files(folder)) >= 3 or process.poll() is not None, seconds=200)
-        assert process.poll() is None, process.communicate()
-    finally:
-        process.kill()
-    process.communicate()
+    with halted("ended", 3, *command) as driver:
+        driver.kill()
     before = results_files(folder)
     assert 3 <= len(before) < 8
     finished(parsimony(*command), 0)
@@ -143,7 +142,9 @@ def test_kill_9_of_the_driver_then_the_same_command_goes_on(tmp_path: Path) -> N
     assert TrialState.RUNNING not in [trial.state for trial in trials]
 
 
-def test_baselines_and_results_of_a_sweep_in_the_same_storage_are_not_run_again(tmp_path: Path) -> None:
+def test_baselines_and_results_of_a_sweep_in_the_same_storage_are_not_run_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     grid = [*words(tmp_path, "lambdas=0,1e-2", command="sweep"), "--name", "grid"]
     finished(parsimony(*grid), 0)
     trials = {path.parent.name: path.read_bytes() for path in (tmp_path / "grid").rglob("result.json")}
@@ -158,5 +159,5 @@ def test_baselines_and_results_of_a_sweep_in_the_same_storage_are_not_run_again(
     assert len(found) == len(dense) + 2, "one proposal"
     assert out.startswith("3 proposals, 0 trials failed: ")
     assert "front: " in out
-    without, _ = finished(parsimony(*one[:-2]), 0)
+    without, _ = said_here(one[:-2], 0, capsys)
     assert without == out, "the study remembers what it was told"

@@ -19,9 +19,9 @@ from search.journal import JOURNAL
 from search.results import TrialResult
 from search.storage import Store
 from search.study import OpenStudy, StudyPlace, check_study, open_study, study_errors
-from tests.commands import wait_until
 from tests.made_up_search import OBJECTIVES, run, searcher, space, summary, well
 from tests.postgres_server import PASSWORD, postgres_programs, running_postgres
+from tests.waiting import DEADLINE_SECONDS, wait_until
 
 PROGRAMS = postgres_programs()
 IDENTITY = {"objectives": ["delta_m:maximize", "group_sparsity:maximize"], "search_space": {"lambda": [1e-3, 10.0]}}
@@ -183,7 +183,7 @@ def dashboard() -> Iterator[Any]:
         processes.append(process)
 
         def ask(path: str) -> Any:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/{path}", timeout=60) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/{path}", timeout=DEADLINE_SECONDS) as answer:
                 return json.load(answer)
 
         def answers() -> bool:

@@ -11,7 +11,7 @@ from mtl.errors import TrialFailed
 from mtl.training import Training
 from search.cli import main
 from search.storage import HISTORY, LAYERS
-from tests.commands import finished, parsimony, rows, wait_until
+from tests.commands import finished, halted, parsimony, rows, said_here
 
 # A trial of rooms at 32 x 32 and a few images: some 20 epochs a second.
 TINY = [
@@ -25,7 +25,7 @@ def words(command: str, storage: Path, *sets: str) -> list[str]:
     return [command, "rooms", "--storage", str(storage), *overrides]
 
 
-LONG = ["lambdas=0,1e-2,1e-1,1", "epochs=120", "checkpoint_seconds=1e9"]
+LONG = ["lambdas=0,1e-2,1e-1,1", "epochs=12", "checkpoint_seconds=1e9"]
 
 
 @pytest.fixture(scope="module")
@@ -35,24 +35,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     return storage / "rooms"
 
 
-def epochs_seen(folder: Path) -> bool:
-    """Whether the driver has told of trials at work."""
-    progress = folder / "progress.json"
-    return progress.exists() and '"running": 0' not in progress.read_text()
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_once_it_saves_what_runs_and_goes_on_to_the_same_numbers(
     whole: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    driver = parsimony(*words("sweep", tmp_path, *LONG))
     folder = tmp_path / "rooms"
-    try:
-        wait_until(lambda: epochs_seen(folder) or driver.poll() is not None)
+    with halted("epoch", 3, *words("sweep", tmp_path, *LONG)) as driver:
         driver.send_signal(number)
+        driver.send_signal(signal.SIGCONT)
         out, err = finished(driver, 1)
-    finally:
-        driver.kill()
     assert "running trials end their epoch and save" in err
     assert "Traceback" not in err
     assert "0 failed" in out
@@ -69,16 +60,11 @@ def test_interrupted_once_it_saves_what_runs_and_goes_on_to_the_same_numbers(
 
 def test_interrupted_twice_it_stops_at_once_and_can_go_on(tmp_path: Path) -> None:
     sets = ["lambdas=0", "epochs=2000"]
-    driver = parsimony(*words("sweep", tmp_path, *sets))
-    try:
-        wait_until(lambda: epochs_seen(tmp_path / "rooms") or driver.poll() is not None)
-        driver.send_signal(signal.SIGSTOP)  # both interrupts are there before it can end in order
-        driver.send_signal(signal.SIGINT)
+    with halted("epoch", 1, *words("sweep", tmp_path, *sets)) as driver:
+        driver.send_signal(signal.SIGINT)  # both are there before it can end in order
         driver.send_signal(signal.SIGTERM)
         driver.send_signal(signal.SIGCONT)
         _, err = finished(driver, 130)
-    finally:
-        driver.kill()
     assert "Traceback" not in err
     assert err.splitlines()[-1] == "parsimony: interrupted; the same command goes on"
 
@@ -122,7 +108,7 @@ def test_a_trial_that_keeps_failing_is_a_row(tmp_path: Path, monkeypatch: pytest
     assert (row["status"], row["error"]) == ("failed", "TrialFailed: a cosmic ray (tried 3 times)")
 
 
-def test_early_stopping_leaves_rows_and_is_undone_by_none(tmp_path: Path) -> None:
+def test_early_stopping_leaves_rows_and_is_undone_by_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sets = ["lambdas=0,1e-4,1e-3,1e-2,1e-1,1,10", "epochs=9"]
     asha = ["early_stopping=asha", "grace_epochs=1", "reduction_factor=3", "objectives=val_depth_mae"]
     finished(parsimony(*words("sweep", tmp_path, *sets, *asha)), 0)
@@ -136,7 +122,7 @@ def test_early_stopping_leaves_rows_and_is_undone_by_none(tmp_path: Path) -> Non
     assert stopped["val_depth_mae"].notna().all()
     assert stopped["test_depth_mae"].isna().all()
     assert set(table[table["status"] == "done"]["epochs_run"]) == {9}
-    _, err = finished(parsimony(*words("sweep", tmp_path, *sets, *asha)), 0)
+    _, err = said_here(words("sweep", tmp_path, *sets, *asha), 0, capsys)
     assert "7 done before, 0 to run" in err
     finished(parsimony(*words("sweep", tmp_path, *sets)), 0)
     assert set(rows(folder)["status"]) == {"done"}

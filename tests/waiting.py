@@ -1,0 +1,17 @@
+"""Waiting for what a test waits for: as long as it takes, and no longer."""
+
+import threading
+import time
+from collections.abc import Callable
+
+# Tens of times what the longest takes on an idle machine, as other work may run beside.
+DEADLINE_SECONDS = 900.0
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Return as soon as the condition holds; fail when it has not by the deadline."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "what the test waits for did not happen"
+        pause.wait(0.02)
