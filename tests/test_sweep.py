@@ -142,11 +142,12 @@ def test_a_trial_whose_process_dies_is_a_row_and_the_others_finish(tmp_path: Pat
     table = rows(tmp_path / "rooms")
     assert sorted(table["status"]) == ["done", "done", "failed"]
     failed = table[table["status"] == "failed"].iloc[0]
-    assert failed["error"]
+    assert failed["error"].startswith("its process ended without a word, as when the system kills it (signal 9)")
     assert f"failed: {failed['trial_id']} depth lambda=" in err
     _, err = finished(parsimony(*arguments(tmp_path, *sets)), 0)
     assert "2 done before, 1 to run" in err
     assert set(rows(tmp_path / "rooms")["status"]) == {"done"}
+    assert not list(tmp_path.rglob("error.txt"))
 
 
 def test_a_trial_that_diverges_is_a_row_with_its_error(swept: Path, tmp_path: Path) -> None:
@@ -227,9 +228,8 @@ def test_more_than_the_machine_has_is_refused_before_anything_runs(tmp_path: Pat
 
 
 def test_no_cluster_at_the_address(tmp_path: Path) -> None:
-    for address in ("127.0.0.1:1", "nowhere"):
-        _, err = finished(parsimony(*arguments(tmp_path, *SIX), "--address", address), 2)
-        assert f"--address {address}: no Ray cluster answers there" in err.splitlines()[-1]
+    _, err = finished(parsimony(*arguments(tmp_path, *SIX), "--address", "127.0.0.1:1"), 2)
+    assert "--address 127.0.0.1:1: no Ray cluster answers there (Connection refused)" in err.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
 
 
