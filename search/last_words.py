@@ -18,7 +18,7 @@ LOG_SECONDS = 60.0
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # Of Ray's messages. What is not recognised is told as far as it can be.
-NO_MEMORY = re.compile(r"running low on memory|ran out of memory|OutOfMemoryError", re.IGNORECASE)
+NO_MEMORY = re.compile("killed due to the node running low on memory")
 EXIT_STATUS = re.compile(r"exits with an exit code (\d+)\.(.*receives a SIGTERM)?")
 NO_START = re.compile(r"error raised in its creation task|set up runtime environment")
 PROCESS = re.compile(r"^\s*pid: (\d+)$.*?^\s*ip: (\S+)$", re.MULTILINE | re.DOTALL)

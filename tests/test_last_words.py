@@ -28,6 +28,8 @@ Traceback (most recent call last):
   File "packaging.py", line 957, in download_and_unpack_package
 OSError: Failed to download runtime_env file package from the GCS to the Ray worker node.
 """
+MEMORY = """1 worker(s) were killed due to the node running low on memory. Memory on the node was 22.9GB used
+OOM kill reason: Memory usage exceeded threshold of 22.3GB"""
 SEGMENTATION = """a line of the trial's own
 *** SIGSEGV received at time=1795277361 on cpu 1 ***
 PC: @     0x7f9cafa5a267  (unknown)  kill
@@ -63,6 +65,7 @@ Fatal Python error: Aborted
             "its process could not start: OSError: Failed to download runtime_env file package from the GCS to the Ray "
             "worker node.",
         ),
+        (MEMORY, None, "its process was ended by Ray as the machine's memory ran out"),
         (STEP, None, "TrialFailed: no such thing"),
         ("The actor died because its node has died. Node Id: 2b", None, "its machine was lost"),
         ("", None, "its process died"),

@@ -181,6 +181,17 @@ def test_a_trial_that_is_done_is_left_alone_whoever_takes_it_up_again(swept: Pat
     assert run.result.to_json() == before == path.read_bytes()
 
 
+def test_a_trial_takes_no_more_threads_than_there_are_cores(
+    swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenMP crashes where it cannot start them."""
+    asked: list[int] = []
+    monkeypatch.setattr("search.trial.torch.set_num_threads", asked.append)
+    config = TrialResult.from_json(next((swept / "trials").glob("*/result.json")).read_bytes()).config
+    TrialRun(config, RunContext(str(tmp_path), "rooms", None, threads=10**6, gpus=0, checkpoint_seconds=1e9)).step()
+    assert asked == [os.cpu_count()]
+
+
 def test_a_trial_that_was_stopped_goes_on_to_the_numbers_of_one_that_was_not(swept: Path, tmp_path: Path) -> None:
     result = next((swept / "trials").glob("*/result.json"))
     whole = TrialResult.from_json(result.read_bytes())
