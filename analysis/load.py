@@ -1,6 +1,5 @@
 """A sweep as its files tell it: what was run, one row a trial, one row an epoch."""
 
-import io
 import itertools
 import json
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from analysis.errors import BadInput
 from analysis.files import read_bytes
+from analysis.parquet import read_parquet
 
 SCHEMA = 1
 STATUSES = ("done", "failed", "stopped")
@@ -189,7 +189,7 @@ def _maximize(about: dict[str, Any], path: Path) -> bool:
 
 def _read_table(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_parquet(io.BytesIO(read_bytes(path)))
+        return read_parquet(read_bytes(path))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BadInput(f"{path} is not a whole Parquet file: {str(error).splitlines()[0]}") from None
 

@@ -123,7 +123,7 @@ def count_results(store: Store) -> tuple[int, list[TrialResult]]:
     table = store.read(RESULTS)
     done: set[str] = set()
     if table is not None:
-        rows = pd.read_parquet(io.BytesIO(table), columns=["trial_id", "status"])
+        rows = _columns(table, "trial_id", "status")
         # What failed may have been tried again since; what was done stays so.
         done = set(rows["trial_id"][rows["status"] != "failed"]) & set(finished)
     others = _read(store, [trial_id for trial_id in finished if trial_id not in done]).values()
@@ -213,7 +213,7 @@ def search_columns(store: Store) -> dict[str, dict[str, Any]]:
     table = store.read(RESULTS)
     if table is None or "proposal" not in pq.read_schema(io.BytesIO(table)).names:
         return {}
-    rows = pd.read_parquet(io.BytesIO(table), columns=["trial_id", "proposal"])
+    rows = _columns(table, "trial_id", "proposal")
     return {"proposal": dict(zip(rows["trial_id"], rows["proposal"], strict=True))}
 
 
@@ -266,6 +266,12 @@ def _arrow_bytes(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     return buffer.getvalue()
+
+
+def _columns(table: bytes, *names: str) -> pd.DataFrame:
+    """Of a Parquet file, read in this thread alone: Arrow's own may abort a process that ends, `analysis.parquet`."""
+    read = pq.ParquetFile(pa.BufferReader(table)).read(columns=names, use_threads=False)
+    return read.to_pandas(use_threads=False)
 
 
 def _parquet(table: pd.DataFrame) -> bytes:

@@ -25,11 +25,12 @@ from search.deaths import Deaths
 from search.errors import StorageError, SweepStopped
 from search.interrupts import Interrupts
 from search.judge import Judge
+from search.last_words import explain
 from search.packing import Packing
 from search.results import TrialResult, stopped_result
 from search.run_context import RunContext
 from search.scheduler import SweepScheduler
-from search.storage import trial_file
+from search.storage import ERROR, trial_file
 from search.trial_source import TrialSource
 from search.tune_searcher import TuneSearcher
 
@@ -93,9 +94,11 @@ class _Watcher(tune.Callback):
         max_retries: int,
         on_epochs: Callable[[TrialConfig, Sequence[Mapping[str, float]]], None],
         on_end: Callable[[Any, TrialConfig, str], None],
+        on_death: Callable[[TrialConfig, str], str],
         check: Callable[[], None],
     ) -> None:
-        self._packing = packing
+        """on_death: told of the death that a trial is given up for, with Ray's text; returns the trial's error."""
+        self._packing, self._on_death = packing, on_death
         self._max_retries, self._on_epochs, self._on_end, self._check = max_retries, on_epochs, on_end, check
         self._deaths = Deaths()
         self._stopped: SweepStopped | None = None
@@ -126,9 +129,10 @@ class _Watcher(tune.Callback):
             # A trial that has waited long for the storage is not started again to wait once more.
             self._stopped = self._stopped or error
             return
-        death = _death(trial)
-        if self._deaths.died(trial.trial_id, death) > self._max_retries:
+        said = _said_by_ray(trial)
+        if self._deaths.died(trial.trial_id, said) > self._max_retries:
             # Its next process ends at once, and is the last if it cannot even start.
+            death = self._on_death(self._packing.unpack(trial.config["trial"]), said)
             trial.set_config(trial.config | {"death": death})
             trial.max_failures = 0
 
@@ -141,7 +145,8 @@ class _Watcher(tune.Callback):
             # Neither the trial's fault nor its end: it has no result.
             self._stopped = error
         else:
-            self._end(trial, _death(trial))
+            known = trial.config.get("death")
+            self._end(trial, known or self._on_death(self._packing.unpack(trial.config["trial"]), _said_by_ray(trial)))
 
     def _end(self, trial: Any, death: str) -> None:
         try:
@@ -202,8 +207,12 @@ def run_trials(
             store.write(trial_file(config.trial_id, "result.json"), result.to_json())
         on_result(result)
 
+    def on_death(config: TrialConfig, said: str) -> str:
+        death, name = explain(said), trial_file(config.trial_id, ERROR)
+        return f"{death.line} (more in {name})" if store.try_write(name, death.text.encode()) else death.line
+
     resources = {"cpu": context.threads, "gpu": context.gpus}
-    watcher = _Watcher(packing, max_retries, on_rows, on_end, check)
+    watcher = _Watcher(packing, max_retries, on_rows, on_end, on_death, check)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(ahead)  # the only way to say it; for a searcher it would be 1
     with tempfile.TemporaryDirectory(prefix="parsimony-tune-") as scratch:
         tune.Tuner(
@@ -234,8 +243,7 @@ def _storage_error(trial: Any) -> StorageError | None:
     return error if isinstance(error, StorageError) else None
 
 
-def _death(trial: Any) -> str:
-    """Why Tune gave a trial up, in one line."""
+def _said_by_ray(trial: Any) -> str:
+    """Why Tune gave a process of the trial up, as Ray has it."""
     # Tune's own get_error looks where this file has not been copied yet.
-    lines = Path(trial.error_file).read_text().split("Failure #")[-1].splitlines()[1:]
-    return " ".join(line.strip() for line in lines) or "the process of the trial died"
+    return Path(trial.error_file).read_text().split("Failure #")[-1].partition("\n")[2].strip()

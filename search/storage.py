@@ -31,6 +31,8 @@ from search.process import ProcessId
 SWEEP, PROGRESS = "sweep.json", "progress.json"
 RESULTS, HISTORY, LAYERS = "results.parquet", "history.parquet", "layers.parquet"
 PROPOSALS = "proposals.parquet"
+# Of a trial whose process died: what is known of that at length.
+ERROR = "error.txt"
 
 # An outage of minutes passes; a trial must not hold a GPU for hours for one that does not.
 PATIENCE_SECONDS = 300.0

@@ -23,7 +23,7 @@ from mtl.training import Arrays, Training, set_deterministic
 from search.errors import StorageError
 from search.results import Status, TrialResult, packed_layers
 from search.run_context import RunContext
-from search.storage import PATIENCE_SECONDS, trial_file
+from search.storage import ERROR, PATIENCE_SECONDS, trial_file
 
 # cuBLAS gives the same sums in every run only with a workspace of fixed size, which it reads as CUDA starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -114,12 +114,14 @@ class TrialRun:
         earlier = TrialResult.from_json(saved)
         if earlier.status != "done":
             self.store.delete(name)
+            self.store.delete(trial_file(self.config.trial_id, ERROR))
             return False
         self.result = earlier
         return True
 
     def _start(self) -> Training:
-        torch.set_num_threads(self.context.threads)
+        # OpenMP crashes where it cannot start its threads; more than there are cores have no use.
+        torch.set_num_threads(min(self.context.threads, os.cpu_count() or self.context.threads))
         set_deterministic()
         device = torch.device("cuda" if self.context.gpus else "cpu")
         tasks, arrays = trial_data(self.config, self.context.data)
