@@ -6,8 +6,24 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Upper bounds: each is far above any real use, and below what takes a machine down before a trial can say why. Whether
+# a network within them fits is for `mtl.limits` to say.
+LARGEST_STRENGTH = 1e9  # every group is gone long before; what the proximal step makes of it still fits a float32
+LARGEST_RATE = 1e3  # of lr and weight_decay
+LARGEST_SIDE = 16_384  # pixels: of a photograph of 268 megapixels
+LARGEST_WIDTH = 4096  # 64 times the published ResNet, 16 times the published DeepLabV3 head
+MOST_BLOCKS = 256  # in a stage; the deepest published ResNet, of 1,202 layers, has 200
+MOST_RATES = 16
+LARGEST_BATCH = 65_536
+MOST_EPOCHS = 1_000_000
+LARGEST_INTEGER = 2**63 - 1  # that a table's column, and a generator's seed, can hold
+
+Strength = Annotated[float, Field(ge=0, le=LARGEST_STRENGTH, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST_RATE, allow_inf_nan=False)]
+Side = Annotated[int, Field(ge=16, le=LARGEST_SIDE)]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
+Integer = Annotated[int, Field(strict=True, ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Retraining = Literal["none", "scratch", "fine_tune"]
 # Fields that came later, with what trials did before there were any: at that they leave a trial's name as it was.
 LATER_FIELDS = {
@@ -24,10 +40,10 @@ class TrialSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: str = Field(description="rooms, nyuv2, celebamask_hq, or my_module:MyDataset for a class of your own")
-    dataset_options: dict[str, str | int | float | bool] = Field(
+    dataset_options: dict[str, str | bool | Integer | Finite] = Field(
         {}, description="what the dataset lets choose: nyuv2 classes; celebamask_hq split_seed, split_file"
     )
-    image_size: tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]] = Field(
+    image_size: tuple[Side, Side] = Field(
         description="height and width in pixels that images and labels are resized to; one number for a square"
     )
     protocol: Literal["standard", "paper"] = Field(
@@ -54,19 +70,21 @@ class TrialSettings(BaseModel):
     backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = Field(
         description="a dilated ResNet of output stride 8"
     )
-    backbone_width: int = Field(64, ge=1, description="channels of its stem; 64 is the published ResNet")
-    backbone_layers: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=4, max_length=4)] | None = (
-        Field(None, description="blocks in each of its four stages; left out: the published numbers")
+    backbone_width: int = Field(
+        64, ge=1, le=LARGEST_WIDTH, description="channels of its stem; 64 is the published ResNet"
     )
+    backbone_layers: (
+        Annotated[tuple[Annotated[int, Field(ge=1, le=MOST_BLOCKS)], ...], Field(min_length=4, max_length=4)] | None
+    ) = Field(None, description="blocks in each of its four stages; left out: the published numbers")
     weights: str | None = Field(
         None,
         description="the backbone's at the start: path of a state dict or of a trial's model.pt, from every node the "
         "same, or a torchvision name such as ResNet50_Weights.IMAGENET1K_V2, downloaded; left out: random",
     )
-    head_channels: int = Field(256, ge=1, description="channels of each task's head")
-    head_rates: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = Field(
-        (12, 24, 36), description="dilation rates of DeepLabV3's pyramid"
-    )
+    head_channels: int = Field(256, ge=1, le=LARGEST_WIDTH, description="channels of each task's head")
+    head_rates: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=LARGEST_SIDE)], ...], Field(min_length=1, max_length=MOST_RATES)
+    ] = Field((12, 24, 36), description="dilation rates of DeepLabV3's pyramid")
 
     penalty: Literal["group_lasso", "group_mcp", "l1"] = Field(
         "group_lasso",
@@ -86,13 +104,20 @@ class TrialSettings(BaseModel):
 
     lr: Positive = Field(1e-4, description="learning rate, the highest where it has a schedule")
     lr_schedule: Literal["constant", "one_cycle"] = Field("constant", description="over the whole training")
-    weight_decay: Strength = Field(0.0, description="decoupled (AdamW), on weights but not on biases and norms")
-    loss_stride: int = Field(
-        1, ge=1, description="training compares every so-many-th pixel of a row and column; metrics always use all"
+    weight_decay: Annotated[float, Field(ge=0, le=LARGEST_RATE, allow_inf_nan=False)] = Field(
+        0.0, description="decoupled (AdamW), on weights but not on biases and norms"
     )
-    batch_size: int = Field(16, ge=2, description="images a step")
-    epochs: int = Field(ge=1, description="passes over the training split, at most")
-    patience: int = Field(0, ge=0, description="stop after so many epochs without a better validation loss; 0: never")
+    loss_stride: int = Field(
+        1,
+        ge=1,
+        le=LARGEST_SIDE,
+        description="training compares every so-many-th pixel of a row and column; metrics always use all",
+    )
+    batch_size: int = Field(16, ge=2, le=LARGEST_BATCH, description="images a step")
+    epochs: int = Field(ge=1, le=MOST_EPOCHS, description="passes over the training split, at most")
+    patience: int = Field(
+        0, ge=0, le=MOST_EPOCHS, description="stop after so many epochs without a better validation loss; 0: never"
+    )
     resident: bool = Field(
         False, description="on CUDA: true keeps the whole dataset in the GPU's memory, for every trial that runs there"
     )
@@ -117,7 +142,7 @@ class TrialConfig(TrialSettings):
 
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     strength: Strength
-    seed: int = Field(ge=0)
+    seed: Seed
     data_version: str = Field(description="fingerprint of the dataset: other data, another trial")
     weights_version: str = Field("", description="fingerprint of the pretrained weights; empty where there are none")
     retraining: Retraining = "none"

@@ -14,6 +14,7 @@ from torch import Tensor
 from mtl.backbones import DilatedResNet
 from mtl.config import TrialConfig, TrialSettings
 from mtl.errors import BadInput
+from mtl.paths import user_path
 from mtl.tensor_file import read_tensors
 
 TORCHVISION_NAME = re.compile(r"\w+_Weights\.\w+")
@@ -23,7 +24,7 @@ ALLOWED = "a state dict's path or a torchvision name such as ResNet50_Weights.IM
 
 def absolute_weights(weights: str) -> str:
     """The same file from any working directory; torchvision's names as they are."""
-    return weights if TORCHVISION_NAME.fullmatch(weights) else str(Path(weights).expanduser().absolute())
+    return weights if TORCHVISION_NAME.fullmatch(weights) else str(user_path("weights =", weights).absolute())
 
 
 def weights_version(weights: str) -> str:
@@ -34,8 +35,11 @@ def weights_version(weights: str) -> str:
     """
     if TORCHVISION_NAME.fullmatch(weights):
         return Path(_torchvision_weights(weights).url).stem
+    path = Path(weights)
+    if path.is_fifo():
+        raise BadInput(f"weights: {weights}: is a pipe, which would be waited for; allowed: {ALLOWED}")
     try:
-        with open(weights, "rb") as file:
+        with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except OSError as error:
         raise BadInput(f"weights: {weights}: {error.strerror or error}; allowed: {ALLOWED}") from error

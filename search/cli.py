@@ -1,6 +1,7 @@
 """The command line: `parsimony COMMAND …`. Exit status: 0 all done, 1 some trials failed or stopped, 2 bad input."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -8,12 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from mtl.errors import BadInput
+from mtl.paths import check_words, user_path
 from search.errors import SweepStopped
+from search.placement import trials_run_here
 
 if TYPE_CHECKING:
     from search.sweep import Sweep
 
 DESCRIPTION = "Search for the smallest multi-task vision model that does the job."
+# Characters of an error's line: a value of a megabyte says nothing more.
+MOST_SHOWN = 2000
+# More would start more threads than a process may have; torch then ends it.
+MOST_THREADS = 1024
+MOST_SEED = 2**63 - 1
 
 
 class _Parser(argparse.ArgumentParser):
@@ -23,14 +31,19 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or a log that has no × or ± is no reason to lose a result.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     try:
+        check_words(sys.argv[1:] if arguments is None else arguments)
         options = make_parser().parse_args(arguments)
         return options.run(options)
     except BadInput as error:
-        print(f"parsimony: {error}", file=sys.stderr)
+        print(f"parsimony: {one_line(str(error))}", file=sys.stderr)
         return 2
     except SweepStopped as error:
-        print(f"parsimony: {error}; the same command goes on", file=sys.stderr)
+        print(f"parsimony: {one_line(str(error))}; the same command goes on", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("parsimony: interrupted; the same command goes on", file=sys.stderr)
@@ -39,6 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader, say `head`, has what it wanted.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def one_line(text: str) -> str:
+    """A message on one line, whatever names and values stand in it: line ends escaped, the middle of a long one cut."""
+    escaped = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    half = MOST_SHOWN // 2
+    return escaped if len(escaped) <= MOST_SHOWN else f"{escaped[:half]} … {escaped[-half:]}"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -156,7 +176,7 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
 
 
 def run_sweep_command(options: argparse.Namespace) -> int:
-    sweep = _open(options)
+    sweep = _open(options, here=trials_run_here(options.address))
     if options.dry_run:
         for config in sweep.configs:
             print(config)
@@ -181,7 +201,7 @@ def run_search_command(options: argparse.Namespace) -> int:
 
 
 def run_train_command(options: argparse.Namespace) -> int:
-    sweep = _open(options, done_will_do=True)
+    sweep = _open(options, done_will_do=True, here=True)
     config = sweep.configs[0]
     if len(sweep.configs) > 1:
         print(
@@ -216,7 +236,7 @@ def run_analyze_command(options: argparse.Namespace) -> int:
 
             print(analyze_store(remote[0], objectives))
             return 0
-        written = analyze([Path(folder) for folder in options.dirs], objectives)
+        written = analyze([user_path("analyze", folder) for folder in options.dirs], objectives)
     except UnreadableSweep as error:
         raise BadInput(str(error)) from error
     print(written)
@@ -248,12 +268,15 @@ def run_compact_command(options: argparse.Namespace) -> int:
     from search.compact_command import run_compact
 
     if options.threads is not None:
-        if options.threads < 1:
-            raise BadInput(f"--threads {options.threads}; allowed: 1 or more")
+        if not 1 <= options.threads <= MOST_THREADS:
+            raise BadInput(f"--threads {options.threads}; allowed: 1 or more, at most {MOST_THREADS:,}")
         torch.set_num_threads(options.threads)
     exports = [part.strip() for part in options.export.split(",") if part.strip()]
+    checkpoint = str(user_path("checkpoint", options.checkpoint))
+    data = None if options.data is None else str(user_path("--data", options.data))
+    out = None if options.out is None else str(user_path("--out", options.out))
     try:
-        run_compact(options.checkpoint, data=options.data, out=options.out, exports=exports, device=options.device)
+        run_compact(checkpoint, data=data, out=out, exports=exports, device=options.device)
     except TrialFailed as error:
         print(f"parsimony: {error}; nothing was written", file=sys.stderr)
         return 1
@@ -263,17 +286,18 @@ def run_compact_command(options: argparse.Namespace) -> int:
 def run_predict_command(options: argparse.Namespace) -> int:
     from search.predict_command import run_predict
 
-    run_predict(options.model, options.images, options.out)
+    images = [str(user_path("image", image)) for image in options.images]
+    run_predict(str(user_path("checkpoint", options.model)), images, str(user_path("--out", options.out)))
     return 0
 
 
 def run_datasets_check_command(options: argparse.Namespace) -> int:
     from search.datasets_command import check_dataset
 
-    if options.seed < 0:
-        raise BadInput(f"--seed {options.seed}; allowed: 0 or more")
-    root = Path(options.dir).expanduser() if options.dir else None
-    sheet = Path(options.sheet).expanduser() if options.sheet else None
+    if not 0 <= options.seed <= MOST_SEED:
+        raise BadInput(f"--seed {options.seed}; allowed: 0 or more, less than 2**63")
+    root = None if options.dir is None else user_path("datasets check", options.dir)
+    sheet = None if options.sheet is None else user_path("--sheet", options.sheet)
     check_dataset(root, options.dataset, options.option, sheet, options.seed)
     return 0
 
@@ -292,13 +316,13 @@ def run_datasets_cache_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def _open(options: argparse.Namespace, done_will_do: bool = False) -> "Sweep":
+def _open(options: argparse.Namespace, *, here: bool, done_will_do: bool = False) -> "Sweep":
     """The sweep that the options name, checked as `search.sweep.open_sweep` says."""
     from mtl.datasets.registry import add_module_folders
     from search.config import load_recipe, recipe_name
     from search.sweep import open_sweep
 
-    add_module_folders([Path(options.recipe).absolute().parent, Path.cwd()])
     recipe = load_recipe(options.recipe, options.set)
-    name = options.name or recipe_name(options.recipe)
-    return open_sweep(recipe, options.storage, name, options.data, done_will_do=done_will_do)
+    add_module_folders([user_path("recipe", options.recipe).absolute().parent, Path.cwd()])
+    name = recipe_name(options.recipe) if options.name is None else options.name
+    return open_sweep(recipe, options.storage, name, options.data, done_will_do=done_will_do, here=here)

@@ -4,17 +4,26 @@ import difflib
 import itertools
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mtl.config import Retraining, Strength, TrialConfig, TrialSettings
+from mtl.config import MOST_EPOCHS, Finite, Integer, Retraining, Seed, Strength, TrialConfig, TrialSettings
 from mtl.errors import BadInput
+from mtl.paths import check_text, user_path
 
-Seed = Annotated[int, Field(ge=0)]
+# Upper bounds, with reasons as those in mtl.config.
+MOST_TRIALS = 100_000  # of a sweep: the driver keeps each one's settings in memory
+MOST_CPUS = 1024  # of one machine
+MOST_RETRIES = 1000
+LONGEST_SECONDS = 1e9  # 30 years
+MOST_VALUES = 1000  # of a parameter of a search
+MOST_TASKS = 255
+MOST_RECIPE_BYTES = 2**20
+MOST_SHOWN = 300  # characters of a value in a message
 # What may differ between two runs of one sweep: the trials asked for, and how they are run, but not what a trial is.
 RUN_FIELDS = frozenset({"combinations", "lambdas", "seeds", "retraining"})
 # A trial that is stopped early has run the same epochs as one that is not, only fewer of them.
@@ -26,6 +35,11 @@ SEARCHED_FIELDS = (
     *("lr", "weight_decay", "label_smoothing", "metric", "stage_factors", "task_weighting", "lr_schedule"),
     *("batch_size", "backbone", "backbone_width", "head_channels"),
 )
+# Fields that are tables, and what an entry may be.
+OF_TABLES = {
+    "dataset_options": "text, true, false, or a finite number of at most 18 digits",
+    "search_space": f"a list of at most {MOST_VALUES:,} texts or finite numbers of at most 18 digits",
+}
 RESOURCE_FIELDS = frozenset({"cpus_per_trial", "gpus_per_trial", "max_retries", "checkpoint_seconds"})
 # Who watches a sweep changes nothing of its trials.
 LOGGER_FIELDS = frozenset({"tensorboard", "mlflow", "wandb"})
@@ -35,7 +49,7 @@ class Recipe(TrialSettings):
     """Every combination x lambda x seed of these, each with the settings that all trials share."""
 
     title: str = Field("", description="one line on what the recipe is for")
-    tasks: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+    tasks: Annotated[tuple[str, ...], Field(min_length=1, max_length=MOST_TASKS)] = Field(
         description="in the order in which results name them"
     )
     combinations: Literal["all", "single"] | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
@@ -44,7 +58,7 @@ class Recipe(TrialSettings):
     lambdas: Annotated[tuple[Strength, ...], Field(min_length=1)] = Field(
         description="strengths of the penalty; 0 is the dense model, which delta_m needs"
     )
-    seeds: Annotated[int, Field(ge=1)] | Annotated[tuple[Seed, ...], Field(min_length=1)] = Field(
+    seeds: Annotated[int, Field(ge=1, le=MOST_TRIALS)] | Annotated[tuple[Seed, ...], Field(min_length=1)] = Field(
         description="a count, or a list of seeds"
     )
     retraining: Annotated[tuple[Retraining, ...], Field(min_length=1)] = Field(
@@ -58,7 +72,7 @@ class Recipe(TrialSettings):
         description="of trials that fall behind others with the same tasks; asha: in the first objective, mo_asha: in "
         "all; dense trials always run to the end; none also finishes what was stopped before",
     )
-    grace_epochs: Annotated[int, Field(ge=1)] | None = Field(
+    grace_epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS)] | None = Field(
         None,
         description="epochs before a trial may be stopped, enough for the penalty to begin to remove groups; left out: "
         "a third of the epochs",
@@ -66,13 +80,14 @@ class Recipe(TrialSettings):
     reduction_factor: int = Field(
         3,
         ge=2,
+        le=MOST_EPOCHS,
         description="of the trials that reach a rung (grace_epochs times a power of this) one in so many goes on",
     )
     objectives: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         ("delta_m", "group_sparsity"),
         description="what early stopping compares: delta_m, group_sparsity, parameter_sparsity or a metric as val_NAME",
     )
-    search_space: dict[str, tuple[int | float | str, ...]] = Field(
+    search_space: dict[str, Annotated[tuple[Integer | Finite | str, ...], Field(max_length=MOST_VALUES)]] = Field(
         {},
         description="what `parsimony search` varies, by name: the ends of a range or a list of values; lambda (left "
         "out: from the least to the greatest of lambdas), lr, penalty, combination, lambda_stage1 to lambda_stage4 "
@@ -83,7 +98,7 @@ class Recipe(TrialSettings):
         description="of a search: front (gaps along lambda where the front has most to gain), tpe, gp, nsga2, nsga3, "
         "random, grid, or my_module:MySampler for one of Optuna's kind; auto: front for lambda alone, else tpe",
     )
-    constraints: tuple[str, ...] = Field(
+    constraints: Annotated[tuple[str, ...], Field(max_length=MOST_VALUES)] = Field(
         (), description="that a search keeps to: COLUMN>=NUMBER or COLUMN<=NUMBER, such as segmentation_miou>=0.3"
     )
     racing: bool = Field(
@@ -91,15 +106,28 @@ class Recipe(TrialSettings):
         description="true: a search drops a proposal's remaining seeds once others are better beyond doubt",
     )
 
-    cpus_per_trial: int = Field(1, ge=1, description="cores of a trial, which are also its threads")
-    gpus_per_trial: float = Field(0, ge=0, description="GPUs of a trial; a fraction lets trials share one")
+    cpus_per_trial: int = Field(1, ge=1, le=MOST_CPUS, description="cores of a trial, which are also its threads")
+    gpus_per_trial: float = Field(
+        0,
+        ge=0,
+        le=MOST_CPUS,
+        allow_inf_nan=False,
+        description="GPUs of a trial; a fraction below 1 lets trials share one",
+    )
     max_retries: int = Field(
         1,
         ge=0,
+        le=MOST_RETRIES,
         description="times that a trial goes on from its checkpoint after an error or the death of its process; "
         "one that is lost with its machine does not count",
     )
-    checkpoint_seconds: float = Field(30, ge=0, description="shortest time between two checkpoints of a trial")
+    checkpoint_seconds: float = Field(
+        30,
+        ge=0,
+        le=LONGEST_SECONDS,
+        allow_inf_nan=False,
+        description="shortest time between two checkpoints of a trial",
+    )
 
     tensorboard: bool = Field(
         False, description="true writes event files of every trial to STORAGE/NAME/tensorboard (tensorboard --logdir)"
@@ -147,18 +175,35 @@ class Recipe(TrialSettings):
             if isinstance(values, tuple) and len(set(values)) < len(values):
                 raise ValueError(f"{name} = {list(values)}; allowed: each value once")
         if isinstance(self.combinations, tuple):
-            known = [frozenset(c) for c in _subsets(self.tasks)]
             seen: set[frozenset[str]] = set()
             for combination in self.combinations:
                 members = combination.split("+")
-                if frozenset(members) not in known or len(set(members)) < len(members):
+                if not set(members) <= set(self.tasks) or len(set(members)) < len(members):
                     raise ValueError(
                         f"combinations has {combination!r}; allowed: all, single, or {list(self.tasks)} joined by +"
                     )
                 if frozenset(members) in seen:
                     raise ValueError(f"combinations has {combination!r} twice; allowed: each combination once")
                 seen.add(frozenset(members))
+        if self.gpus_per_trial > 1 and not self.gpus_per_trial.is_integer():
+            raise ValueError(
+                f"gpus_per_trial = {self.gpus_per_trial:g}; allowed: a fraction below 1, or a whole number"
+            )
+        # Counted and not listed: of 40 tasks there are a million million combinations.
+        if (count := self.trial_count) > MOST_TRIALS:
+            shown = f"{count:,}" if count < 10**12 else f"{float(count):.1e}"
+            raise ValueError(
+                f"combinations x lambdas x seeds make {shown} trials; allowed: at most {MOST_TRIALS:,} in a sweep"
+            )
         return self
+
+    @property
+    def trial_count(self) -> int:
+        """How many trials `expand` makes."""
+        every = {"all": 2 ** len(self.tasks) - 1, "single": len(self.tasks)}
+        combinations = every[self.combinations] if isinstance(self.combinations, str) else len(self.combinations)
+        seeds = self.seeds if isinstance(self.seeds, int) else len(self.seeds)
+        return combinations * seeds * sum(len(self.retraining) if strength else 1 for strength in self.lambdas)
 
     @property
     def seed_list(self) -> tuple[int, ...]:
@@ -222,17 +267,10 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """
     if name in recipe_names():
         text = (resources.files("search") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
-    elif Path(name).is_file():
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"recipe {name}: cannot be read ({error})") from error
     else:
-        raise BadInput(
-            f"recipe {name!r}: no such recipe; allowed: {', '.join(recipe_names())}, or a recipe file's path"
-        )
+        text = _read_file(name)
     try:
-        fields = tomllib.loads(text)
+        fields = _parse_toml(f"recipe {name}:", text)
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"recipe {name}: not a TOML file ({error})") from error
     for override in overrides:
@@ -243,6 +281,41 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
             hint = f"did you mean {close[0]}? " if close else ""
             raise BadInput(f"recipe {name}: unknown field {field!r}; {hint}allowed: {', '.join(Recipe.model_fields)}")
     return _validated(name, fields)
+
+
+def _read_file(name: str) -> str:
+    """The text of a recipe file of the user's own."""
+    path = user_path("recipe", name)
+    if not path.is_file():
+        raise BadInput(
+            f"recipe {name!r}: no such recipe; allowed: {', '.join(recipe_names())}, or a recipe file's path"
+        )
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MOST_RECIPE_BYTES + 1)
+        text = content.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"recipe {name}: cannot be read ({error})") from error
+    if len(content) > MOST_RECIPE_BYTES:
+        raise BadInput(f"recipe {name}: has more than {MOST_RECIPE_BYTES:,} bytes; allowed: a recipe")
+    return text
+
+
+def _parse_toml(what: str, text: str) -> dict[str, Any]:
+    """As `tomllib.loads`, whose TOMLDecodeError it passes on; raises BadInput for what else it stumbles over.
+
+    what: where the text is from, with which the error begins.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError as error:
+        raise BadInput(
+            f"{what} lists or tables in one another, too deep to be read; allowed: a list of values"
+        ) from error
+    except ValueError as error:  # of int(), which refuses thousands of digits
+        raise BadInput(f"{what} holds a number of thousands of digits; allowed: numbers") from error
 
 
 def recipe_name(recipe: str) -> str:
@@ -284,6 +357,9 @@ def _subsets(tasks: Sequence[str]) -> tuple[tuple[str, ...], ...]:
 
 
 def _validated(name: str, fields: Mapping[str, Any]) -> Recipe:
+    for field, value in fields.items():
+        for text in _texts(value):
+            check_text(f"recipe {name}: {field} =", text)
     try:
         return Recipe.model_validate(fields)
     except ValidationError as error:
@@ -291,11 +367,36 @@ def _validated(name: str, fields: Mapping[str, Any]) -> Recipe:
         if first["type"] == "value_error":
             raise BadInput(f"recipe {name}: {first['ctx']['error']}") from error
         field = str(first["loc"][0])
+        if field in OF_TABLES and len(first["loc"]) > 1:
+            entry = first["loc"][1]
+            value = _shown(fields[field][entry])
+            raise BadInput(f"recipe {name}: {field}.{entry} = {value}; allowed: {OF_TABLES[field]}") from error
         description = Recipe.model_fields[field].description
         if first["type"] == "missing" and field not in fields:
             raise BadInput(f"recipe {name}: {field} is missing; allowed: {description}") from error
         allowed = first["msg"].removeprefix("Input should be ").partition(", unable to parse")[0]
-        raise BadInput(f"recipe {name}: {field} = {fields[field]}; allowed: {allowed} ({description})") from error
+        raise BadInput(
+            f"recipe {name}: {field} = {_shown(fields[field])}; allowed: {allowed} ({description})"
+        ) from error
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a field's value, tables' keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from itertools.chain.from_iterable(_texts(part) for pair in value.items() for part in pair)
+    elif isinstance(value, list | tuple):
+        yield from itertools.chain.from_iterable(map(_texts, value))
+
+
+def _shown(value: object) -> str:
+    """A value as a message shows it."""
+    try:
+        text = str(value)
+    except ValueError:  # an integer of thousands of digits, which hexadecimal digits can make
+        return "a number of thousands of digits"
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
 
 
 def parse_assignment(option: str, text: str, example: str) -> tuple[str, Any]:
@@ -304,9 +405,10 @@ def parse_assignment(option: str, text: str, example: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise BadInput(f"{option} {text!r}; allowed: KEY=VALUE, such as {option} {example}")
     value = value.strip()
+    what = f"{option} {key.strip()}:"
     if value.startswith("["):
-        return key.strip(), _scalar(value)
-    parts = [_scalar(part.strip()) for part in value.split(",") if part.strip()]
+        return key.strip(), _scalar(what, value)
+    parts = [_scalar(what, part.strip()) for part in value.split(",") if part.strip()]
     return key.strip(), parts[0] if len(parts) == 1 and "," not in value else parts
 
 
@@ -324,8 +426,8 @@ def _set_field(fields: dict[str, Any], key: str, value: Any) -> None:
     fields[field] = {**table, entry: value}
 
 
-def _scalar(text: str) -> Any:
+def _scalar(what: str, text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        return _parse_toml(what, f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text

@@ -1,5 +1,6 @@
 """Conditions on a trial's columns, such as latency_ms<=20."""
 
+import math
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ def parse_constraint(field: str, text: str, columns: Collection[str]) -> Constra
         bound = float(match[3]) if match else float("nan")
     except ValueError:
         bound = float("nan")
-    if match is None or bound != bound:
+    if match is None or not math.isfinite(bound):
         raise BadInput(f"{field}: {text!r}; allowed: COLUMN>=NUMBER or COLUMN<=NUMBER, such as group_sparsity>=0.7")
     column = match[1] if match[1] in columns else f"val_{match[1]}"
     if column not in columns:

@@ -11,7 +11,7 @@ from typing import Any
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
 from search.baselines import Baselines, reuse_trials
-from search.config import Recipe
+from search.config import MOST_TRIALS, Recipe
 from search.constraints import Constraint, parse_constraint, parse_constraints
 from search.drive import drive, say
 from search.lease import Lease
@@ -28,6 +28,7 @@ from search.sweep import Sweep, open_sweep, prepare
 
 # Where no number of proposals is asked for, a budget ends the search.
 MANY = 10**6
+MOST_HOURS = 100_000  # 11 years
 
 
 @dataclass(frozen=True)
@@ -97,15 +98,19 @@ def open_search(
     target: str | None = None,
     study: str | None = None,
     warm_start: str | None = None,
+    here: bool = False,
 ) -> Search:
-    """Check everything that can be checked before a trial runs; makes no study. Raises BadInput."""
+    """Check everything that can be checked before a trial runs; makes no study. Raises BadInput.
+
+    here: as in `search.sweep.open_sweep`.
+    """
     if proposals is None and budget_hours is None:
         raise BadInput("search: neither --trials nor --budget-hours; allowed: --trials N, --budget-hours H, or both")
-    if proposals is not None and proposals < 1:
-        raise BadInput(f"--trials {proposals}; allowed: 1 or more")
-    if budget_hours is not None and not budget_hours > 0:
-        raise BadInput(f"--budget-hours {budget_hours:g}; allowed: more than 0")
-    sweep = open_sweep(recipe, storage, name, data)
+    if proposals is not None and not 1 <= proposals <= MOST_TRIALS:
+        raise BadInput(f"--trials {proposals}; allowed: 1 or more, at most {MOST_TRIALS:,}")
+    if budget_hours is not None and not 0 < budget_hours <= MOST_HOURS:
+        raise BadInput(f"--budget-hours {budget_hours:g}; allowed: more than 0, at most {MOST_HOURS:,}")
+    sweep = open_sweep(recipe, storage, name, data, here=here)
     objectives = parse_objectives(recipe.objectives, sweep.metrics)
     known = known_objectives(sweep.metrics)
     constraints = parse_constraints("constraints", recipe.constraints, known)

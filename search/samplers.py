@@ -12,9 +12,11 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
 
 from mtl.errors import BadInput
+from mtl.own_code import describe, line_of, own_code
 from search.constraints import Constraint
 from search.front_sampler import FrontSampler
 from search.objectives import Objective
+from search.own_sampler import OwnSampler
 from search.search_space import LAMBDA, SearchSpace
 
 # Proposals before a model of the objectives is worth making: the dense model and some over the range of lambda.
@@ -70,20 +72,26 @@ def find_sampler(
         raise BadInput(f"sampler = {name}; allowed: auto, {FRONT}, {', '.join(NAMED)}, or my_module:MySampler")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except Exception as error:  # a user's module may fail in any way as it is imported
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise BadInput(f"sampler = {name}: cannot be imported ({reason}); allowed: my_module:MySampler") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a user's module may fail in any way as it is imported, also by SystemExit
+        raise BadInput(
+            f"sampler = {name}: cannot be imported ({describe(error)}){line_of(error)}; allowed: my_module:MySampler"
+        ) from error
     if not (inspect.isclass(found) and issubclass(found, BaseSampler)):
         raise BadInput(f"sampler = {name}: no sampler; allowed: a class derived from optuna.samplers.BaseSampler")
     cls: Any = found
-    seeded = "seed" in inspect.signature(cls).parameters
 
     def make(seed: int) -> BaseSampler:
-        sampler: BaseSampler = cls(**({"seed": seed} if seeded else {}))
-        return sampler
+        seeded = "seed" in inspect.signature(cls).parameters
+        return cls(**({"seed": seed} if seeded else {}))
+
+    def checked(seed: int) -> OwnSampler:
+        with own_code(f"sampler = {name}", "__init__", cls):
+            return OwnSampler(name, make(seed))
 
     _try_out(name, make, space, [objective.direction for objective in objectives])
-    return make
+    return checked
 
 
 def make_front_sampler(objectives: Sequence[Objective], constraints: Sequence[Constraint], seed: int) -> FrontSampler:
@@ -107,10 +115,12 @@ def _try_out(name: str, make: MakeSampler, space: SearchSpace, directions: Seque
                 study.sampler = make(number)
                 trial = study.ask(space.distributions)
                 study.tell(trial, [math.sin(number + place) for place in range(len(directions))])
-    except Exception as error:  # the user's own code
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the user's own code, which may also exit
         raise BadInput(
-            f"sampler = {name}: fails with {len(directions)} objectives ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else ''}); allowed: a sampler that can propose for them"
+            f"sampler = {name}: fails with {len(directions)} objectives ({describe(error)}){line_of(error)}; allowed: "
+            "a sampler that can propose for them"
         ) from error
 
 

@@ -5,24 +5,28 @@ import sys
 from pathlib import Path
 
 from mtl.datasets.registry import add_module_folders
+from mtl.paths import user_path
 from search.answer import format_answer, format_front
 from search.config import load_recipe, recipe_name
 from search.lambda_search import MANY, Search, open_search, run_search
+from search.placement import trials_run_here
 
 
 def search(options: argparse.Namespace) -> int:
     """The exit status. Raises BadInput and SweepStopped."""
-    add_module_folders([Path(options.recipe).absolute().parent, Path.cwd()])
+    recipe = load_recipe(options.recipe, options.set)
+    add_module_folders([user_path("recipe", options.recipe).absolute().parent, Path.cwd()])
     opened = open_search(
-        load_recipe(options.recipe, options.set),
+        recipe,
         options.storage,
-        options.name or recipe_name(options.recipe),
+        recipe_name(options.recipe) if options.name is None else options.name,
         options.data,
         proposals=options.trials,
         budget_hours=options.budget_hours,
         target=options.target,
         study=options.study,
         warm_start=options.warm_start,
+        here=trials_run_here(options.address),
     )
     if options.dry_run:
         print(describe(opened))

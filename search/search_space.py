@@ -10,9 +10,9 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from pydantic import ValidationError
 
-from mtl.config import TrialConfig, TrialSettings
+from mtl.config import LARGEST_STRENGTH, TrialConfig, TrialSettings
 from mtl.errors import BadInput
-from search.config import Recipe
+from search.config import MOST_TRIALS, Recipe
 
 LAMBDA, COMBINATION, RETRAINING = "lambda", "combination", "retraining"
 STAGES = tuple(f"lambda_stage{stage}" for stage in range(1, 5))
@@ -25,6 +25,7 @@ OF_PENALTY = ("penalty", "metric", RETRAINING)  # what besides its factors has n
 OPEN = (LAMBDA, COMBINATION, *STAGES, *RANGES, *CHOICES)
 # The dense model has no logarithm: what lies below the range of lambda stands for 0, in a bin of this width.
 DENSE_BIN = 0.9
+SMALLEST_STRENGTH = 1e-30  # less is nothing in a float32, and its logarithm soon none
 DIGITS = 3  # of a proposed number: more would be noise, and hide that two proposals are the same
 
 Params = dict[str, Any]
@@ -138,6 +139,11 @@ class SearchSpace:
             raise BadInput(
                 f"search_space.{next(iter(self.ranges))} is a range; allowed with sampler grid: a list of values"
             )
+        count = (1 + len(self.lambdas)) * math.prod(map(len, self.choices.values()))
+        if count > MOST_TRIALS:
+            raise BadInput(
+                f"search_space has {count:,} combinations of values; allowed with sampler grid: {MOST_TRIALS:,}"
+            )
         names = list(self.choices)
         found: dict[str, Params] = {}
         for value in (self.lambdas[0] * DENSE_BIN, *self.lambdas):
@@ -213,10 +219,12 @@ def make_space(recipe: Recipe, data_version: str, weights_version: str = "") -> 
             strengths = [min(strengths), max(strengths)]
     numbers = [float(value) for value in strengths if _is_number(value)]
     positive = sorted({number for number in numbers if number > 0})
-    if len(numbers) < len(strengths) or min(numbers, default=0) < 0 or len(positive) < 2:
+    inside = all(SMALLEST_STRENGTH <= number <= LARGEST_STRENGTH for number in positive)
+    if len(numbers) < len(strengths) or min(numbers, default=0) < 0 or len(positive) < 2 or not inside:
         raise BadInput(
-            f"search_space.lambda = {list(strengths)}; allowed: two positive ends of a range, or a list of values "
-            "(left out: from the least to the greatest of lambdas; 0 always comes besides)"
+            f"search_space.lambda = {list(strengths)}; allowed: two positive ends of a range, or a list of values, "
+            f"{SMALLEST_STRENGTH:g} to {LARGEST_STRENGTH:g} (left out: from the least to the greatest of lambdas; 0 "
+            "always comes besides)"
         )
     if len(recipe.retraining) > 1:
         given.setdefault(RETRAINING, list(recipe.retraining))

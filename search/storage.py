@@ -25,6 +25,7 @@ from pyarrow.fs import (
 )
 
 from mtl.errors import BadInput
+from mtl.paths import check_text, user_path
 from search.errors import StorageError
 from search.process import ProcessId
 
@@ -42,6 +43,11 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 10.0
 # A server that accepts and then says nothing would otherwise block a driver.
 S3_CONNECT_SECONDS, S3_ANSWER_SECONDS = 5.0, 30.0
 S3_OPTIONS = ("endpoint_override", "region", "scheme", "tls_ca_file_path")
+GS_RETRY_SECONDS = 5  # of Google's client, by default a quarter of an hour: `Store` tries again, and says so
+# What pyarrow is asked for: of others it knows some end the process.
+SCHEMES = ("s3", "gs", "file")
+ALLOWED = "a folder, s3://... or gs://..."
+MOST_NAME_BYTES = 255  # of a folder on the file systems that there are
 
 LASTING = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
 LASTING_S3 = re.compile(
@@ -67,24 +73,31 @@ class Store:
     """
 
     def __init__(self, storage: str, name: str, patience: float = PATIENCE_SECONDS) -> None:
-        if not name or "/" in name or "?" in name or name in (".", ".."):
+        check_text("--name", name)
+        if not name.strip() or not name.isprintable() or "/" in name or "?" in name or name in (".", ".."):
             raise BadInput(f"--name {name!r}; allowed: a name without / and ?")
+        if (size := len(name.encode())) > MOST_NAME_BYTES:
+            raise BadInput(f"--name {name[:20]}...: has {size:,} bytes; allowed: at most {MOST_NAME_BYTES}")
         self.name, self.patience = name, patience
         try:
             self._files, root, self.storage = _connect(storage)
+        except BadInput:
+            raise
         except (ValueError, OSError, ArrowException) as error:
-            raise BadInput(
-                f"--storage {_without_secret(storage)}: {_one_line(error)}; allowed: a folder, s3://... or gs://..."
-            ) from error
+            raise BadInput(f"--storage {_without_secret(storage)}: {_one_line(error)}; allowed: {ALLOWED}") from error
         self._root = f"{root.rstrip('/')}/{name}"
         self._local = isinstance(self._files, LocalFileSystem)
+        if self._local:
+            user_path("--storage", self._root)
         self._shown, _, self._query = _without_secret(storage).partition("?") if "://" in storage else (storage, "", "")
 
     @classmethod
     def of_sweep(cls, folder: str) -> "Store":
         """The store of the sweep in this folder, STORAGE/NAME, or at this URI, STORAGE/NAME?QUERY."""
         if "://" not in folder:
-            parent, name = os.path.split(os.path.abspath(os.path.expanduser(folder)))
+            parent, name = os.path.split(os.path.abspath(user_path("sweep", folder)))
+            if not name:
+                raise BadInput(f"{folder}: no sweep; allowed: STORAGE/NAME of a sweep")
             return cls(parent, name)
         place, mark, query = folder.partition("?")
         parent, _, name = place.rstrip("/").rpartition("/")
@@ -262,16 +275,26 @@ class Store:
 
 def _connect(storage: str) -> tuple[FileSystem, str, str]:
     """The file system, the path in it, and the storage as other processes shall name it."""
-    if "://" not in storage:
+    check_text("--storage", storage)
+    scheme, colon, _ = storage.partition(":")
+    if "://" not in storage and not (colon and scheme in SCHEMES):
         # Absolute, as a trial's process has a working folder of its own.
-        path = os.path.abspath(os.path.expanduser(storage))
+        path = os.path.abspath(user_path("--storage", storage))
         return LocalFileSystem(), path, path
     parts = urlsplit(storage)
+    if parts.scheme not in SCHEMES:
+        raise ValueError(f"{parts.scheme or 'no scheme'}:// is not known")
+    if parts.scheme != "file" and not parts.netloc.rpartition("@")[2]:
+        raise ValueError("has no bucket")
     options = dict(parse_qsl(parts.query))
     if parts.scheme == "s3":
         for option in options:
             if option not in S3_OPTIONS:
                 raise ValueError(f"{option} after the ?; allowed there: {', '.join(S3_OPTIONS)}")
+    if parts.scheme == "gs":
+        patient = {"retry_limit_seconds": str(GS_RETRY_SECONDS), **options}
+        files, root = FileSystem.from_uri(parts._replace(query=urlencode(patient, safe=":/")).geturl())
+        return files, root, storage
     files, root = FileSystem.from_uri(storage)
     if not isinstance(files, S3FileSystem):
         return files, root, storage

@@ -132,7 +132,7 @@ def _reached(place: StudyPlace) -> Iterator[None]:
     """Raises BadInput for what a database that cannot be used raises."""
     try:
         yield
-    except (ImportError, SQLAlchemyError, OptunaError, ValueError) as error:
+    except (ImportError, OSError, SQLAlchemyError, OptunaError, ValueError) as error:
         try:
             shown = str(place)
         except (SQLAlchemyError, ValueError):

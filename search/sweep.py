@@ -17,10 +17,12 @@ import torch
 from mtl.config import TrialConfig
 from mtl.constant_predictor import constant_predictor
 from mtl.datasets.base import Dataset, Split
-from mtl.datasets.cache import materialise
+from mtl.datasets.cache import check_room, materialise
 from mtl.datasets.registry import load_dataset
 from mtl.errors import BadInput
+from mtl.limits import check_memory, machine_memory
 from mtl.metrics import MetricInfo, metric_infos, primary_metric
+from mtl.paths import user_path
 from mtl.tasks import Task
 from search.baselines import is_baseline, reuse_trials
 from search.config import Recipe, differing_fields, differing_settings, expand
@@ -108,13 +110,16 @@ class Sweep:
         write_tables(self.store.waiting(patience), results, self.metrics, self.primaries, columns)
 
 
-def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None, *, done_will_do: bool = False) -> Sweep:
+def open_sweep(
+    recipe: Recipe, storage: str, name: str, data: str | None, *, done_will_do: bool = False, here: bool = False
+) -> Sweep:
     """Check everything that can be checked before a trial runs; writes nothing. Raises BadInput.
 
+    here: whether the trials are sure to run on this machine, so that they must fit into its memory.
     done_will_do: settings that the sweep was not run with are allowed where all of the recipe's trials are done there:
     a search makes trials with settings of their own.
     """
-    root = Path(data).expanduser().absolute() if data else None
+    root = None if data is None else user_path("--data", data).absolute()
     dataset = load_dataset(recipe.dataset, root, recipe.dataset_options)
     for split, fewest in FEWEST_IMAGES.items():
         if dataset.size(split) < fewest:
@@ -127,6 +132,10 @@ def open_sweep(recipe: Recipe, storage: str, name: str, data: str | None, *, don
             hint = f"did you mean {names[close[0]]}? " if close else ""
             allowed = ", ".join(dataset.tasks)
             raise BadInput(f"tasks: {task!r}; {hint}allowed, as dataset {dataset.name} has labels for them: {allowed}")
+    if here and not recipe.gpus_per_trial:
+        largest = [dataset.tasks[task] for task in max(recipe.task_combinations, key=len)]
+        check_memory(recipe, largest, dataset.size("train"), machine_memory())
+    check_room(dataset, recipe.image_size)
     version = ""
     if recipe.weights:
         # Networks take their time to import, and memory that a driver of many trials needs for other things.

@@ -18,6 +18,7 @@ from mtl.config import TrialConfig
 from mtl.datasets.cache import materialise
 from mtl.datasets.registry import load_dataset
 from mtl.errors import BadInput
+from mtl.limits import check_memory, machine_memory
 from mtl.tasks import Task
 from mtl.training import Arrays, Training, set_deterministic
 from search.errors import StorageError
@@ -120,11 +121,12 @@ class TrialRun:
         return True
 
     def _start(self) -> Training:
-        # OpenMP crashes where it cannot start its threads; more than there are cores have no use.
-        torch.set_num_threads(min(self.context.threads, os.cpu_count() or self.context.threads))
+        # More than there are cores gain nothing, and many more end the process.
+        torch.set_num_threads(min(self.context.threads, os.cpu_count() or 1))
         set_deterministic()
         device = torch.device("cuda" if self.context.gpus else "cpu")
         tasks, arrays = trial_data(self.config, self.context.data)
+        _check_memory(self.config, tasks, arrays, device)
         training = Training(self.config, tasks, arrays, device)
         saved = self.store.read(trial_file(self.config.trial_id, "checkpoint.pt"))
         if saved is not None:
@@ -151,6 +153,19 @@ class TrialRun:
         self.store.write(trial_file(self.config.trial_id, "result.json"), self.result.to_json())
         if status == "done":
             self.store.delete(trial_file(self.config.trial_id, "checkpoint.pt"))
+
+
+def _check_memory(config: TrialConfig, tasks: Sequence[Task], arrays: Arrays, device: torch.device) -> None:
+    """Raise BadInput where the trial cannot fit into the memory of its device."""
+    images = len(arrays["train"]["image"])
+    if device.type != "cuda":
+        check_memory(config, tasks, images, machine_memory())
+        return
+    data = 0
+    if config.resident:
+        names = ("image", *(task.name for task in tasks))
+        data = sum(split[name].nbytes for split in arrays.values() for name in names)
+    check_memory(config, tasks, images, torch.cuda.get_device_properties(device).total_memory, "this GPU", data)
 
 
 def run_trial(config: TrialConfig, context: RunContext) -> TrialResult:

@@ -17,6 +17,9 @@ class Unfinished:
     """
 
     def __init__(self, target: Path, option: str) -> None:
+        """Raises BadInput where `target` is a folder."""
+        if not target.name or target.is_dir():
+            raise BadInput(f"{option} {target}: is a folder; allowed: a file")
         self.target, self._option = target, option
         self.path = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
 

@@ -51,6 +51,14 @@ class Dataset(ABC):
         Raises `BadInput`, one line that names the file, where what is stored is damaged.
         """
 
+    def read_as_stored(self, split: Split, index: int, generated_size: tuple[int, int]) -> Sample:
+        """A sample at the size in which its files hold it, or one that is generated at that size, (height, width)."""
+        return self.read(split, index, generated_size)
+
+    def is_complete(self, split: Split, index: int) -> bool:
+        """Whether all files of a sample are there."""
+        return True
+
     def sample_name(self, split: Split, index: int) -> str:
         """What the sample is called in messages and on contact sheets."""
         return f"{split} {index}"

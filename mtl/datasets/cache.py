@@ -50,8 +50,7 @@ def materialise(
     one that builds. Raises `BadInput` where the cache cannot be written or read.
     """
     root = default_cache_root() if cache_root is None else cache_root
-    key = json.dumps([VERSION, dataset.fingerprint(), image_size])
-    folder = root / f"{dataset.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    folder = _folder(dataset, image_size, root)
     if not folder.is_dir():
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -147,14 +146,36 @@ def _read_ahead(dataset: Dataset, split: Split, image_size: tuple[int, int]) -> 
                 future.cancel()
 
 
+def check_room(dataset: Dataset, image_size: tuple[int, int]) -> None:
+    """Raise BadInput where the disk has no room for the cache that `materialise` would build."""
+    root = default_cache_root()
+    try:
+        _check_room(dataset, image_size, root)
+    except BadInput:
+        # Only now, as it may look at every file: a cache that is there needs no room.
+        if not _folder(dataset, image_size, root).is_dir():
+            raise
+
+
+def _folder(dataset: Dataset, image_size: tuple[int, int], root: Path) -> Path:
+    key = json.dumps([VERSION, dataset.fingerprint(), image_size])
+    return root / f"{dataset.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+
+
 def _check_room(dataset: Dataset, image_size: tuple[int, int], root: Path) -> None:
     """Raise BadInput where the disk has no room for the cache, before an hour is spent on filling it."""
     sample = sum(dtype.itemsize * math.prod(shape) for dtype, shape in _forms(dataset.tasks, image_size).values())
     needed = sample * sum(dataset.size(split) for split in SPLITS)
-    free = shutil.disk_usage(root).free
+    there = next((folder for folder in (root.absolute(), *root.absolute().parents) if folder.is_dir()), root)
+    try:
+        free = shutil.disk_usage(there).free
+    except OSError as error:
+        raise BadInput(
+            f"cache {root}: cannot be reached ({error.strerror}); set PARSIMONY_CACHE to a folder"
+        ) from error
     if needed > free:
         raise BadInput(
-            f"cache {root}: has {free / 1e9:.1f} GB free and dataset {dataset.name} needs {needed / 1e9:.1f} GB at "
+            f"cache {root}: has {free / 1e9:,.1f} GB free and dataset {dataset.name} needs {needed / 1e9:,.1f} GB at "
             f"{image_size[0]} x {image_size[1]}; set PARSIMONY_CACHE to a folder with room"
         )
 

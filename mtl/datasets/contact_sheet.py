@@ -21,7 +21,6 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from mtl.datasets.base import SPLITS, Dataset, Sample, Split
-from mtl.datasets.inspection import is_complete, read_as_stored
 from mtl.datasets.panels import (
     ClassKey,
     DepthKey,
@@ -184,10 +183,10 @@ def _choose(dataset: Dataset, split: Split, count: int, generator: np.random.Gen
     for index in generator.permutation(dataset.size(split))[: 10 * count].tolist():
         if len(found) == count:
             break
-        if not is_complete(dataset, split, index):
+        if not dataset.is_complete(split, index):
             continue
         try:
-            sample = read_as_stored(dataset, split, index, GENERATED_SIZE)
+            sample = dataset.read_as_stored(split, index, GENERATED_SIZE)
         except Exception:  # `inspect_dataset` says what is wrong with it, whatever it is
             continue
         if invalidity(sample, dataset.tasks) is None:

@@ -14,6 +14,7 @@ from mtl.datasets.content import Listing, digests
 from mtl.datasets.resize import resize_image, resize_target
 from mtl.datasets.validity import invalidity
 from mtl.errors import BadInput
+from mtl.tasks import Task
 
 
 class FileDataset(Dataset):
@@ -92,8 +93,13 @@ class FileDataset(Dataset):
         wrong = invalidity(sample, self.tasks)
         if wrong:
             raise self.bad(f"sample {sample_id} ({', '.join(self.files(sample_id))}): {wrong}")
-        targets = {k: resize_target(self.tasks[k].kind, target, image_size) for k, target in sample.targets.items()}
-        return Sample(resize_image(sample.image, image_size), targets)
+        return at_size(sample, self.tasks, image_size)
+
+    def read_as_stored(self, split: Split, index: int, generated_size: tuple[int, int]) -> Sample:
+        return self.load(self.ids[split][index])
+
+    def is_complete(self, split: Split, index: int) -> bool:
+        return all(self.listing.has(file) for file in self.files(self.ids[split][index]))
 
     def sample_name(self, split: Split, index: int) -> str:
         return self.ids[split][index]
@@ -116,3 +122,9 @@ class FileDataset(Dataset):
         """Every file that is read, once, in the order of first use."""
         each = (file for split in SPLITS for sample_id in self.ids[split] for file in self.files(sample_id))
         return list(dict.fromkeys([*self.shared_files(), *each]))
+
+
+def at_size(sample: Sample, tasks: Mapping[str, Task], image_size: tuple[int, int]) -> Sample:
+    """A valid sample at (height, width)."""
+    targets = {name: resize_target(tasks[name].kind, target, image_size) for name, target in sample.targets.items()}
+    return Sample(resize_image(sample.image, image_size), targets)

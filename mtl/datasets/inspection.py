@@ -17,11 +17,11 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from mtl.datasets.base import SPLITS, Dataset, Sample, Split
-from mtl.datasets.file_dataset import FileDataset
+from mtl.datasets.base import SPLITS, Dataset, Split
 from mtl.datasets.tallies import Tally, empty_tally, tally
 from mtl.datasets.validity import invalidity
 from mtl.errors import BadInput
+from mtl.own_code import describe
 from mtl.tasks import Task
 
 Size = tuple[int, int]
@@ -116,23 +116,6 @@ def inspect_dataset(
     )
 
 
-def read_as_stored(dataset: Dataset, split: Split, index: int, generated_size: Size) -> Sample:
-    """A sample at the size in which its files hold it, or one that is generated at that size, (height, width).
-
-    Raises what the dataset raises.
-    """
-    if isinstance(dataset, FileDataset):
-        return dataset.load(dataset.ids[split][index])
-    return dataset.read(split, index, generated_size)
-
-
-def is_complete(dataset: Dataset, split: Split, index: int) -> bool:
-    """Whether all files of a sample are there."""
-    if not isinstance(dataset, FileDataset):
-        return True
-    return all(dataset.listing.has(file) for file in dataset.files(dataset.ids[split][index]))
-
-
 @dataclass
 class _Found:
     """What one batch of samples gave; `pictures` has each sample's name and a hash of its image."""
@@ -192,17 +175,17 @@ def _read_batch(dataset: Dataset, batch: Batch) -> _Found:
     pictures: list[tuple[str, str]] = []
     flat: list[str] = []
     for index in indices:
-        if not is_complete(dataset, split, index):
+        if not dataset.is_complete(split, index):
             continue
-        name = dataset.sample_name(split, index)
+        name = f"{index}"
         try:
-            sample = read_as_stored(dataset, split, index, GENERATED_SIZE)
+            name = dataset.sample_name(split, index)
+            sample = dataset.read_as_stored(split, index, GENERATED_SIZE)
         except BadInput as error:
             broken.append(str(error))
             continue
-        except Exception as error:  # a user's own dataset may fail in any way, and the next sample may be sound
-            reason = str(error).splitlines()[0] if str(error) else "no message"
-            broken.append(f"{split} sample {name}: {type(error).__name__}: {reason}")
+        except Exception as error:  # a dataset's reader may fail in any way, and the next sample may be sound
+            broken.append(f"{split} sample {name}: {describe(error)}")
             continue
         if wrong := invalidity(sample, dataset.tasks):
             broken.append(f"{split} sample {name}: {wrong}")

@@ -68,6 +68,8 @@ def read_words(path: Path) -> list[str]:
 
 
 def _read_picture(path: Path, mode: Literal["RGB"] | None) -> NDArray:
+    if path.is_fifo():
+        raise BadInput(f"file {path}: cannot be read as an image (a pipe, which would be waited for)")
     try:
         with Image.open(path) as image:
             deep = image.mode.startswith(("I", "F"))

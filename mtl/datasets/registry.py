@@ -6,13 +6,16 @@ import sys
 import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from mtl.datasets.base import Dataset
 from mtl.datasets.celebamask_hq import CelebAMaskHQ
 from mtl.datasets.nyuv2.layouts import open_nyuv2, recognise_nyuv2
+from mtl.datasets.own import OwnDataset
 from mtl.datasets.rooms import Rooms
 from mtl.errors import BadInput
+from mtl.own_code import describe, line_of, own_code
 
 GENERATED: dict[str, Callable[..., Dataset]] = {"rooms": Rooms}
 PUBLISHED: dict[str, Callable[..., Dataset]] = {"nyuv2": open_nyuv2, "celebamask_hq": CelebAMaskHQ}
@@ -56,12 +59,15 @@ def open_dataset(name: str, root: Path | None, options: Mapping[str, Any] | None
         raise BadInput(f"dataset {name}: give its folder with --data DIR")
     else:
         positional = (root,)
-    parameters = list(inspect.signature(make).parameters.values())[len(positional) :]
+    with own_code(f"dataset {name}", "__init__", make):
+        parameters = list(inspect.signature(make).parameters.values())[len(positional) :]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     allowed = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     for option in given:
         if option not in allowed and not takes_any:
             raise BadInput(f"dataset_options: {option!r}; allowed for {name}: {', '.join(allowed) or 'none'}")
+    if root is not None and name not in PUBLISHED:
+        return OwnDataset(name, make, root, given)
     return make(*positional, **given)
 
 
@@ -97,18 +103,26 @@ def _find(name: str) -> Callable[..., Dataset]:
     module_name, colon, class_name = name.partition(":")
     if not colon:
         raise BadInput(f"dataset {name!r}: unknown; allowed: {', '.join(known)}, or my_module:MyDataset")
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # a user's module may fail in any way as it is imported
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        places = "the folder of the recipe, the current folder, or PYTHONPATH"
-        raise BadInput(f"dataset {name!r}: cannot import {module_name} ({reason}); looked in {places}") from error
-    found = getattr(module, class_name, None)
+    module = import_own(f"dataset {name!r}", module_name)
+    found = vars(module).get(class_name)
     if not (inspect.isclass(found) and issubclass(found, Dataset) and not inspect.isabstract(found)):
         classes = [k for k, v in vars(module).items() if _is_own_dataset(v, module_name)]
         what = "lacks methods that a dataset must have" if inspect.isabstract(found) else "is not a dataset class there"
         raise BadInput(f"dataset {name!r}: {class_name} {what}; {module_name} has: {', '.join(classes) or 'none'}")
     return found
+
+
+def import_own(what: str, module_name: str) -> ModuleType:
+    """A module of the user's; `what` asks for it. Raises BadInput, with the line, where it cannot be imported."""
+    try:
+        return importlib.import_module(module_name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also SystemExit, of a script that was meant to be run
+        places = "the folder of the recipe, the current folder, or PYTHONPATH"
+        raise BadInput(
+            f"{what}: cannot import {module_name} ({describe(error)}){line_of(error)}; looked in {places}"
+        ) from error
 
 
 def _is_own_dataset(value: object, module_name: str) -> bool:

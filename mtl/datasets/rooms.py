@@ -22,6 +22,7 @@ from mtl.tasks import Task
 
 # Goes up whenever a scene's pixels or labels change; it is part of every scene's seed.
 VERSION = 1
+MOST_SCENES = 10_000_000  # which take a month to render
 TRAIN_SCENES, VAL_SCENES, TEST_SCENES = 320, 96, 160
 
 # Rays are cast in batches of this many, to bound the memory that a large image takes.
@@ -44,8 +45,10 @@ class Rooms(Dataset):
     def __init__(self, train: int = TRAIN_SCENES, val: int = VAL_SCENES, test: int = TEST_SCENES) -> None:
         self._sizes: dict[Split, int] = {"train": train, "val": val, "test": test}
         for split, size in self._sizes.items():
-            if size < 0:
-                raise BadInput(f"rooms: the {split} split cannot have {size} scenes; give 0 or more")
+            if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MOST_SCENES:
+                raise BadInput(
+                    f"rooms: the {split} split cannot have {size!r} scenes; allowed: a number, 0 to {MOST_SCENES:,}"
+                )
 
     def fingerprint(self) -> str:
         counts = "-".join(f"{split}{size}" for split, size in self._sizes.items())

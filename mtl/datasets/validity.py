@@ -14,10 +14,21 @@ UNIT_TOLERANCE = 0.02
 
 def invalidity(sample: Sample, tasks: Mapping[str, Task]) -> str | None:
     """What is wrong with a sample, at any size: the target, what was found and what is allowed. None: nothing."""
+    if not isinstance(sample.image, np.ndarray):
+        return f"its image is a {type(sample.image).__name__}; allowed: a uint8 array (height, width, 3)"
     if sample.image.dtype != np.uint8 or sample.image.ndim != 3 or sample.image.shape[2] != 3:
         return f"its image is {_form(sample.image)}; allowed: uint8 (height, width, 3)"
+    if not sample.image.size:
+        return f"its image is {_form(sample.image)}; allowed: one pixel or more"
+    if not isinstance(sample.targets, Mapping):
+        return f"its targets are a {type(sample.targets).__name__}; allowed: a dict of arrays by task"
     if set(sample.targets) != set(tasks):
-        return f"it has targets for {sorted(sample.targets)}; allowed: exactly {sorted(tasks)}"
+        return f"it has targets for {sorted(map(str, sample.targets))}; allowed: exactly {sorted(tasks)}"
+    for name, target in sample.targets.items():
+        if not isinstance(target, np.ndarray | np.generic):
+            return f"its {name} is a {type(target).__name__}; allowed: an array"
+        if not target.size:
+            return f"its {name} is {_form(np.asarray(target))}; allowed: one value or more"
     wrong = ((name, _wrong(task, np.asarray(sample.targets[name]))) for name, task in tasks.items())
     return next((f"its {name} {what}" for name, what in wrong if what), None)
 

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 # Read by mlflow: no calls home, and nothing of its own among the sweep's results on standard output.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -17,6 +16,7 @@ from mlflow.exceptions import MlflowException, RestException
 
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
+from mtl.paths import user_path
 from search.loggers.base import final_metrics, parameters, series, title
 from search.results import Status, TrialResult
 
@@ -99,7 +99,7 @@ def _tracking_uri(location: str) -> str:
             raise BadInput(f"mlflow = env: MLFLOW_TRACKING_URI is not set; allowed: {ALLOWED}")
     if ":" in location or location == "databricks":
         return location
-    folder = Path(location).expanduser().absolute()
+    folder = user_path("mlflow =", location).absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,0 +1,79 @@
+"""Whether a trial can fit into the memory there is, asked before anything of it is made.
+
+What is needed is counted from below, so that nothing that would run is refused.
+"""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from mtl.config import TrialSettings
+from mtl.errors import BadInput
+from mtl.model_size import count_activations, count_parameters
+from mtl.tasks import Task
+
+FLOAT_BYTES = 4
+HALF_BYTES = 2  # of an activation under autocast on CUDA
+# Weights, their gradients, Adam's two moments, and the best model so far.
+COPIES = 5
+CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+MEMORY_INFO = Path("/proc/meminfo")
+
+
+def check_memory(
+    settings: TrialSettings,
+    tasks: Sequence[Task],
+    images: int,
+    available: int | None,
+    where: str = "this machine",
+    data_bytes: int = 0,
+) -> None:
+    """Raise BadInput where training on these tasks needs more than the bytes that are `available`; None: not known.
+
+    images: of the training split, which a batch is no larger than. where: whose memory it is. data_bytes: of a dataset
+    that is kept in it.
+    """
+    needed = bytes_needed(settings, tasks, images) + data_bytes
+    if available is not None and needed > available:
+        raise BadInput(
+            f"a trial of {settings.backbone} with backbone_width = {settings.backbone_width}, head_channels = "
+            f"{settings.head_channels}, {len(tasks)} tasks, image_size = {list(settings.image_size)} and batch_size = "
+            f"{settings.batch_size} needs at least {_gigabytes(needed)} of memory; allowed: at most the "
+            f"{_gigabytes(available)} of {where}"
+        )
+
+
+def bytes_needed(settings: TrialSettings, tasks: Sequence[Task], images: int) -> int:
+    """What training holds at once, at least: the model in its copies, a batch, and what a pass keeps of it."""
+    batch = min(settings.batch_size, max(1, images))
+    height, width = settings.image_size
+    of_image = 3 * height * width * FLOAT_BYTES + count_activations(settings, tasks) * HALF_BYTES
+    return COPIES * FLOAT_BYTES * count_parameters(settings, tasks) + batch * of_image
+
+
+def machine_memory() -> int | None:
+    """Bytes of memory and swap that a process may have here; None where the system does not say."""
+    memory, swap = _installed()
+    if memory is None:
+        return None
+    for path in CGROUP_LIMITS:
+        # There may be no such group, and "max" is no number.
+        with contextlib.suppress(OSError, ValueError):
+            memory = min(memory, int(path.read_text()))
+    return memory + swap
+
+
+def _installed() -> tuple[int | None, int]:
+    """Memory and swap of the machine."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        lines = (line.split() for line in MEMORY_INFO.read_text().splitlines())
+        sizes = {words[0]: int(words[1]) * 1024 for words in lines if len(words) > 1}
+        return sizes["MemTotal:"], sizes.get("SwapTotal:", 0)
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), 0
+    return None, 0
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB"
