@@ -1,7 +1,6 @@
 """A sweep as its files tell it: what was run, one row a trial, one row an epoch."""
 
 import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,18 +8,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from analysis.errors import BadInput
-from analysis.files import read_bytes
-from analysis.parquet import read_parquet
+from analysis.stored import FLAGS, NUMBER, TEXT, WHOLE, Kinds, SweepInfo, need_columns, read_info, read_table
 
-SCHEMA = 1
 STATUSES = ("done", "failed", "stopped")
 DIRECTIONS = ("maximize", "minimize")
-HISTORY_COLUMNS = ["trial_id", "epoch"]
-LAYER_COLUMNS = ["trial_id", "layer", "position", "groups", "alive"]
+# Rows of these have every value.
+RESULT_TEXTS = ("trial_id", "status", "tasks", "penalty")
+HISTORY: Kinds = {"trial_id": TEXT, "epoch": NUMBER}
+LAYERS: Kinds = {"trial_id": TEXT, "layer": TEXT, "position": WHOLE, "groups": WHOLE, "alive": FLAGS}
+FURTHER: Kinds = {"retraining": TEXT, "settings": TEXT, "train_seconds": NUMBER}
+# More than any measurement is: sums and squares of it are finite.
+LARGEST = 1e30
+MOST_GROUPS = 10**7
+SHARES = ("group_sparsity", "parameter_sparsity")
 # Between a trial's penalty and how it was retrained.
 RETRAINED = " + "
 NUMBERS = ["lambda", "seed", "group_sparsity", "parameter_sparsity", "delta_m", "test_delta_m"]
@@ -124,13 +127,20 @@ def load_sweep(folder: Path | str, objectives: Sequence[Objective] = ()) -> Swee
     folder = Path(folder)
     if not (folder / "sweep.json").is_file():
         raise BadInput(f"{folder} is no sweep: it holds no sweep.json")
-    info = _read_info(folder / "sweep.json")
-    tasks, metrics, own_objectives = _meaning(info, folder / "sweep.json")
+    checked, info = read_info(folder / "sweep.json")
+    tasks, metrics, own_objectives = _meaning(checked)
     if not (folder / "results.parquet").is_file():
         raise BadInput(f"{folder} holds no results.parquet: no trial of this sweep has ended yet")
-    results = _read_table(folder / "results.parquet")
-    history = _read_optional(folder / "history.parquet", HISTORY_COLUMNS)
-    layers = _read_optional(folder / "layers.parquet", LAYER_COLUMNS)
+    results = read_table(
+        folder / "results.parquet",
+        dict.fromkeys((*RESULT_TEXTS, "error"), TEXT) | dict.fromkeys(NUMBERS, NUMBER),
+        {**FURTHER} | {f"{split}_{name}": NUMBER for split in ("val", "test") for name in metrics},
+        RESULT_TEXTS,
+    )
+    history = _read_optional(folder / "history.parquet", HISTORY, {"group_sparsity": NUMBER}, tuple(HISTORY))
+    layers = _read_optional(folder / "layers.parquet", LAYERS, {}, tuple(LAYERS))
+    if layers is not None and not layers["groups"].between(1, MOST_GROUPS).all():
+        raise BadInput(f"{folder / 'layers.parquet'}: column groups has a number that is not in 1 to {MOST_GROUPS}")
     sweep = Sweep(folder, info, tasks, metrics, tuple(objectives) or own_objectives, results, history, layers)
     _check_results(sweep, folder / "results.parquet")
     if "retraining" in results:
@@ -144,76 +154,29 @@ def load_sweep(folder: Path | str, objectives: Sequence[Objective] = ()) -> Swee
     return sweep
 
 
-def _read_info(path: Path) -> dict[str, Any]:
-    try:
-        info = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise BadInput(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(info, dict) or info.get("schema") != SCHEMA:
-        found = info.get("schema") if isinstance(info, dict) else type(info).__name__
-        raise BadInput(f"{path}: schema is {found!r}; this version reads schema {SCHEMA}")
-    needed = {"name": str, "recipe": dict, "trials_planned": int, "objectives": list, "tasks": dict, "metrics": dict}
-    for field, kind in needed.items():
-        if not isinstance(info.get(field), kind):
-            raise BadInput(f"{path}: {field} is {info.get(field)!r}; it must be a {kind.__name__}")
-    return info
-
-
-def _meaning(info: dict[str, Any], path: Path) -> tuple[dict[str, str], dict[str, Metric], tuple[Objective, ...]]:
+def _meaning(info: SweepInfo) -> tuple[dict[str, str], dict[str, Metric], tuple[Objective, ...]]:
     """The tasks, metrics and objectives that `sweep.json` declares."""
-    try:
-        metrics = {
-            name: Metric(name, str(about.get("label") or name), str(about.get("unit") or ""), _maximize(about, path))
-            for name, about in info["metrics"].items()
-        }
-        objectives = tuple(Objective(str(about["column"]), _maximize(about, path)) for about in info["objectives"])
-        # A JSON file may have been sorted by key, so the order of the tasks is the recipe's.
-        order = info["recipe"].get("tasks") or list(info["tasks"])
-        tasks = {str(task): str(info["tasks"][task]["primary"]) for task in order}
-    except (AttributeError, KeyError, TypeError) as error:
-        raise BadInput(f"{path}: tasks, metrics or objectives are not as schema {SCHEMA} has them: {error!r}") from None
-    for task, primary in tasks.items():
-        if primary not in metrics:
-            raise BadInput(f"{path}: task {task} has the primary metric {primary}; known are {', '.join(metrics)}")
-    if not objectives:
-        raise BadInput(f"{path}: objectives is empty; a front needs at least one")
-    return tasks, metrics, objectives
+    metrics = {
+        name: Metric(name, about.label or name, about.unit or "", about.direction == "maximize")
+        for name, about in info.metrics.items()
+    }
+    objectives = tuple(Objective(about.column, about.direction == "maximize") for about in info.objectives)
+    return {task: info.tasks[task].primary for task in info.order}, metrics, objectives
 
 
-def _maximize(about: dict[str, Any], path: Path) -> bool:
-    direction = about["direction"]
-    if direction not in DIRECTIONS:
-        raise BadInput(f"{path}: direction is {direction!r}; it must be one of {', '.join(DIRECTIONS)}")
-    return bool(direction == "maximize")
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        return read_parquet(read_bytes(path))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise BadInput(f"{path} is not a whole Parquet file: {str(error).splitlines()[0]}") from None
-
-
-def _read_optional(path: Path, columns: list[str]) -> pd.DataFrame | None:
-    if not path.is_file():
-        return None
-    table = _read_table(path)
-    _need_columns(table, columns, path)
-    return table
-
-
-def _need_columns(table: pd.DataFrame, columns: list[str], path: Path) -> None:
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise BadInput(f"{path} has no column {', '.join(missing)}")
+def _read_optional(path: Path, kinds: Kinds, further: Kinds, filled: tuple[str, ...]) -> pd.DataFrame | None:
+    return read_table(path, kinds, further, filled) if path.is_file() else None
 
 
 def _check_results(sweep: Sweep, path: Path) -> None:
     """Refuses rows that would be averaged wrongly or dropped in silence; makes the number columns floats in place."""
     results = sweep.results
-    _need_columns(results, ["trial_id", "status", "tasks", "penalty", "error", *NUMBERS], path)
     objectives = [name for one in sweep.objectives for name in (one.column, reported_column(one.column))]
-    _need_columns(results, objectives, path)
+    need_columns(results, objectives, path)
+    for column in (*RESULT_TEXTS, *(name for name in ("retraining", "settings") if name in results)):
+        strange = [name for name in results[column].dropna().unique() if not str(name).isprintable()]
+        if strange:
+            raise BadInput(f"{path}: column {column} has {strange[0]!r}; it must be one line of text")
     repeated = results["trial_id"][results["trial_id"].duplicated()]
     if len(repeated):
         raise BadInput(f"{path}: trial_id {repeated.iloc[0]} stands in more than one row")
@@ -242,6 +205,16 @@ def _check_results(sweep: Sweep, path: Path) -> None:
         infinite = done & np.isinf(results[column].to_numpy())
         if infinite.any():
             raise BadInput(f"{path}: column {column} is infinite in trial {_first_trial(results, infinite)}")
+        large = done & (np.abs(results[column].to_numpy()) > LARGEST)
+        if large.any():
+            raise BadInput(f"{path}: column {column} is beyond {LARGEST:g} in trial {_first_trial(results, large)}")
+    for column in SHARES:
+        outside = done & ~results[column].fillna(0).between(0, 1).to_numpy()
+        if outside.any():
+            raise BadInput(f"{path}: column {column} is not in 0 to 1 in trial {_first_trial(results, outside)}")
+    negative = (results["lambda"] < 0).to_numpy()
+    if negative.any():
+        raise BadInput(f"{path}: column lambda is below 0 in trial {_first_trial(results, negative)}")
     for column in ("lambda", "seed", "group_sparsity", "parameter_sparsity"):
         _need_numbers(results, done, column, path)
     for combination in results["tasks"].unique():
@@ -249,7 +222,7 @@ def _check_results(sweep: Sweep, path: Path) -> None:
         if mine.any():
             for split, task in itertools.product(("val", "test"), sweep.tasks_of(str(combination))):
                 column = f"{split}_{sweep.tasks[task]}"
-                _need_columns(results, [column], path)
+                need_columns(results, [column], path)
                 _need_numbers(results, mine, column, path)
 
 

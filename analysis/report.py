@@ -47,7 +47,7 @@ def render_report(computed: Computed, figures: Figures, trade_offs: TextTable, r
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(
+    page = environment.get_template("report.html.j2").render(
         name=sweep.name,
         recipe=sweep.info["recipe"],
         versions=sweep.info.get("versions") or {},
@@ -66,9 +66,10 @@ def render_report(computed: Computed, figures: Figures, trade_offs: TextTable, r
         constants=report_tables.written_constants(computed),
         trials=report_tables.written_trials(sweep),
         missing=report_tables.written_missing(computed.missing),
-        failures=[(failure, NOT_TEXT.sub("", failure.error)) for failure in report_tables.failures(sweep)],
+        failures=[(failure, failure.error) for failure in report_tables.failures(sweep)],
         failed=len(sweep.trials("failed")),
     )
+    return NOT_TEXT.sub("", page)
 
 
 def csv_bytes(table: pd.DataFrame) -> bytes:

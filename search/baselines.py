@@ -1,13 +1,14 @@
 """The dense single-task models that delta_m is measured against: trials like any other, run once for all sweeps."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from mtl.config import TrialConfig
+from mtl.errors import BadInput
 from mtl.metrics import MetricInfo
-from search.results import TrialResult, relative_change
-from search.storage import SWEEP, Store, trial_file
+from search.results import TrialResult, read_result, relative_change
+from search.storage import Store, trial_file
+from search.stored import Damaged, read_sweep_file
 
 CARRIED_OVER = ("model.pt", "result.json")  # the result last: a trial that has one is done
 
@@ -57,8 +58,10 @@ def reuse_trials(store: Store, wanted: Iterable[TrialConfig], besides: Sequence[
     for sibling in [*besides, *store.siblings()] if wanted else ():
         ids = _planned(sibling)
         for config in [one for one in wanted if one.trial_id in ids]:
-            data = sibling.read(trial_file(config.trial_id, "result.json"))
-            result = TrialResult.from_json(data) if data else None
+            try:
+                result = read_result(sibling, config.trial_id)
+            except Damaged:  # that sweep's own run says so; here the trial is run
+                continue
             if result is None or result.status != "done":
                 continue
             for name in CARRIED_OVER:
@@ -73,6 +76,7 @@ def reuse_trials(store: Store, wanted: Iterable[TrialConfig], besides: Sequence[
 def _planned(store: Store) -> set[str]:
     """Ids of a sweep's trials; none where there is no sweep, or none that can be read."""
     try:
-        return set(json.loads(store.read(SWEEP) or b"{}").get("trials", ()))
-    except (ValueError, AttributeError):
+        sweep = read_sweep_file(store)
+    except BadInput:  # which is that sweep's own affair
         return set()
+    return set(sweep.trials) if sweep else set()

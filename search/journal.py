@@ -7,9 +7,22 @@ from typing import Any
 from optuna.storages.journal import BaseJournalBackend
 
 from mtl.errors import BadInput
-from search.storage import Store
+from search.storage import JOURNAL, Store
 
-JOURNAL = "study.journal"
+LONGEST_REASON = 200
+
+
+def not_a_journal(place: str, error: Exception) -> BadInput:
+    """What to say of a file that Optuna cannot have written."""
+    reason = f"{type(error).__name__}: {error}".splitlines()[0][:LONGEST_REASON]
+    return BadInput(f"study {place}: is not Optuna's journal ({reason}); allowed: one, or none")
+
+
+def _log(line: bytes) -> dict[str, Any]:
+    log = json.loads(line)
+    if not isinstance(log, dict) or not isinstance(log.get("op_code"), int):
+        raise ValueError("a line is no change of a study")
+    return log
 
 
 class StoreJournal(BaseJournalBackend):
@@ -30,11 +43,9 @@ class StoreJournal(BaseJournalBackend):
         whole = data[: data.rfind(b"\n") + 1]
         self._lines = whole.splitlines()
         try:
-            self._logs = [json.loads(line) for line in self._lines]
-        except ValueError as error:
-            raise BadInput(
-                f"study {store.shown(JOURNAL)}: is not Optuna's journal ({error}); allowed: one, or none"
-            ) from error
+            self._logs = [_log(line) for line in self._lines]
+        except (ValueError, RecursionError) as error:
+            raise not_a_journal(store.shown(JOURNAL), error) from error
         self._dirty = False
         self._torn = whole != data
 

@@ -14,6 +14,7 @@ from search.baselines import Baselines, reuse_trials
 from search.config import MOST_TRIALS, Recipe
 from search.constraints import Constraint, parse_constraint, parse_constraints
 from search.drive import drive, say
+from search.errors import StorageError
 from search.lease import Lease
 from search.objectives import Objective, known_objectives, parse_objectives
 from search.progress import Progress
@@ -22,7 +23,8 @@ from search.results import TrialResult, read_results
 from search.samplers import MakeSampler, find_sampler
 from search.search_space import RETRAINING, SearchSpace, make_space
 from search.searcher import LambdaSearcher
-from search.storage import PATIENCE_SECONDS, PROPOSALS, Store, trial_file
+from search.storage import CHECK_SECONDS, PATIENCE_SECONDS, PROPOSALS, Store, trial_file
+from search.stored import nothing_run_yet, read_sweep_file
 from search.study import OpenStudy, StudyPlace, check_study, open_study, study_error, study_errors
 from search.sweep import Sweep, open_sweep, prepare
 
@@ -135,13 +137,17 @@ def open_search(
         wanted,
         _existing(warm_start) if warm_start is not None else None,
     )
-    check_study(search.place, search.identity)
+    check_study(search.place, search.identity, search.space.distributions)
     return search
 
 
 def _existing(folder: str) -> Store:
     store = Store.of_sweep(folder)
-    if not store.files():
+    try:
+        found = read_sweep_file(store.waiting(CHECK_SECONDS))
+    except (BadInput, StorageError) as error:
+        raise BadInput(f"--warm-start {error}") from error
+    if found is None:
         raise BadInput(f"--warm-start {folder}: no sweep is there; allowed: the folder or URL of one, STORAGE/NAME")
     return store
 
@@ -168,7 +174,11 @@ def run_search(search: Search, address: str | None) -> Outcome:
 
 def _run(search: Search, address: str | None, lease: Lease) -> Outcome:
     sweep, store = search.sweep, search.sweep.store
-    results = read_results(store)
+    results = sweep.read_results()
+    earlier: dict[str, TrialResult] = {}
+    if search.warm_start is not None:
+        with nothing_run_yet():
+            earlier = read_results(search.warm_start)
     baselines = search.baselines()
     for config in baselines.configs:
         if config.trial_id in results and results[config.trial_id].status != "done":
@@ -176,9 +186,7 @@ def _run(search: Search, address: str | None, lease: Lease) -> Outcome:
     missing = [config for config in baselines.configs if config.trial_id not in results]
     for result in reuse_trials(store, missing, [search.warm_start] if search.warm_start else []):
         results[result.config.trial_id] = result
-    known = dict(results)
-    if search.warm_start is not None:
-        known = read_results(search.warm_start) | known
+    known = earlier | results
 
     def write_dropped(result: TrialResult) -> None:
         store.write(trial_file(result.config.trial_id, "result.json"), result.to_json())

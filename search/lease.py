@@ -7,14 +7,17 @@ import sys
 import threading
 import time
 import uuid
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from typing import Any, Self
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import AfterValidator, Field
 
 from mtl.errors import BadInput
 from search.errors import LeaseLost, StorageError
+from search.moments import Moment, now
 from search.process import ProcessId
 from search.storage import CHECK_SECONDS, Store
+from search.stored import STRICT, Count, Damaged, parse
 
 BEAT_SECONDS = 5.0
 # Without a beat for so long, by the storage's clock, a driver is taken for dead.
@@ -25,24 +28,47 @@ PREFIX, SUFFIX = "driver-", ".json"
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
+def _parsed(process: str) -> str:
+    ProcessId.parse(process)
+    return process
+
+
 @dataclass(frozen=True)
 class Claim:
     """What a driver says of itself. `term` is above that of every driver it took over from."""
 
+    __pydantic_config__: ClassVar = STRICT
+
     id: str
-    process: str
-    host: str
+    process: Annotated[str, AfterValidator(_parsed)]
+    host: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,255}$")]
     pid: int
-    started_at: str
+    started_at: Moment
     driving: bool
-    term: int
+    term: Count
 
     @property
     def file(self) -> str:
         return f"{PREFIX}{self.id}{SUFFIX}"
 
     def __str__(self) -> str:
+        if not self.process:
+            return f"a driver whose claim {self.file} this version cannot read"
         return f"pid {self.pid} on {self.host} since {self.started_at}"
+
+    @property
+    def lives(self) -> bool | None:
+        """None where that cannot be seen from here."""
+        return ProcessId.parse(self.process).lives() if self.process else None
+
+    @classmethod
+    def of_file(cls, name: str, data: bytes) -> "Claim":
+        """What the file's content says; of one that is damaged or of another version no more than that it drives."""
+        try:
+            claim = parse(cls, data)
+        except Damaged:
+            claim = cls(id="", process="", host="", pid=0, started_at="", driving=True, term=0)
+        return replace(claim, id=name.removeprefix(PREFIX).removesuffix(SUFFIX))
 
 
 class Lease:
@@ -66,7 +92,7 @@ class Lease:
             process=str(ProcessId.own()),
             host=socket.gethostname(),
             pid=ProcessId.own().pid,
-            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            started_at=now(),
             driving=False,
             term=0,
         )
@@ -85,7 +111,7 @@ class Lease:
             except StorageError as error:
                 raise BadInput(f"--{error}") from error
             self._wait_until_alone()
-            self._claim = Claim(**asdict(self._claim) | {"driving": True})
+            self._claim = replace(self._claim, driving=True)
             self._put(self._store)
             self._renewed = time.clock_gettime(_CLOCK)
             # It may have slept since it saw itself alone.
@@ -128,11 +154,11 @@ class Lease:
             for claim in others:
                 changed = files[claim.file]
                 first, since = watched.setdefault(claim.file, (changed, time.monotonic()))
-                lives = ProcessId.parse(claim.process).lives()
+                lives = claim.lives
                 stale = now - changed >= STALE_SECONDS
                 unmoved = changed == first and time.monotonic() - since >= 2 * BEAT_SECONDS
                 if lives is False or (stale and unmoved):
-                    self._claim = Claim(**asdict(self._claim) | {"term": max(self._claim.term, claim.term + 1)})
+                    self._claim = replace(self._claim, term=max(self._claim.term, claim.term + 1))
                     self._store.delete(claim.file)
                     continue
                 alone = False
@@ -153,9 +179,12 @@ class Lease:
         claims = []
         for name in files:
             if name.startswith(PREFIX) and name.endswith(SUFFIX) and name != self._claim.file:
-                data = store.read(name)
+                try:
+                    data = store.read(name)
+                except BadInput:  # no file after all
+                    data = b""
                 if data is not None:
-                    claims.append(Claim(**json.loads(data)))
+                    claims.append(Claim.of_file(name, data))
         return claims
 
     def _beat_on(self) -> None:

@@ -9,6 +9,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+LARGEST_PID = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class ProcessId:
@@ -25,6 +27,8 @@ class ProcessId:
     def parse(cls, text: str) -> "ProcessId":
         """The inverse of `str`. Raises ValueError."""
         machine, pid, born = text.split("-")
+        if not 0 < int(pid) <= LARGEST_PID:
+            raise ValueError(f"{pid} is no process's number")
         return cls(machine, int(pid), int(born))
 
     @classmethod

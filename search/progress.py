@@ -5,11 +5,14 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from typing import TextIO
+from typing import Annotated, ClassVar, TextIO
+
+from pydantic import Field
 
 from mtl.config import TrialConfig
+from search.moments import Moment, now
 from search.storage import PROGRESS, Store
+from search.stored import MOST, STRICT, Count
 
 # A terminal's one line is written over often; a log gets a new line now and then.
 TERMINAL_SECONDS = 0.2
@@ -21,12 +24,14 @@ STORE_SECONDS = 5.0
 class Snapshot:
     """Counts of trials; `seconds_left` is None until there is something to judge by. `updated_at`: UTC, ISO 8601."""
 
-    done: int
-    running: int
-    failed: int
-    total: int
-    seconds_left: float | None
-    updated_at: str
+    __pydantic_config__: ClassVar = STRICT
+
+    done: Count
+    running: Count
+    failed: Count
+    total: Count
+    seconds_left: Annotated[float, Field(ge=0, le=MOST)] | None
+    updated_at: Moment
 
     def line(self) -> str:
         left = "" if not self.seconds_left else f" · about {format_seconds(self.seconds_left)} left"
@@ -98,7 +103,7 @@ class Progress:
             failed=self.failed,
             total=self.total,
             seconds_left=self._pace() * cost_left if self._cost_run else None,
-            updated_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            updated_at=now(),
         )
 
     def _pace(self) -> float:

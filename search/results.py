@@ -3,20 +3,24 @@
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import AfterValidator, Field
 
 from mtl.config import TrialConfig
+from mtl.errors import BadInput
 from mtl.metrics import MetricInfo
-from search.storage import HISTORY, LAYERS, RESULTS, Store, trial_file
+from search.moments import Moment, now
+from search.storage import HISTORY, LAYERS, RESULT, RESULTS, Store, trial_file
+from search.stored import STRICT, Damaged, Number, parse, read_columns, warn
 
 Status = Literal["done", "failed", "stopped"]
 IDENTITY = ["trial_id", "status", "tasks", "penalty", "lambda", "seed", "epochs_run"]
@@ -26,23 +30,47 @@ COSTS = ["latency_ms", "macs", "active_parameters"]
 DELTA = ["delta_m", "test_delta_m"]
 # An object store or a network folder takes its time for each file, and many at once.
 READERS = 16
+AGAIN = "remove it, and the same command runs its trial again"
 RUN = ["settings", "retraining", "train_seconds", "started_at", "ended_at", "error"]
+
+
+def _row(row: Mapping[str, float]) -> Mapping[str, float]:
+    epoch = row.get("epoch", math.nan)
+    if not (epoch >= 0 and float(epoch).is_integer()):
+        raise ValueError("a row of an epoch")
+    return row
+
+
+EpochRow = Annotated[Mapping[str, Number], AfterValidator(_row)]
+
+
+def _packed(text: str) -> str:
+    """See `packed_layers`."""
+    match = re.fullmatch(r"(\d{1,7}):((?:[0-9a-f]{2})*)", text)
+    if match is None or len(match[2]) != 2 * math.ceil(int(match[1]) / 8):
+        raise ValueError("the groups alive of a convolution")
+    return text
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """How a trial ended. Times are UTC, ISO 8601; `history` has a row an epoch; `details` may hold a traceback."""
+    """How a trial ended. Times are UTC, ISO 8601; `history` has a row an epoch; `details` may hold a traceback.
+
+    What is read from a file has been checked against the annotations, see `from_json`.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
 
     config: TrialConfig
     status: Status
-    started_at: str
-    ended_at: str
-    train_seconds: float = 0.0
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    history: tuple[Mapping[str, float], ...] = ()
+    started_at: Moment
+    ended_at: Moment
+    train_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    metrics: Mapping[str, Number] = field(default_factory=dict)
+    history: tuple[EpochRow, ...] = ()
     error: str = ""
     details: str = ""
-    layers: Mapping[str, str] = field(default_factory=dict)
+    layers: Mapping[str, Annotated[str, AfterValidator(_packed)]] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
         """The trial's row of results.parquet, delta_m apart, which needs other trials' rows."""
@@ -59,7 +87,7 @@ class TrialResult:
             "train_seconds": self.train_seconds,
             "started_at": self.started_at,
             "ended_at": self.ended_at,
-            "error": self.error or None,
+            "error": _text(self.error) or None,
         }
 
     def to_json(self) -> bytes:
@@ -73,18 +101,15 @@ class TrialResult:
             "metrics": dict(self.metrics),
             "history": [dict(row) for row in self.history],
             "layers": dict(self.layers),
-            "error": self.error,
-            "details": self.details,
+            "error": _text(self.error),
+            "details": _text(self.details),
         }
         return json.dumps(data, indent=1).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> "TrialResult":
-        """The inverse of `to_json`."""
-        fields = json.loads(data)
-        fields["config"] = TrialConfig.model_validate(fields["config"])
-        fields["history"] = tuple(fields["history"])
-        return cls(**fields)
+        """The inverse of `to_json`. Raises Damaged."""
+        return parse(cls, data)
 
 
 def stopped_result(
@@ -104,7 +129,7 @@ def stopped_result(
         config,
         "stopped",
         started_at,
-        datetime.now(UTC).isoformat(timespec="seconds"),
+        now(started_at),
         train_seconds=sum(row["seconds"] for row in rows),
         metrics=metrics,
         history=rows,
@@ -112,35 +137,71 @@ def stopped_result(
     )
 
 
+def read_result(store: Store, trial_id: str) -> TrialResult | None:
+    """A trial's result; None where it has none. Raises Damaged, which says what the file is not, and StorageError."""
+    data = store.read(trial_file(trial_id, RESULT))
+    if data is None:
+        return None
+    result = TrialResult.from_json(data)
+    if result.config.trial_id != trial_id:
+        raise Damaged(f"is of another trial, {result.config.trial_id}")
+    return result
+
+
 def read_results(store: Store) -> dict[str, TrialResult]:
-    """Every finished trial of a sweep, by its id."""
-    return _read(store, store.finished_trials())
+    """Every finished trial of a sweep, by its id.
+
+    Raises BadInput where a result is damaged. It is not run again of itself: the file may be of a later version, and
+    may tell a person what it does not tell us.
+    """
+    results, damaged = _read(store, store.finished_trials())
+    if damaged:
+        raise refusal(damaged)
+    return results
 
 
-def count_results(store: Store) -> tuple[int, list[TrialResult]]:
-    """How many trials are done, and those that failed: the table tells of most, without the results' own files."""
+def refusal(damaged: Sequence[str]) -> BadInput:
+    """Of damaged results, each a line that names its file."""
+    more = f" (and {len(damaged) - 1} more results are damaged)" if len(damaged) > 1 else ""
+    return BadInput(f"{damaged[0]}{more}; allowed: a trial's result; {AGAIN}")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many trials are done, those that failed, and a line for each file that is damaged."""
+
+    done: int
+    failed: list[TrialResult]
+    damaged: list[str]
+
+
+def count_results(store: Store) -> Counts:
+    """The table tells of most trials, without the results' own files."""
     finished = store.finished_trials()
-    table = store.read(RESULTS)
-    done: set[str] = set()
-    if table is not None:
-        rows = _columns(table, "trial_id", "status")
-        # What failed may have been tried again since; what was done stays so.
-        done = set(rows["trial_id"][rows["status"] != "failed"]) & set(finished)
-    others = _read(store, [trial_id for trial_id in finished if trial_id not in done]).values()
-    failed = [result for result in others if result.status == "failed"]
-    return len(done) + len(others) - len(failed), failed
+    table, fault = read_columns(store, "trial_id", "status")
+    # What failed may have been tried again since; what was done stays so.
+    ended = zip(table.get("trial_id", ()), table.get("status", ()), strict=True)
+    done = {trial_id for trial_id, status in ended if status in ("done", "stopped")} & set(finished)
+    found, damaged = _read(store, [trial_id for trial_id in finished if trial_id not in done])
+    failed = [result for result in found.values() if result.status == "failed"]
+    damaged = [f"{line}; {AGAIN}" for line in damaged] + [fault] * bool(fault)
+    return Counts(len(done) + len(found) - len(failed), failed, damaged)
 
 
-def _read(store: Store, trial_ids: Iterable[str]) -> dict[str, TrialResult]:
-    """By id, in the order given; without those that have no result any more."""
+def _read(store: Store, trial_ids: Iterable[str]) -> tuple[dict[str, TrialResult], list[str]]:
+    """By id, in the order given, without those that have no result any more; and what is damaged, a line each."""
+
+    def read(trial_id: str) -> TrialResult | str | None:
+        try:
+            return read_result(store, trial_id)
+        except Damaged as error:
+            return f"{store.shown(trial_file(trial_id, RESULT))}: {error}"
+
     trial_ids = list(trial_ids)
     with ThreadPoolExecutor(READERS) as pool:
-        found = pool.map(lambda trial_id: store.read(trial_file(trial_id, "result.json")), trial_ids)
-        return {
-            trial_id: TrialResult.from_json(data)
-            for trial_id, data in zip(trial_ids, found, strict=True)
-            if data is not None
-        }
+        found = dict(zip(trial_ids, pool.map(read, trial_ids), strict=True))
+    results = {trial_id: one for trial_id, one in found.items() if isinstance(one, TrialResult)}
+    return results, [one for one in found.values() if isinstance(one, str)]
 
 
 def write_tables(
@@ -210,11 +271,10 @@ def delta_m(
 
 def search_columns(store: Store) -> dict[str, dict[str, Any]]:
     """The columns that a search in this folder has given its trials, for a table that is made anew without it."""
-    table = store.read(RESULTS)
-    if table is None or "proposal" not in pq.read_schema(io.BytesIO(table)).names:
-        return {}
-    rows = _columns(table, "trial_id", "proposal")
-    return {"proposal": dict(zip(rows["trial_id"], rows["proposal"], strict=True))}
+    table, fault = read_columns(store, "trial_id", "proposal")
+    if fault:
+        warn(fault)
+    return {"proposal": dict(zip(table["trial_id"], table["proposal"], strict=True))} if table else {}
 
 
 def relative_change(value: float, base: float, maximize: bool) -> float:
@@ -262,16 +322,15 @@ def layers_table(results: Iterable[TrialResult]) -> pa.Table:
     )
 
 
+def _text(text: str) -> str:
+    """As every file can hold it: a message may quote a name that is no text."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _arrow_bytes(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     return buffer.getvalue()
-
-
-def _columns(table: bytes, *names: str) -> pd.DataFrame:
-    """Of a Parquet file, read in this thread alone: Arrow's own may abort a process that ends, `analysis.parquet`."""
-    read = pq.ParquetFile(pa.BufferReader(table)).read(columns=names, use_threads=False)
-    return read.to_pandas(use_threads=False)
 
 
 def _parquet(table: pd.DataFrame) -> bytes:

@@ -3,7 +3,6 @@
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from mtl.config import TrialConfig
 from search.asking import SEEDED, TRIALS, Asker, first_design
 from search.baselines import Baselines
 from search.constraints import Constraint
+from search.moments import now
 from search.objectives import Objective
 from search.proposals import Proposal, State
 from search.racing import SURE, probability_dominated
@@ -240,8 +240,8 @@ class LambdaSearcher:
         dropped = [config for config in self._queue if config.trial_id in ids]
         self._queue = deque(config for config in self._queue if config.trial_id not in ids)
         for config in dropped:
-            now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            result = TrialResult(config, "stopped", now, now, error=note)
+            moment = now()
+            result = TrialResult(config, "stopped", moment, moment, error=note)
             proposal.results[config.trial_id] = result
             self._on_dropped(result)
 

@@ -1,6 +1,5 @@
 """The state of a sweep, running or not, from its files alone."""
 
-import json
 from datetime import UTC, datetime
 
 from mtl.errors import BadInput
@@ -8,6 +7,7 @@ from search.errors import StorageError
 from search.progress import STORE_SECONDS, Snapshot
 from search.results import count_results
 from search.storage import CHECK_SECONDS, PROGRESS, SWEEP, Store
+from search.stored import ANEW, Damaged, parse, read_sweep_file
 
 # A driver that lives writes its progress every few seconds; some slack for a slow store.
 SILENCE_SECONDS = 12 * STORE_SECONDS
@@ -23,21 +23,27 @@ def read_status(folder: str) -> str:
 
 
 def _status(store: Store, folder: str) -> str:
-    description = store.read(SWEEP)
-    if description is None:
+    sweep = read_sweep_file(store)
+    if sweep is None:
         raise BadInput(f"{folder}: no sweep (it has no {SWEEP}); allowed: the folder STORAGE/NAME of a sweep")
-    planned = json.loads(description)["trials_planned"]
-    done, failed = count_results(store)
+    counts, planned = count_results(store), sweep.trials_planned
+    ended = counts.done + len(counts.failed)
     lines = [
-        f"{folder}: {done} done, {len(failed)} failed, {max(0, planned - done - len(failed))} not ended, of {planned}"
+        f"{folder}: {counts.done} done, {len(counts.failed)} failed, {max(0, planned - ended)} not ended, of {planned}"
     ]
-    saved = store.read(PROGRESS)
-    if saved is not None and done + len(failed) < planned:
-        snapshot = Snapshot(**json.loads(saved))
+    damaged = list(counts.damaged)
+    snapshot = None
+    if ended < planned and (saved := store.read(PROGRESS)) is not None:
+        try:
+            snapshot = parse(Snapshot, saved)
+        except Damaged as error:
+            damaged.append(f"{store.shown(PROGRESS)}: {error}; {ANEW}")
+    if snapshot is not None:
         age = (datetime.now(UTC) - datetime.fromisoformat(snapshot.updated_at)).total_seconds()
         if age <= SILENCE_SECONDS:
             lines.append(f"running: {snapshot.line()}")
         else:
             lines.append(f"not running since {snapshot.updated_at}; the same command goes on with it")
-    lines += [f"failed: {result.config}: {result.error}" for result in failed]
+    lines += [f"failed: {result.config}: {result.error}" for result in counts.failed]
+    lines += [f"damaged: {line}" for line in damaged]
     return "\n".join(lines)

@@ -31,9 +31,8 @@ from search.process import ProcessId
 
 SWEEP, PROGRESS = "sweep.json", "progress.json"
 RESULTS, HISTORY, LAYERS = "results.parquet", "history.parquet", "layers.parquet"
-PROPOSALS = "proposals.parquet"
-# Of a trial whose process died: what is known of that at length.
-ERROR = "error.txt"
+PROPOSALS, JOURNAL = "proposals.parquet", "study.journal"
+FILES = (SWEEP, PROGRESS, RESULTS, HISTORY, LAYERS, PROPOSALS, JOURNAL)
 
 # An outage of minutes passes; a trial must not hold a GPU for hours for one that does not.
 PATIENCE_SECONDS = 300.0
@@ -49,7 +48,9 @@ SCHEMES = ("s3", "gs", "file")
 ALLOWED = "a folder, s3://... or gs://..."
 MOST_NAME_BYTES = 255  # of a folder on the file systems that there are
 
-LASTING = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
+# What lies there is no file or no folder, or its name can be none.
+MISPLACED = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
+LASTING = {errno.EACCES, errno.EPERM, errno.EROFS} | MISPLACED
 LASTING_S3 = re.compile(
     "AWS Error (ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY_ID|INVALID_CLIENT_TOKEN_ID|SIGNATURE_DOES_NOT_MATCH) "
 )
@@ -57,12 +58,17 @@ TEMPORARY = re.compile(r"\.([0-9a-f]+-\d+-\d+)\.[0-9a-f]{32}\.tmp$")
 # Writers on machines whose processes cannot be seen from here; one that is at work touches its file.
 TEMPORARY_SECONDS = 3600.0
 
+TRIALS = "trials"
+# error.txt: of a trial whose process died, what is known of that at length.
+CHECKPOINT, MODEL, RESULT, ERROR = TRIAL_FILES = ("checkpoint.pt", "model.pt", "result.json", "error.txt")
+TRIAL_ID = re.compile("[0-9a-f]{16}")
+
 T = TypeVar("T")
 
 
 def trial_file(trial_id: str, name: str) -> str:
     """A trial's own file: checkpoint.pt while it is unfinished, model.pt and result.json afterwards."""
-    return f"trials/{trial_id}/{name}"
+    return f"{TRIALS}/{trial_id}/{name}"
 
 
 class Store:
@@ -132,6 +138,7 @@ class Store:
         driver's lease, which is the first file, tells.
         """
         hurried = self.waiting(CHECK_SECONDS)
+        self._check_places()
         made = self.missing_folders()
         try:
             if self._local:
@@ -148,27 +155,53 @@ class Store:
         finally:
             self.remove_empty(made)
 
+    def _check_places(self) -> None:
+        """Raise BadInput where a folder lies in the place of a file that will be written, or a file in a folder's."""
+        if self.folder is None:
+            return
+        for folder, name in ((self.folder, ""), (self.folder / TRIALS, TRIALS)):
+            if folder.exists() and not folder.is_dir():
+                raise BadInput(f"{self.shown(name)}: is a file; allowed: a folder, or nothing there")
+        for name in FILES:
+            path = self.folder / name
+            if path.is_dir():
+                raise BadInput(f"{self.shown(name)}: is a folder; allowed: a file, or nothing there")
+            try:
+                path.stat()
+            except OSError as error:
+                if error.errno == errno.ELOOP:
+                    raise BadInput(f"{self.shown(name)}: is a link to itself; allowed: a file, or nothing") from error
+
     def read(self, name: str) -> bytes | None:
-        """The file's bytes, or None where there is no such file."""
+        """The file's bytes, or None where there is no such file. Raises BadInput where something else lies there."""
+        path = f"{self._root}/{name}"
 
         def read() -> bytes | None:
             try:
-                with self._files.open_input_stream(f"{self._root}/{name}") as stream:
+                if self._local:
+                    return Path(path).read_bytes()
+                with self._files.open_input_stream(path) as stream:
                     return stream.read()
             except FileNotFoundError:
                 return None
+            except OSError as error:
+                if error.errno not in MISPLACED:
+                    raise
+                raise BadInput(
+                    f"{self.shown(name)}: cannot be read ({_one_line(error)}); allowed: a file, or nothing there"
+                ) from error
 
-        return self._retried("read", read)
+        return self._retried("read", read, name)
 
     def write(self, name: str, data: bytes) -> None:
         """Replace the file. On a folder through a temporary name; an object store's put is atomic of itself."""
         path = f"{self._root}/{name}"
-        self._retried("written", lambda: _write_file(path, data) if self._local else self._put(path, data))
+        self._retried("written", lambda: _write_file(path, data) if self._local else self._put(path, data), name)
 
     def append(self, name: str, data: bytes) -> None:
         """Add to the end of a file, on the disk when this returns. Only in a folder: an object store cannot."""
         path = f"{self._root}/{name}"
-        self._retried("written", lambda: _append_to_file(path, data))
+        self._retried("written", lambda: _append_to_file(path, data), name)
 
     def try_write(self, name: str, data: bytes) -> bool:
         """Write what can be done without for a while: tried once; whether it was written."""
@@ -185,7 +218,7 @@ class Store:
             with contextlib.suppress(FileNotFoundError):
                 self._files.delete_file(f"{self._root}/{name}")
 
-        self._retried("written", delete)
+        self._retried("written", delete, name)
 
     def files(self) -> dict[str, float]:
         """The files directly in the sweep's folder, with the storage's own time of their last change."""
@@ -196,7 +229,8 @@ class Store:
     def names(self, folder: str) -> list[str]:
         """Of the files in a folder of the sweep; none where there is no such folder."""
         selector = FileSelector(f"{self._root}/{folder}", allow_not_found=True)
-        return sorted(info.base_name for info in self._files.get_file_info(selector) if info.type == FileType.File)
+        found = self._retried("read", lambda: self._files.get_file_info(selector))
+        return sorted(info.base_name for info in found if info.type == FileType.File)
 
     def siblings(self) -> "list[Store]":
         """The stores of the other sweeps in the same storage, by name."""
@@ -213,10 +247,24 @@ class Store:
         return others
 
     def finished_trials(self) -> list[str]:
-        """Ids of the trials that have a folder with a result."""
-        selector = FileSelector(f"{self._root}/trials", allow_not_found=True, recursive=True)
+        """Ids of the trials that have a folder with a result.
+
+        Raises BadInput where a folder lies in the place of a trial's file, or a file in that of its folder.
+        """
+        selector = FileSelector(f"{self._root}/{TRIALS}", allow_not_found=True, recursive=True)
         found = self._retried("read", lambda: self._files.get_file_info(selector))
-        return sorted(info.path.split("/")[-2] for info in found if info.base_name == "result.json")
+        finished = []
+        for info in found:
+            *above, trial_id, name = info.path.split("/")
+            if trial_id == TRIALS and info.type == FileType.File and self._local and TRIAL_ID.fullmatch(name):
+                raise BadInput(f"{self.shown(trial_file(name, ''))}: is a file; allowed: a trial's folder, or nothing")
+            if above[-1] != TRIALS or name not in TRIAL_FILES:
+                continue
+            if info.type == FileType.Directory:
+                raise BadInput(f"{self.shown(trial_file(trial_id, name))}: is a folder; allowed: a file, or nothing")
+            if name == RESULT:
+                finished.append(trial_id)
+        return sorted(finished)
 
     def remove_temporaries(self) -> None:
         """Remove what killed writers left. An object store shows no such files."""
@@ -228,7 +276,10 @@ class Store:
                 lives = ProcessId.parse(match[1]).lives() if match else True
                 if lives is False or (lives is None and time.time() - path.stat().st_mtime > TEMPORARY_SECONDS):
                     path.unlink()
-            except OSError:  # a writer has just renamed it; otherwise the next start will see it again
+            except (
+                OSError,
+                ValueError,
+            ):  # a writer has just renamed it, or another program named it; the next start sees it again
                 continue
 
     def missing_folders(self) -> list[str]:
@@ -248,8 +299,8 @@ class Store:
         with self._files.open_output_stream(path) as stream:
             stream.write(data)
 
-    def _retried(self, done: str, action: Callable[[], T]) -> T:
-        """The action's value. `done` says what the storage cannot be where it fails."""
+    def _retried(self, done: str, action: Callable[[], T], name: str = "") -> T:
+        """The action's value. `done` says what the storage cannot be where it fails, `name` of which file."""
         began, pause, said = time.monotonic(), FIRST_PAUSE_SECONDS, False
         since = datetime.now().strftime("%H:%M:%S")
         while True:
@@ -260,9 +311,9 @@ class Store:
                 left = began + self.patience - time.monotonic()
                 if left <= 0 or _lasts(error):
                     tried = f"tried for {self.patience:.0f} s: " if self.patience and not _lasts(error) else ""
-                    raise StorageError(
-                        f"storage {self.shown()}: cannot be {done} ({tried}{_one_line(error)})"
-                    ) from error
+                    # An outage is of the whole storage; what lasts may be the one file's.
+                    place = self.shown(name if _lasts(error) else "")
+                    raise StorageError(f"storage {place}: cannot be {done} ({tried}{_one_line(error)})") from error
                 if not said and time.monotonic() - began > CHECK_SECONDS:
                     said = True
                     _say(f"storage {self.shown()} cannot be {done} since {since} ({_one_line(error)}); waiting for it")

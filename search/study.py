@@ -10,17 +10,21 @@ from typing import Any
 
 import optuna
 import sqlalchemy
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import OptunaError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import BaseModel, Field
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from mtl.errors import BadInput
 from search.errors import StudyError
-from search.journal import JOURNAL, StoreJournal
+from search.journal import JOURNAL, StoreJournal, not_a_journal
 from search.objectives import Objective
 from search.samplers import quiet
 from search.storage import Store
+from search.stored import STRICT, Damaged, check, shortened
 
 IDENTITY = "parsimony"
 # What came into the identity later, with what studies were before it did.
@@ -77,10 +81,13 @@ def open_study(place: StudyPlace, objectives: Sequence[Objective], identity: Map
     return opened
 
 
-def check_study(place: StudyPlace, identity: Mapping[str, Any]) -> None:
+def check_study(
+    place: StudyPlace, identity: Mapping[str, Any], distributions: Mapping[str, BaseDistribution] | None = None
+) -> None:
     """Raise BadInput where the storage cannot be reached, or has a study of this name that is of something else.
 
-    identity: what all proposals of a study have in common, as JSON has it, by the name of the recipe's field.
+    identity: what all proposals of a study have in common, as JSON has it, by the name of the recipe's field;
+    distributions: of the parameters, where the study's trials are to be looked at too.
     """
     with _reached(place):
         if place.url is not None and _is_new(place.url):
@@ -89,8 +96,9 @@ def check_study(place: StudyPlace, identity: Mapping[str, Any]) -> None:
     names = {study.study_name: study for study in optuna.get_all_study_summaries(storage, include_best_trial=False)}
     if place.store.name not in names:
         return
-    attributes = names[place.store.name].user_attrs
-    if IDENTITY not in attributes:
+    summary = names[place.store.name]
+    attributes = summary.user_attrs
+    if not isinstance(attributes.get(IDENTITY), dict):
         raise BadInput(f"study {place}: {place.store.name} is not of a search; allowed: another --name")
     earlier, asked = EARLIER | attributes[IDENTITY], json.loads(json.dumps(dict(identity)))
     for name in asked:
@@ -99,13 +107,77 @@ def check_study(place: StudyPlace, identity: Mapping[str, Any]) -> None:
                 f"study {place}: was made with {name} = {json.dumps(earlier.get(name))}, this search has "
                 f"{json.dumps(asked[name])}; allowed: the same, or another --name"
             )
+    if distributions is None:
+        return
+    for trial in storage.get_all_trials(summary._study_id, deepcopy=False):
+        try:
+            _check_trial(trial, len(summary.directions), distributions)
+        except Damaged as error:
+            raise BadInput(
+                f"study {place}: trial {trial.number}: {error}; allowed: what a search wrote, or another --name"
+            ) from error
+
+
+class _Queued(BaseModel):
+    """What Optuna has noted with a trial."""
+
+    model_config = STRICT
+
+    fixed_params: dict[str, Any] = {}
+    constraints: list[float] = []
+
+
+class _Told(BaseModel):
+    """What the searcher has."""
+
+    model_config = STRICT
+
+    trial_ids: list[str] | None = Field(None, min_length=1)
+    note: str = ""
+    means: dict[str, float] = {}
+    deviations: dict[str, float] = {}
+
+
+class _Noted(BaseModel):
+    """All of a study's trial that is read again, besides its state, its values and its parameters."""
+
+    model_config = STRICT
+
+    system: _Queued
+    user: _Told
+
+
+def _check_trial(trial: FrozenTrial, objectives: int, distributions: Mapping[str, BaseDistribution]) -> None:
+    """Raise Damaged where samplers or the searcher could not go on with it."""
+    found = check(_Noted, {"system": trial.system_attrs, "user": trial.user_attrs})
+    check(dict[str, float], trial.constraints)
+    if trial.state == TrialState.COMPLETE:
+        values = trial.values or []
+        if len(values) != objectives or not all(isinstance(value, float | int) for value in values):
+            raise Damaged(f"its values are {shortened(trial.values)}, not {objectives} numbers")
+    queued = found.system.fixed_params
+    for name, value in (*trial.params.items(), *queued.items()):
+        if name not in distributions or not _contains(distributions[name], value):
+            raise Damaged(f"parameter {name} is {shortened(value)}, not of this search's space")
+    if missing := [name for name in distributions if name not in trial.params and found.user.trial_ids is not None]:
+        raise Damaged(f"parameter {missing[0]} is missing")
+
+
+def _contains(distribution: BaseDistribution, value: Any) -> bool:
+    try:
+        return distribution._contains(distribution.to_internal_repr(value))
+    except (ValueError, TypeError, OverflowError):
+        return False
 
 
 def _storage(place: StudyPlace) -> tuple[BaseStorage, StoreJournal | None]:
     quiet()
     if place.url is None:
         journal = StoreJournal(place.store)
-        return JournalStorage(journal), journal
+        try:
+            return JournalStorage(journal), journal
+        except Exception as error:  # Optuna acts on each line as it stands, so that any error may come of it
+            raise not_a_journal(place.store.shown(JOURNAL), error) from error
     with _reached(place):
         return RDBStorage(place.url, engine_kwargs={"connect_args": _connect_args(place.url)}), None
 

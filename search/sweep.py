@@ -30,12 +30,12 @@ from search.drive import drive, say
 from search.lease import Lease
 from search.objectives import Objective, check_running, parse_objectives
 from search.progress import Progress
-from search.results import TrialResult, read_results, search_columns, write_tables
+from search.results import TrialResult, read_result, read_results, search_columns, write_tables
 from search.run_context import RunContext
 from search.storage import PATIENCE_SECONDS, SWEEP, Store, trial_file
+from search.stored import SCHEMA, Damaged, nothing_run_yet, read_sweep_file, shortened
 from search.successive_halving import SuccessiveHalving
 
-SCHEMA = 1
 OBJECTIVES = (("delta_m", "maximize"), ("group_sparsity", "maximize"))
 # Batch norm needs two images to train on.
 FEWEST_IMAGES: dict[Split, int] = {"train": 2, "val": 1, "test": 1}
@@ -94,6 +94,18 @@ class Sweep:
             retries=self.recipe.max_retries,
         )
 
+    def read_results(self) -> dict[str, TrialResult]:
+        """Every finished trial of the sweep, by its id. Raises BadInput where one is damaged or of other tasks."""
+        with nothing_run_yet():
+            results = read_results(self.store)
+        for trial_id, result in results.items():
+            if not set(result.config.tasks) <= set(self.recipe.tasks):
+                raise BadInput(
+                    f"{self.store.shown(trial_file(trial_id, ''))}: is a trial of {result.config.combination}; "
+                    f"allowed: of {', '.join(self.recipe.tasks)}, as the recipe's are; or remove the folder"
+                )
+        return results
+
     @cached_property
     def _searched(self) -> dict[str, dict[str, Any]]:
         return search_columns(self.store)
@@ -148,20 +160,21 @@ def open_sweep(
     store = Store(storage, name)
     store.check()
     sweep = Sweep(recipe, dataset, str(root) if root else None, store, version)
-    saved = store.read(SWEEP)
-    if saved is not None:
-        earlier = json.loads(saved)
-        fields = differing_settings(earlier["recipe"], recipe)
+    with nothing_run_yet():
+        earlier = read_sweep_file(store)
+    if earlier is not None:
+        fields = differing_settings(earlier.recipe, recipe)
         if fields and not (done_will_do and all(_is_done(store, config) for config in sweep.configs)):
-            found, asked = earlier["recipe"].get(fields[0]), recipe.model_dump(mode="json")[fields[0]]
+            before, asked = earlier.recipe.get(fields[0]), recipe.model_dump(mode="json")[fields[0]]
             raise BadInput(
-                f"sweep {store} was run with {fields[0]} = {found}, this recipe has {asked}: "
+                f"sweep {store} was run with {fields[0]} = {shortened(before)}, this recipe has {asked}: "
                 "allowed: the same settings, or another --name"
             )
-        if version != (before := earlier.get("weights_version", "")):
+        if version != earlier.weights_version:
+            known = shortened(earlier.weights_version) if earlier.weights_version else "none"
             raise BadInput(
-                f"sweep {store} was run with weights of version {before or 'none'}, this recipe's weights = "
-                f"{recipe.weights} has version {version or 'none'}: allowed: the same weights, or another --name"
+                f"sweep {store} was run with weights of version {known}, this recipe's weights = {recipe.weights} has "
+                f"version {version or 'none'}: allowed: the same weights, or another --name"
             )
     parse_objectives(recipe.objectives, sweep.metrics)
     if recipe.early_stopping != "none":
@@ -170,8 +183,11 @@ def open_sweep(
 
 
 def _is_done(store: Store, config: TrialConfig) -> bool:
-    data = store.read(trial_file(config.trial_id, "result.json"))
-    return data is not None and TrialResult.from_json(data).status == "done"
+    try:
+        result = read_result(store, config.trial_id)
+    except Damaged:
+        return False
+    return result is not None and result.status == "done"
 
 
 def run_sweep(sweep: Sweep, address: str | None) -> list[TrialResult]:
@@ -186,7 +202,7 @@ def run_sweep(sweep: Sweep, address: str | None) -> list[TrialResult]:
 
 def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialResult]:
     recipe, store = sweep.recipe, sweep.store
-    results = read_results(store)
+    results = sweep.read_results()
     # A trial that was stopped early has ended, unless this run is to stop none.
     again = {"failed"} if sweep.halving else {"failed", "stopped"}
     to_run = [c for c in sweep.configs if c.trial_id not in results or results[c.trial_id].status in again]
@@ -238,7 +254,7 @@ def run_one(sweep: Sweep, config: TrialConfig) -> TrialResult:
 
 
 def _run_one(sweep: Sweep, config: TrialConfig, lease: Lease) -> TrialResult:
-    results = read_results(sweep.store)
+    results = sweep.read_results()
     done = results.get(config.trial_id)
     if done is not None and done.status == "done":
         say(f"trial {config.trial_id} was done before")
@@ -274,14 +290,17 @@ def prepare(sweep: Sweep, trials: Sequence[TrialConfig], planned: int = 0, **mor
         fetch_weights(sweep.recipe.weights)
     recipe = sweep.recipe
     arrays = materialise(sweep.dataset, recipe.image_size, progress=data_progress())
-    earlier = json.loads(sweep.store.read(SWEEP) or b"{}")
-    constant = earlier.get("constant_predictor")
-    if not constant or earlier.get("data_version") != sweep.dataset.fingerprint():
+    earlier = read_sweep_file(sweep.store)
+    same_data = earlier is not None and earlier.data_version == sweep.dataset.fingerprint()
+    constant = earlier.constant_predictor if earlier is not None and same_data else {}
+    if not set(sweep.metrics) <= set(constant):
         constant = constant_predictor(arrays["train"], arrays["test"], sweep.tasks, recipe.protocol)
-    description = describe(sweep, constant, trials, earlier.get("trials", []))
+    description = describe(sweep, constant, trials, earlier.trials if earlier else ())
     description["trials_planned"] = max(description["trials_planned"], planned)
     # A sweep or a single trial in a search's folder leaves it a search's.
-    description |= {name: earlier[name] for name in ("search", "objectives") if "search" in earlier} | more
+    if earlier is not None and earlier.search is not None:
+        description |= {"search": earlier.search, "objectives": list(earlier.objectives)}
+    description |= more
     sweep.store.write(SWEEP, json.dumps(description, indent=1, ensure_ascii=False).encode())
 
 

@@ -8,11 +8,11 @@ import os
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, Field
 
 from mtl.config import TrialConfig
 from mtl.datasets.cache import materialise
@@ -22,12 +22,26 @@ from mtl.limits import check_memory, machine_memory
 from mtl.tasks import Task
 from mtl.training import Arrays, Training, set_deterministic
 from search.errors import StorageError
-from search.results import Status, TrialResult, packed_layers
+from search.moments import Moment, now
+from search.results import EpochRow, Status, TrialResult, packed_layers, read_result, refusal
 from search.run_context import RunContext
-from search.storage import ERROR, PATIENCE_SECONDS, trial_file
+from search.storage import CHECKPOINT, ERROR, MODEL, PATIENCE_SECONDS, RESULT, trial_file
+from search.stored import STRICT, Damaged, check, shortened, warn
 
 # cuBLAS gives the same sums in every run only with a workspace of fixed size, which it reads as CUDA starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+class _Saved(BaseModel):
+    """A checkpoint: how the training stands, and the times that its result will tell. Older ones do not say of which
+    trial they are."""
+
+    model_config = STRICT
+
+    trial_id: str = ""
+    training: dict[str, Any]
+    train_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    started_at: Moment
 
 
 class TrialRun:
@@ -47,7 +61,7 @@ class TrialRun:
         self.result: TrialResult | None = None
         self.failures = 0
         self.train_seconds = 0.0
-        self.started_at = _now()
+        self.started_at = now()
         self._saved = time.monotonic()
         self._training: Training | None = None
 
@@ -99,23 +113,25 @@ class TrialRun:
         """Write all that a new process needs to go on. Raises StorageError."""
         if self._training is not None and self._training.epochs_run:
             state = {
+                "trial_id": self.config.trial_id,
                 "training": self._training.state_dict(),
                 "train_seconds": self.train_seconds,
                 "started_at": self.started_at,
             }
-            self.store.waiting(patience).write(trial_file(self.config.trial_id, "checkpoint.pt"), to_bytes(state))
+            self.store.waiting(patience).write(self._file(CHECKPOINT), to_bytes(state))
         self._saved = time.monotonic()
 
     def _done_before(self) -> bool:
         """Take over a result that is there; any other end is taken away, so that it cannot pass for this run's."""
-        name = trial_file(self.config.trial_id, "result.json")
-        saved = self.store.read(name)
-        if saved is None:
+        try:
+            earlier = read_result(self.store, self.config.trial_id)
+        except Damaged as error:
+            raise refusal([f"{self.store.shown(self._file(RESULT))}: {error}"]) from error
+        if earlier is None:
             return False
-        earlier = TrialResult.from_json(saved)
         if earlier.status != "done":
-            self.store.delete(name)
-            self.store.delete(trial_file(self.config.trial_id, ERROR))
+            self.store.delete(self._file(RESULT))
+            self.store.delete(self._file(ERROR))
             return False
         self.result = earlier
         return True
@@ -127,13 +143,35 @@ class TrialRun:
         device = torch.device("cuda" if self.context.gpus else "cpu")
         tasks, arrays = trial_data(self.config, self.context.data)
         _check_memory(self.config, tasks, arrays, device)
-        training = Training(self.config, tasks, arrays, device)
-        saved = self.store.read(trial_file(self.config.trial_id, "checkpoint.pt"))
+        saved = self.store.read(self._file(CHECKPOINT))
         if saved is not None:
-            state = torch.load(io.BytesIO(saved), map_location=device, weights_only=True)
-            training.load_state_dict(state["training"])
-            self.train_seconds, self.started_at = state["train_seconds"], state["started_at"]
-        return training
+            training = Training(self.config, tasks, arrays, device)
+            try:
+                self._go_on(training, torch.load(io.BytesIO(saved), map_location=device, weights_only=True))
+                return training
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # bytes that are no checkpoint make torch raise errors of every kind
+                place = self.store.shown(self._file(CHECKPOINT))
+                warn(f"{place}: is no checkpoint of this trial ({_describe(error)}); the trial starts anew")
+        return Training(self.config, tasks, arrays, device)
+
+    def _go_on(self, training: Training, content: object) -> None:
+        """From what `save_checkpoint` wrote. Raises Damaged for what it did not write, and what torch raises."""
+        state: _Saved = check(_Saved, content)
+        if state.trial_id not in ("", self.config.trial_id):
+            raise Damaged(f"of trial {shortened(state.trial_id)}")
+        training.load_state_dict(state.training)
+        history = check(list[EpochRow], training.history)
+        if [row["epoch"] for row in history] != list(range(len(history))) or training.best_epoch >= len(history):
+            raise Damaged("its history lacks epochs")
+        own = training.model.state_dict()
+        if training.best_epoch >= 0 and _shapes(training.best_model) != _shapes(own):
+            raise Damaged("its best model is of another network")
+        self.train_seconds, self.started_at = state.train_seconds, state.started_at
+
+    def _file(self, name: str) -> str:
+        return trial_file(self.config.trial_id, name)
 
     def _save_model(self, training: Training) -> None:
         model: dict[str, Any] = {
@@ -143,16 +181,16 @@ class TrialRun:
         }
         if training.first:
             model["backbone_plan"] = training.first.plan
-        self.store.write(trial_file(self.config.trial_id, "model.pt"), to_bytes(model))
+        self.store.write(self._file(MODEL), to_bytes(model))
 
     def _finish(self, status: Status, **fields: Any) -> None:
         history = tuple(self._training.history) if self._training else ()
         self.result = TrialResult(
-            self.config, status, self.started_at, _now(), self.train_seconds, history=history, **fields
+            self.config, status, self.started_at, now(self.started_at), self.train_seconds, history=history, **fields
         )
-        self.store.write(trial_file(self.config.trial_id, "result.json"), self.result.to_json())
+        self.store.write(self._file(RESULT), self.result.to_json())
         if status == "done":
-            self.store.delete(trial_file(self.config.trial_id, "checkpoint.pt"))
+            self.store.delete(self._file(CHECKPOINT))
 
 
 def _check_memory(config: TrialConfig, tasks: Sequence[Task], arrays: Arrays, device: torch.device) -> None:
@@ -206,8 +244,8 @@ def to_bytes(state: object) -> bytes:
     return buffer.getvalue()
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}
 
 
 def _describe(error: BaseException) -> str:

@@ -93,7 +93,7 @@ def truncate(name: str) -> Damage:
         (edit_info(objectives=[]), "objectives is empty"),
         (edit_info(objectives=[{"column": "speed", "direction": "maximize"}]), "results.parquet has no column speed"),
         (edit_info(objectives=[{"column": "delta_m", "direction": "up"}]), "direction is 'up'"),
-        (edit_info(objectives=["delta_m"]), "objectives are not as schema 1"),
+        (edit_info(objectives=["delta_m"]), "objectives.0 is 'delta_m'; it must be an object"),
         (edit_info(metrics={}), "primary metric segmentation_miou"),
         (lambda folder: (folder / "results.parquet").unlink(), "holds no results.parquet"),
         (truncate("results.parquet"), "results.parquet is not a whole Parquet file"),

@@ -137,3 +137,15 @@ def test_a_flush_without_a_change_writes_nothing(s3: S3Server) -> None:
             journal.flush()
     journal.flush()
     assert trials(StoreJournal(store)) == trials(journal)
+
+
+@pytest.mark.parametrize("line", [b"1", b"[]", b"{}", b'{"op_code": "x"}', b"[" * 100_000 + b"]" * 100_000, b"\xff"])
+def test_a_line_that_is_no_change_of_a_study_is_bad_input(line: bytes, store: Store, tmp_path: Path) -> None:
+    fill(StoreJournal(store))
+    path = tmp_path / "search" / JOURNAL
+    path.write_bytes(path.read_bytes() + line + b"\n" + path.read_bytes())
+    with pytest.raises(
+        BadInput, match=r"study .*/search/study\.journal: is not Optuna's journal \(.*\); allowed"
+    ) as caught:
+        StoreJournal(store)
+    assert "\n" not in str(caught.value)

@@ -238,3 +238,52 @@ def test_a_process_is_told_from_a_later_one_with_its_pid() -> None:
     child.kill()
     child.wait()
     assert its.lives() is False
+
+
+OTHERS = {
+    "an unknown field": {"id": "x", "process": "abcdef-1-1", "host": "h", "pid": 1, "term": 0, "user": "me"},
+    "a missing field": {"id": "x", "driving": True},
+    "another type": {"id": "x", "process": 7, "host": [], "pid": "1", "started_at": None, "driving": 1, "term": "x"},
+}
+
+
+@pytest.mark.parametrize("content", [*(json.dumps(one).encode() for one in OTHERS.values()), b"", b"[" * 99_999])
+def test_a_claim_of_another_version_is_respected_while_it_is_renewed(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "POLL_SECONDS", 0.01)
+    store = Store(str(tmp_path), "sweep")
+    name = "driver-x.json"
+    # Its beat: while it looks as if it were renewed all the time, nobody else drives.
+    files, beats = Store.files, [0.0]
+
+    def renewed(self: Store) -> dict[str, float]:
+        beats[0] += 1
+        found = files(self)
+        return found | ({name: found[name] + beats[0]} if name in found else {})
+
+    store.write(name, content)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "files", renewed)
+        with (
+            pytest.raises(BadInput, match=r"is driven by a driver whose claim driver-x\.json .* cannot read") as caught,
+            Lease(store),
+        ):
+            pass
+    assert f"remove {store.shown(name)}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    os.utime(tmp_path / "sweep" / name, (1, 1))
+    with Lease(store):
+        assert len(claims(store)) == 1
+
+
+@pytest.mark.parametrize("content", [*(json.dumps(one).encode() for one in OTHERS.values()), b"", b"[" * 99_999])
+def test_a_claim_of_another_version_does_not_end_the_heartbeat(content: bytes, tmp_path: Path) -> None:
+    store = Store(str(tmp_path), "sweep")
+    with Lease(store) as mine:
+        store.write("driver-x.json", content)
+        before = mine._renewed
+        mine._beat()
+        mine.check()
+        assert mine._renewed > before

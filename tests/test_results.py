@@ -1,14 +1,17 @@
 """Rows, delta_m and the store."""
 
+import json
 import math
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from mtl.errors import BadInput
 from mtl.metrics import metric_infos, primary_metric
 from mtl.tasks import Task
 from search.errors import StorageError
+from search.moments import now
 from search.results import (
     TrialResult,
     count_results,
@@ -18,7 +21,9 @@ from search.results import (
     stopped_result,
     write_tables,
 )
-from search.storage import HISTORY, RESULTS, Store, trial_file
+from search.status import read_status
+from search.storage import HISTORY, PROGRESS, RESULTS, SWEEP, Store, trial_file
+from search.stored import Damaged
 from tests.small import TASKS, config
 
 INFOS = {name: info for task in TASKS for name, info in metric_infos(task, "standard").items()}
@@ -131,9 +136,9 @@ def test_counting_reads_the_files_of_those_alone_that_the_table_does_not_settle(
     read: list[str] = []
     original = Store.read
     monkeypatch.setattr(Store, "read", lambda self, name: read.append(name) or original(self, name))
-    done, failed = count_results(store)
-    assert done == 2
-    assert {row.config.trial_id for row in failed} == {again.config.trial_id, new.config.trial_id}
+    counts = count_results(store)
+    assert (counts.done, counts.damaged) == (2, [])
+    assert {row.config.trial_id for row in counts.failed} == {again.config.trial_id, new.config.trial_id}
     assert trial_file(settled.config.trial_id, "result.json") not in read
 
 
@@ -172,3 +177,87 @@ def test_a_stopped_trial_is_a_row_of_its_last_epoch_without_a_test() -> None:
     assert (row["val_depth_mae"], row["group_sparsity"]) == (0.5, 0.2)
     assert math.isnan(row["test_depth_mae"])
     assert "val_depth_loss" not in row
+
+
+def written_results(folder: Path, *rows: TrialResult) -> Store:
+    """A sweep of four trials with these results."""
+    store = Store(str(folder), "s")
+    store.write(SWEEP, json.dumps({"schema": 1, "recipe": {}, "trials_planned": 4}).encode())
+    for row in rows:
+        store.write(trial_file(row.config.trial_id, "result.json"), row.to_json())
+    return store
+
+
+def test_damaged_results_are_named_and_nothing_is_run_over_them(tmp_path: Path) -> None:
+    rows = [result("depth", strength) for strength in range(3)]
+    store = written_results(tmp_path, *rows)
+    names = [trial_file(row.config.trial_id, "result.json") for row in rows]
+    content = store.read(names[0]) or b""
+    for damaged, why in {
+        b"": "is no whole JSON file",
+        content[:-5]: "is no whole JSON file",
+        b"[" * 100_000: "is no whole JSON file (recursion limit exceeded",
+        content.replace(b'"done"', b'"lost"'): "status is lost, not 'done', 'failed' or 'stopped'",
+        content.replace(b'"started_at"', b'"began_at"'): "started_at is missing",
+        content.replace(b'"epoch": 0', b'"epoch": 0.5'): "a row of an epoch",
+        store.read(names[1]) or b"": f"is of another trial, {rows[1].config.trial_id}",
+    }.items():
+        store.write(names[0], damaged)
+        with pytest.raises(BadInput) as caught:
+            read_results(store)
+        said = str(caught.value)
+        assert said.startswith(f"{store.shown(names[0])}: "), said
+        assert why in said
+        assert "remove it, and the same command runs its trial again" in said
+        assert "\n" not in said
+        status = read_status(str(tmp_path / "s")).splitlines()
+        assert status[0] == f"{tmp_path}/s: 2 done, 0 failed, 2 not ended, of 4"
+        assert status[1].startswith(f"damaged: {store.shown(names[0])}: ")
+    store.write(names[2], b"")
+    with pytest.raises(BadInput, match="and 1 more results are damaged"):
+        read_results(store)
+
+
+def test_a_later_version_may_write_more_into_a_result() -> None:
+    row = result("depth", 0)
+    more = json.loads(row.to_json()) | {"watts": 12}
+    assert TrialResult.from_json(json.dumps(more).encode()) == row
+    with pytest.raises(Damaged, match="layers"):
+        TrialResult.from_json(json.dumps(more | {"layers": {"conv1": "9:ff"}}).encode())
+
+
+def test_what_other_files_tell_is_passed_over_with_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = written_results(tmp_path, result("depth", 0), result("depth", 1, status="failed"))
+    for damaged in (b"", b"no table", b"PAR1" * 20):
+        store.write(RESULTS, damaged)
+        store.write(PROGRESS, damaged)
+        lines = read_status(str(tmp_path / "s")).splitlines()
+        assert lines[0].endswith("1 done, 1 failed, 2 not ended, of 4")
+        assert [line.split(": ")[:2] for line in lines[2:]] == [
+            ["damaged", store.shown(RESULTS)],
+            ["damaged", store.shown(PROGRESS)],
+        ]
+        assert all(line.endswith("; the next run makes it anew") for line in lines[2:])
+        assert search_columns(store) == {}
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_message_that_is_no_text_can_be_kept(tmp_path: Path) -> None:
+    """The name of a file may be one that no encoding has."""
+    row = TrialResult(config(), "failed", WHEN, WHEN, error="no file \udcff", details="\udcff")
+    store = written_results(tmp_path, row)
+    write_tables(store, read_results(store).values(), INFOS, PRIMARIES)
+    write_tables(store, [row], INFOS, PRIMARIES)
+    assert pd.read_parquet(tmp_path / "s" / RESULTS)["error"][0] == "no file \\udcff"
+
+
+def test_no_trial_ends_before_it_began() -> None:
+    """Moments to the millisecond, all alike; the machine that it began on may be ahead."""
+    history = [{"epoch": 0, "seconds": 0.5}]
+    for _ in range(50):
+        began = now()
+        stopped = stopped_result(config(), history, began)
+        assert stopped.started_at <= stopped.ended_at
+        assert len(stopped.ended_at) == len(began)
+    ahead = "2999-01-01T00:00:00.000+00:00"
+    assert stopped_result(config(), history, ahead).ended_at == ahead

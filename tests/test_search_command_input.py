@@ -1,6 +1,8 @@
 """`parsimony search` and what it refuses: exit status 2, one line, nothing left behind, no Ray started."""
 
+import json
 import socket
+import time
 from pathlib import Path
 
 import optuna
@@ -10,6 +12,7 @@ from search.cli import main
 from search.config import load_recipe
 from search.lambda_search import open_search
 from search.samplers import quiet
+from search.storage import JOURNAL, PATIENCE_SECONDS
 from search.study import open_study
 from tests.commands import refused
 from tests.test_samplers import OneObjective
@@ -128,3 +131,51 @@ def test_dry_run_says_what_would_be_searched_and_writes_nothing(
         assert len(lines[lines.index("baselines:") + 1 :]) == 3 * 2
         assert list(empty.iterdir()) == []
     assert optuna.logging.get_verbosity() == optuna.logging.ERROR
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"op_code": 11}, "is not Optuna's journal (AssertionError"),
+        ({"op_code": 5, "trial_id": 0, "param_name": "lambda"}, "is not Optuna's journal (KeyError"),
+        (
+            {"op_code": 8, "trial_id": 0, "user_attr": {"trial_ids": 7}},
+            "trial 0: user.trial_ids is 7, not a valid list",
+        ),
+        ({"op_code": 8, "trial_id": 0, "user_attr": {"trial_ids": ["x"]}}, "trial 0: parameter lambda is missing"),
+        (
+            {"op_code": 9, "trial_id": 0, "system_attr": {"fixed_params": {"lambda": "x"}}},
+            "parameter lambda is x, not of",
+        ),
+        ({"op_code": 9, "trial_id": 0, "system_attr": {"fixed_params": {"lr": 1}}}, "parameter lr is 1, not of"),
+        ({"op_code": 6, "trial_id": 0, "state": 1, "values": [1]}, "trial 0: its values are [1], not 2 numbers"),
+    ],
+)
+def test_a_study_whose_trials_no_search_has_made(
+    change: dict[str, object], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = open_search(load_recipe("rooms"), str(tmp_path), "rooms", None, proposals=4)
+    (tmp_path / "rooms").mkdir()
+    opened = open_study(search.place, search.objectives, search.identity)
+    opened.study.enqueue_trial({"lambda": 0.01})
+    moment = {"datetime_complete": "2026-01-01T00:00:00"}
+    with (tmp_path / "rooms" / JOURNAL).open("a") as journal:
+        journal.write(json.dumps({"worker_id": "x", **moment} | change) + "\n")
+    before = (tmp_path / "rooms" / JOURNAL).read_bytes()
+    line = refused(["search", "rooms", "--storage", str(tmp_path), *N], capsys)
+    assert line.startswith(f"parsimony: study {tmp_path}/rooms/{JOURNAL}: ")
+    assert said in line
+    assert (tmp_path / "rooms" / JOURNAL).read_bytes() == before
+
+
+def test_a_warm_start_that_is_no_sweep_is_told_at_once(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (empty / "file").write_bytes(b"")
+    (empty / "loop").symlink_to("loop")
+    (empty / "bare").mkdir()
+    began = time.monotonic()
+    for name in ("file", "loop", "bare", "nowhere"):
+        assert "--warm-start" in refused(["search", "rooms", *N, "--warm-start", name], capsys)
+    # It was waited for as for a storage that is away, for five minutes.
+    assert time.monotonic() - began < PATIENCE_SECONDS
+    for path in empty.iterdir():
+        path.rmdir() if path.is_dir() else path.unlink()

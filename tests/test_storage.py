@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -277,3 +278,55 @@ def test_no_sweep_at_a_bucket(s3: S3Server) -> None:
     for uri in (s3.uri("bucket"), "s3://bucket", "s3://"):
         with pytest.raises(BadInput, match="STORAGE/NAME"):
             Store.of_sweep(uri)
+
+
+def test_each_listing_waits_out_an_outage(s3: S3Server) -> None:
+    store = Store(s3.uri("bucket"), "sweep", patience=60)
+    store.write("trials/a/model.pt", b"")
+    store.write("sweep.json", b"")
+    listings: list[tuple[Callable[[], object], object]] = [
+        (lambda: store.names("trials/a"), ["model.pt"]),
+        (lambda: list(store.files()), ["sweep.json"]),
+        (store.finished_trials, []),
+    ]
+    for listing, found in listings:
+        with ThreadPoolExecutor() as pool:
+            with s3.outage():
+                listed = pool.submit(listing)
+                with pytest.raises(TimeoutError):
+                    listed.result(timeout=0.5)
+            assert listed.result(timeout=60) == found
+
+
+def test_what_is_no_file_is_named_at_once(tmp_path: Path) -> None:
+    store = Store(str(tmp_path), "sweep")
+    (tmp_path / "sweep" / "sweep.json").mkdir(parents=True)
+    (tmp_path / "sweep" / "loop").symlink_to("loop")
+    (tmp_path / "sweep" / "file").write_bytes(b"")
+    for name, why in (
+        ("sweep.json", "Is a directory"),
+        ("loop", "Too many levels of symbolic links"),
+        ("file/x", "Not a directory"),
+    ):
+        with pytest.raises(BadInput, match=rf"^{store.shown(name)}: cannot be read \({why}\); allowed: a file"):
+            store.read(name)
+    with pytest.raises(BadInput, match=rf"^{store.shown('sweep.json')}: is a folder; allowed: a file"):
+        store.check()
+    other = Store(str(tmp_path / "sweep"), "file")
+    with pytest.raises(BadInput, match=rf"^{other}: is a file; allowed: a folder"):
+        other.check()
+    for name in ("0123456789abcdef", "fedcba9876543210/result.json/x"):
+        place = tmp_path / "mixed" / "trials" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(b"")
+        with pytest.raises(BadInput, match=r"trials/.*: is a f(ile|older); allowed: a "):
+            Store(str(tmp_path), "mixed").finished_trials()
+        place.unlink()
+
+
+def test_a_temporary_file_of_a_process_that_cannot_be_is_left_alone(tmp_path: Path) -> None:
+    name = f"x.{ProcessId.own().machine}-{10**30}-1.{'0' * 32}.tmp"
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / name).write_bytes(b"")
+    Store(str(tmp_path), "sweep").remove_temporaries()
+    assert (tmp_path / "sweep" / name).exists()
