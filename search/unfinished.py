@@ -17,9 +17,11 @@ class Unfinished:
     """
 
     def __init__(self, target: Path, option: str) -> None:
-        """Raises BadInput where `target` is a folder."""
+        """Raises BadInput where `target` is a folder, or a device or pipe, which would be replaced for everybody."""
         if not target.name or target.is_dir():
             raise BadInput(f"{option} {target}: is a folder; allowed: a file")
+        if target.exists() and not target.is_file():
+            raise BadInput(f"{option} {target}: is a device or a pipe; allowed: a file")
         self.target, self._option = target, option
         self.path = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
 
