@@ -74,7 +74,8 @@ def check(kind: Any, value: Any) -> Any:
 def parse_table(data: bytes, columns: Sequence[str]) -> dict[str, list[Any]]:
     """These columns of a Parquet file, texts or numbers; empty where the file lacks one. Raises Damaged."""
     try:
-        # In this thread alone: one of Arrow's that lets go of a Python object as the interpreter ends aborts the process.
+        # In this thread alone: one of Arrow's that lets go of a Python object while the interpreter ends aborts the
+        # process.
         file = pq.ParquetFile(pa.BufferReader(data))
         names = file.schema_arrow.names
         if not set(columns) <= set(names):
