@@ -41,8 +41,9 @@ def check_dataset(
         raise BadInput(f"dataset {name}: no folder given; allowed: parsimony datasets check DIR --dataset {name}")
     if sheet and not sheet.parent.is_dir():
         raise BadInput(f"--sheet {sheet}: no folder {sheet.parent}; allowed: a file in a folder that is there")
-    if sheet and sheet.is_dir():
-        raise BadInput(f"--sheet {sheet}: is a folder; allowed: a file")
+    if sheet and sheet.exists() and not sheet.is_file():
+        what = "a folder" if sheet.is_dir() else "a device or a pipe"
+        raise BadInput(f"--sheet {sheet}: is {what}; allowed: a file")
     add_module_folders([Path.cwd()])
     dataset = open_dataset(name, root, dict(parse_assignment("--option", text, "KEY=3") for text in options))
     progress = ReadingProgress()
