@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from mtl.compaction.graph import Node, Program, renamed
 from mtl.errors import BadInput
+from mtl.strided import safe_convolution
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 MOST_RUNS = 8  # up to here a copy of each takes less time than a gather of all
@@ -107,7 +108,9 @@ def with_tensors(program: Program) -> fx.GraphModule:
 def _layer(node: Node) -> nn.Module:
     s = node.settings
     if node.op == "conv":
-        return nn.Conv2d(s["in"], s["out"], s["kernel"], s["stride"], s["padding"], s["dilation"], bias=s["bias"])
+        return safe_convolution(
+            nn.Conv2d(s["in"], s["out"], s["kernel"], s["stride"], s["padding"], s["dilation"], bias=s["bias"])
+        )
     if node.op == "linear":
         return nn.Linear(s["in"], s["out"], bias=s["bias"])
     if node.op == "norm":
