@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet, conv3x3
 
 from mtl.errors import BadInput
+from mtl.strided import safe_convolution
 
 
 class DilatedBasicBlock(nn.Module):
@@ -72,6 +73,8 @@ class DilatedResNet(ResNet):
         self.layer2 = self._make_layer(block, 2 * width, blocks[1], stride=2)
         self.layer3 = self._make_layer(block, 4 * width, blocks[2], stride=2, dilate=True)
         self.layer4 = self._make_layer(block, 8 * width, blocks[3], stride=2, dilate=True)
+        shortcut = self.layer2[0].downsample  # the one with a stride
+        shortcut[0] = safe_convolution(shortcut[0])
         self.out_channels: int = 8 * width * block.expansion
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from mtl.errors import BadInput
+from mtl.onnx_file import ABOUT, OnnxModel
 
 # What each format needs besides torch, and what its files end in.
 PACKAGES = {"torch": (), "onnx": ("onnx", "onnxruntime", "onnxscript")}
 SUFFIXES = {"torch": ".pt2", "onnx": ".onnx"}
-ABOUT = "parsimony"
 
 
 class Called(nn.Module):
@@ -64,22 +64,10 @@ def write_export(
 
 
 def load_onnx(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """A file of `write_export`'s on the CPU: (N, 3, H, W) images -> {task: output}, and what it says about itself."""
+    """A file of `write_export`'s on the CPU: (N, 3, H, W) images -> {task: output}, and what it says about itself.
+
+    Raises BadInput for any other file.
+    """
     check_packages("onnx")
-    import onnxruntime
-
-    try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises kinds of its own, one a fault
-        reason = (str(error).splitlines() or [""])[0]
-        raise BadInput(f"model {path}: cannot be read as ONNX ({reason})") from error
-    about = session.get_modelmeta().custom_metadata_map.get(ABOUT)
-    if about is None:
-        raise BadInput(f"model {path}: an ONNX file of another kind; allowed: one that `parsimony compact` wrote")
-    names = [output.name for output in session.get_outputs()]
-
-    def run(images: Tensor) -> dict[str, Tensor]:
-        outputs = session.run(names, {"images": images.contiguous().numpy()})
-        return {name: torch.from_numpy(output) for name, output in zip(names, outputs, strict=True)}
-
-    return Called(run), json.loads(about)
+    model = OnnxModel(path)
+    return Called(model), model.about

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from mtl.datasets.batches import evaluation_batches
 from mtl.datasets.resize import resize_image, unit_normals
+from mtl.dry_run import check_shapes
+from mtl.errors import BadInput
 from mtl.losses import enlarge
 from mtl.tasks import Task
 
@@ -33,11 +35,16 @@ def predict(
 ) -> Prediction:
     """Run a network on one (H, W, 3) RGB image, resized to the (height, width) that it was trained at as in training.
 
-    What the heads say is enlarged bilinearly to H x W, as the standard protocol compares it with the targets.
+    What the heads say is enlarged bilinearly to H x W, as the standard protocol compares it with the targets. Raises
+    BadInput, of which the caller begins the line, for a network that does not give the tasks' outputs, or not numbers.
     """
     resized = resize_image(image, image_size)
     ((images, _),) = evaluation_batches({"image": resized[None]}, [], 1)
     outputs = network(images)
+    check_shapes(outputs, tasks)
+    for task in tasks:
+        if not outputs[task.name].isfinite().all():
+            raise BadInput(f"its {task.name} of an image is not finite; allowed: weights that give numbers")
     maps: dict[str, NDArray] = {}
     probabilities: dict[str, dict[str, float]] = {}
     for task in tasks:

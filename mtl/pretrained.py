@@ -15,7 +15,7 @@ from mtl.backbones import DilatedResNet
 from mtl.config import TrialConfig, TrialSettings
 from mtl.errors import BadInput
 from mtl.paths import user_path
-from mtl.tensor_file import read_tensors
+from mtl.tensor_file import read_tensors, shown, tensor_fault, unquoted
 
 TORCHVISION_NAME = re.compile(r"\w+_Weights\.\w+")
 CONTENT = "a state dict (names and tensors), or a trial's model.pt"
@@ -93,7 +93,9 @@ def _read(path: str) -> dict[str, Tensor]:
         raise BadInput(f"weights: {path}: holds a {type(content).__name__}; allowed: {CONTENT}")
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise BadInput(f"weights: {path}: holds a {type(value).__name__} under {name!r}; allowed: {CONTENT}")
+            raise BadInput(f"weights: {path}: holds a {type(value).__name__} under {shown(name)}; allowed: {CONTENT}")
+        if fault := tensor_fault(value):
+            raise BadInput(f"weights: {path}: {unquoted(name)} {fault}; allowed: {CONTENT}")
     own = {name.removeprefix(prefix): value for name, value in content.items() if name.startswith(prefix)}
     return _without_classifier(own)
 
@@ -145,7 +147,7 @@ def _check_fit(backbone: DilatedResNet, state: Mapping[str, Tensor], settings: T
         if name not in state and not name.endswith(".num_batches_tracked"):
             fault = f"{name} is missing"
         elif name not in wanted:
-            fault = f"{name} {tuple(state[name].shape)} is none of the backbone's"
+            fault = f"{unquoted(name)} {tuple(state[name].shape)} is none of the backbone's"
         elif name in state and state[name].shape != wanted[name].shape:
             fault = f"{name} has shape {tuple(state[name].shape)}, not {tuple(wanted[name].shape)}"
         else:

@@ -73,7 +73,10 @@ def run_compact(
     except BadInput as error:
         raise BadInput(f"checkpoint {path}: {error}") from error
     model.cpu()
-    certificate = certify(model, compacted, batches, TOLERANCE)
+    try:
+        certificate = certify(model, compacted, batches, TOLERANCE)
+    except BadInput as error:
+        raise BadInput(f"checkpoint {path}: {error}") from error
     _note(f"outputs equal on {certificate.images} images, to {certificate.largest:.1e} of their scale")
     about = {
         "config": checkpoint.config.model_dump(mode="json"),
@@ -137,12 +140,15 @@ def _images(checkpoint: Checkpoint, data: str | None) -> Tensor:
     """(N, 3, H, W): the validation split's first, or random ones where no data are named and there are none."""
     config = checkpoint.config
     try:
+        if ":" in config.dataset and not data:  # the file of a model does not say which code runs
+            raise BadInput(f"dataset {config.dataset!r}: a class of one's own; allowed: with --data")
         _, arrays = trial_data(config, str(Path(data).expanduser().absolute()) if data else None)
     except BadInput as error:
         if data:
             raise
         _note(f"random images, as there are none of the trial's own: {error}")
-        return torch.randn(2 * config.batch_size, 3, *config.image_size, generator=torch.Generator().manual_seed(0))
+        count = min(2 * config.batch_size, MOST_IMAGES)
+        return torch.randn(count, 3, *config.image_size, generator=torch.Generator().manual_seed(0))
     few = {"image": arrays["val"]["image"][:MOST_IMAGES]}
     ((images, _),) = evaluation_batches(few, [], MOST_IMAGES)
     return images

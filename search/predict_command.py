@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mtl.checkpoint import checkpoint_path, load_checkpoint, read_config, read_tasks
+from mtl.checkpoint import checkpoint_path, load_checkpoint, read_about
 from mtl.config import TrialConfig
 from mtl.datasets.reading import read_image
 from mtl.errors import BadInput
@@ -30,7 +30,11 @@ def run_predict(model: str, images: Sequence[str], out: str, say: Callable[[str]
     unit = "m" if config.protocol == "standard" else "share of the image's farthest"
     folder = Path(out).expanduser()
     for image_path, name in zip(paths, _names(paths), strict=True):
-        prediction = predict(network, tasks, read_image(image_path), config.image_size)
+        image = read_image(image_path)
+        try:
+            prediction = predict(network, tasks, image, config.image_size)
+        except BadInput as error:
+            raise BadInput(f"model {path}: {error}") from error
         for task in tasks:
             if task.dense:
                 written = folder / f"{name}-{task.name}.png"
@@ -55,7 +59,8 @@ def probability_lines(prediction: Prediction) -> list[str]:
 def _open(path: Path) -> tuple[Network, list[Task], TrialConfig]:
     if path.suffix == SUFFIXES["onnx"]:
         network, about = load_onnx(path)
-        return network, read_tasks(path, about), read_config(path, about)
+        config, tasks = read_about(f"model {path}", about)
+        return network, tasks, config
     checkpoint = load_checkpoint(path)
     return checkpoint.model, checkpoint.tasks, checkpoint.config
 

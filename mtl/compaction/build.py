@@ -9,11 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from mtl.compaction.graph import Node, Program, renamed
-from mtl.errors import BadInput
+from mtl.compaction.plan import MEMORY_FORMATS, Plan, check_plan
+from mtl.strided import safe_convolution
 
-MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 MOST_RUNS = 8  # up to here a copy of each takes less time than a gather of all
-Plan = list[dict[str, Any]]
 
 
 class Shift(nn.Module):
@@ -39,7 +38,8 @@ class Select(nn.Module):
     def __init__(self, runs: list[list[int]], layout: str) -> None:
         super().__init__()
         self.runs, self.layout = [(start, stop) for start, stop in runs], layout
-        index = torch.cat([torch.arange(start, stop) for start, stop in runs])
+        # On the CPU also where weights that a file has are not made before they are read, on the meta device.
+        index = torch.cat([torch.arange(start, stop, device="cpu") for start, stop in runs])
         self.register_buffer("index", index, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,12 +83,7 @@ def build(plan: Plan) -> fx.GraphModule:
 
     Raises BadInput for a plan that does not say a network.
     """
-    try:
-        return _Building([Node(**{**step, "tensors": {}}) for step in plan]).module
-    except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
-        raise BadInput(
-            f"plan of a compact model: {type(error).__name__}: {error}; allowed: what compact made"
-        ) from error
+    return _Building(check_plan(plan)).module
 
 
 def with_tensors(program: Program) -> fx.GraphModule:
@@ -107,7 +102,9 @@ def with_tensors(program: Program) -> fx.GraphModule:
 def _layer(node: Node) -> nn.Module:
     s = node.settings
     if node.op == "conv":
-        return nn.Conv2d(s["in"], s["out"], s["kernel"], s["stride"], s["padding"], s["dilation"], bias=s["bias"])
+        return safe_convolution(
+            nn.Conv2d(s["in"], s["out"], s["kernel"], s["stride"], s["padding"], s["dilation"], bias=s["bias"])
+        )
     if node.op == "linear":
         return nn.Linear(s["in"], s["out"], bias=s["bias"])
     if node.op == "norm":
@@ -169,14 +166,13 @@ class _Building:
             self._call(node, torch.flatten, inputs, start_dim=1)
         elif node.op == "mean":
             self._call(node, torch.mean, inputs, dim=(2, 3), keepdim=settings["keepdim"])
-        elif node.op == "interpolate":
+        else:
+            assert node.op == "interpolate", node.op
             arguments = dict(settings)
             if "like" in arguments:
                 like = self.graph.call_function(getattr, (self.values[arguments.pop("like")], "shape"))
                 arguments["size"] = self.graph.call_function(operator.getitem, (like, slice(2, None)))
             self._call(node, F.interpolate, inputs, **arguments)
-        else:
-            raise ValueError(f"operation {node.op!r}")
 
     def _own(self, name: str) -> bool:
         """Whether a value is new memory that one node alone reads and that no derivative needs."""

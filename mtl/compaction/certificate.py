@@ -1,5 +1,6 @@
 """Proof by trial: the compact model gives what the model gives, on real images."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ def certify(model: nn.Module, compacted: nn.Module, batches: Iterable[Tensor], t
 
     Differences are relative to an output's scale, the largest absolute value of it over all batches. Raises TrialFailed
     where one is above the tolerance or not a number, or the outputs differ in names or shapes, and BadInput where there
-    is no batch.
+    is no batch or the model's own outputs are not finite.
     """
     scales: dict[str, float] = {}
     errors: dict[str, float] = {}
@@ -52,6 +53,9 @@ def certify(model: nn.Module, compacted: nn.Module, batches: Iterable[Tensor], t
             module.training = training
     if not images:
         raise BadInput("batches: none; allowed: one batch of images or more")
+    for name, scale in scales.items():
+        if not math.isfinite(scale):
+            raise BadInput(f"the model's {name} is {scale} on these images; allowed: weights that give numbers")
     differences = {name: error / scales[name] if error else 0.0 for name, error in errors.items() if scales[name]}
     differences |= {name: error for name, error in errors.items() if not scales[name]}
     for name, difference in differences.items():

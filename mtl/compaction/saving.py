@@ -1,6 +1,5 @@
 """Compact models on disk: a plan and a state dict, nothing that has to be unpickled."""
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,10 @@ from torch import fx
 
 from mtl.compaction.build import build
 from mtl.errors import BadInput
+from mtl.tensor_file import load_state, read_tensors
 
 FORMAT = 1
+ALLOWED = "a file that save_compact wrote"
 
 
 def save_compact(path: str | Path, model: fx.GraphModule, about: Mapping[str, Any] | None = None) -> None:
@@ -26,22 +27,31 @@ def save_compact(path: str | Path, model: fx.GraphModule, about: Mapping[str, An
 
 def load_compact(path: str | Path, device: torch.device | str = "cpu") -> tuple[fx.GraphModule, dict[str, Any]]:
     """The model of a file, in eval mode, and what it says about it. Raises BadInput for any other file."""
-    allowed = "allowed: a file that save_compact wrote"
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror or error}; {allowed}") from error
-    # Whatever else: bytes that are no such file make torch and zip raise errors of many kinds.
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError) as error:
-        raise BadInput(f"{path}: cannot be read with weights_only=True ({type(error).__name__}); {allowed}") from error
-    if not isinstance(content, Mapping) or content.get("compact") != FORMAT:
-        raise BadInput(f"{path}: not a compact model of format {FORMAT}; {allowed}")
+    content = read_tensors("compact model", path, ALLOWED, ALLOWED)
+    if not isinstance(content, Mapping):
+        raise BadInput(f"compact model {path}: holds a {type(content).__name__}; allowed: {ALLOWED}")
+    model, about = compact_of(f"compact model {path}", content)
+    return model.to(device), about
+
+
+def compact_of(what: str, content: Mapping[Any, Any]) -> tuple[fx.GraphModule, dict[str, Any]]:
+    """The same of a file's content. what: the file, which begins the line of the BadInput."""
+    version = content.get("compact")
+    if type(version) is not int or version != FORMAT:
+        raise BadInput(f"{what}: not a compact model of format {FORMAT}; allowed: {ALLOWED}")
     for part, kind in (("plan", list), ("state", Mapping), ("about", Mapping)):
         if not isinstance(content.get(part), kind):
-            raise BadInput(f"{path}: has no {part!r}; {allowed}")
-    model = build(content["plan"])
+            raise BadInput(f"{what}: has no {part!r}; allowed: {ALLOWED}")
     try:
-        model.load_state_dict(content["state"])
-    except RuntimeError as error:
-        raise BadInput(f"{path}: {str(error).splitlines()[-1].strip()}; {allowed}") from error
-    return model.to(device).eval(), dict(content["about"])
+        with torch.device("meta"):
+            model = build(content["plan"]).to(_dtype(content["state"]))
+    except BadInput as error:
+        raise BadInput(f"{what}: {error}") from error
+    load_state(model, content["state"], what, "the weights that its plan says")
+    return model.eval(), dict(content["about"])
+
+
+def _dtype(state: Mapping[str, Any]) -> torch.dtype:
+    """Of the first weights, as all are to be of one."""
+    floats = (value.dtype for value in state.values() if isinstance(value, torch.Tensor) and value.is_floating_point())
+    return next(floats, torch.float32)

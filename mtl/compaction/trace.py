@@ -12,6 +12,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 from mtl.compaction.graph import Node, Program, renamed, values_of
 from mtl.errors import BadInput
+from mtl.strided import StridedPointwise
 
 ALLOWED = (
     "Conv2d without groups, BatchNorm2d, ReLU, addition, pooling, interpolation, concatenation of channels, Linear, "
@@ -28,7 +29,7 @@ def trace(model: nn.Module, example_input: Tensor) -> Program:
     """
     model = copy.deepcopy(model).eval()
     try:
-        traced = fx.symbolic_trace(model)
+        traced = fx.GraphModule(model, _Tracer().trace(model))
     # Whatever else: tracing runs the model's own code with stand-ins for its tensors.
     except Exception as error:
         raise BadInput(f"{type(model).__name__}: cannot be traced: {_line(error)}") from error
@@ -39,6 +40,11 @@ def trace(model: nn.Module, example_input: Tensor) -> Program:
         shape = tuple(example_input.shape)
         raise BadInput(f"{type(model).__name__}: does not take the example of shape {shape}: {_line(error)}") from error
     return _Translation(traced).program
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, StridedPointwise) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _line(error: Exception) -> str:
@@ -73,6 +79,7 @@ def _avg_pool(module: nn.AvgPool2d) -> Settings | None:
 # By the module's exact type: a subclass may do something else.
 MODULES: dict[type[nn.Module], tuple[str, Callable[[Any], Settings | None]]] = {
     nn.Conv2d: ("conv", _conv),
+    StridedPointwise: ("conv", _conv),
     nn.BatchNorm2d: ("norm", _norm),
     nn.Linear: ("linear", lambda module: {}),
     nn.ReLU: ("relu", lambda module: {}),

@@ -1,0 +1,33 @@
+"""1 x 1 convolutions with a stride, of few channels: computed without a path of oneDNN that corrupts memory.
+
+oneDNN 3.13 (torch 2.15) on CPUs with AVX2 and without AVX-512 writes past its memory in the weight gradient of a 1 x 1
+convolution with a stride and 1 to 7 input channels in channels_last; the forward pass, the input's gradient, 8 and
+more channels, contiguous tensors and padded or larger kernels are right. All machines take the same way round it, so
+that a trial gives the same numbers wherever it runs; where channels are so few it costs nothing to speak of.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# Of float32 in a register of AVX2, to which that path of oneDNN rounds up the channels that it writes.
+FEWEST_CHANNELS = 8
+
+
+class StridedPointwise(nn.Conv2d):
+    """A 1 x 1 convolution without padding that takes the pixels it reads first, and then has a stride of 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = self.stride
+        return F.conv2d(x[:, :, ::rows, ::columns], self.weight, self.bias)
+
+
+def safe_convolution(layer: nn.Conv2d) -> nn.Conv2d:
+    """The layer itself or, where its weight gradient would not be safe, one of the same parameters and outputs."""
+    pointwise = layer.kernel_size == (1, 1) and layer.padding == (0, 0) and layer.groups == 1
+    if not pointwise or layer.stride == (1, 1) or layer.in_channels >= FEWEST_CHANNELS:
+        return layer
+    # On the meta device, as its own weights would be drawn from the generator that the network's come from.
+    safe = StridedPointwise(layer.in_channels, layer.out_channels, 1, bias=layer.bias is not None, device="meta")
+    safe.stride = layer.stride
+    safe.weight, safe.bias = layer.weight, layer.bias
+    return safe
