@@ -17,6 +17,7 @@ from mtl.paths import user_path
 from search.cli import MOST_SHOWN, main, one_line
 from search.config import MOST_RECIPE_BYTES, MOST_TRIALS, Recipe, expand, load_recipe
 from tests.commands import refused
+from tests.waiting import DEADLINE_SECONDS
 
 SEED = 12
 DRAWN = 400
@@ -266,7 +267,12 @@ for storage in eval(sys.stdin.read()):
 def test_storages_are_asked_for_by_schemes_that_are_known(tmp_path: Path) -> None:
     """In a process of its own, which some of pyarrow's file systems would end."""
     done = subprocess.run(
-        [sys.executable, "-c", OPEN], input=repr(STORAGES), capture_output=True, text=True, cwd=tmp_path, timeout=300
+        [sys.executable, "-c", OPEN],
+        input=repr(STORAGES),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=DEADLINE_SECONDS,
     )
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()

@@ -295,7 +295,7 @@ def test_each_listing_waits_out_an_outage(s3: S3Server) -> None:
                 listed = pool.submit(listing)
                 with pytest.raises(TimeoutError):
                     listed.result(timeout=0.5)
-            assert listed.result(timeout=60) == found
+            assert listed.result(timeout=DEADLINE_SECONDS) == found
 
 
 def test_what_is_no_file_is_named_at_once(tmp_path: Path) -> None:
