@@ -1,6 +1,7 @@
 """The store: on a folder and on a real S3 server, through outages, full disks, wrong addresses and missing rights."""
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -107,7 +108,8 @@ def test_a_missing_bucket_is_bad_input_and_is_not_created(s3: S3Server) -> None:
 
 def test_an_endpoint_that_nobody_listens_at(s3: S3Server) -> None:
     with s3.outage():
-        assert "Could not connect" in refused(s3.uri("bucket/prefix"))
+        # In the words of libcurl, of which releases differ.
+        assert re.search(r"Could(n't| not) connect", refused(s3.uri("bucket/prefix")))
 
 
 def test_an_option_that_means_nothing(s3: S3Server) -> None:
