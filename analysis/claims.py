@@ -1,13 +1,16 @@
 """The four claims of arXiv 2308.12114, tested: effect, interval, verdict.
 
 The unit of replication is the seed. A model is compared with another of the same seed, by the relative change of its
-tasks' primary metrics on the test split (the paper's tasks differ in scale); what has to be chosen, as the best λ, is
-chosen on the validation split. A claim's effect is the mean over seeds of the mean over task combinations, with
-Student's 95 % interval; p-values are two-sided and Holm-corrected over the claims. A claim
+tasks' primary metrics on the test split (the paper's tasks differ in scale). The best λ is chosen for each seed on the
+validation split of the seeds before it (`analysis.choice`): a lucky model does well on both splits, so no seed may have
+a part in the choice that it is measured by. A claim's effect is the mean over seeds of the mean over task combinations,
+with Student's 95 % interval; p-values are two-sided and Holm-corrected over the claims. A claim
 
 - holds where its effect lies significantly (5 %) above `margin`,
 - does not where it lies significantly below,
-- cannot be told otherwise.
+- cannot be told otherwise, nor from fewer than `FEWEST_SEEDS` seeds.
+
+`python -m benchmarks.claims` measures how often each is found without any effect, and with one.
 """
 
 import math
@@ -19,13 +22,17 @@ import numpy as np
 import pandas as pd
 
 from analysis import text
+from analysis.choice import forward_choice
 from analysis.intervals import Interval, holm, t_interval
 from analysis.load import Sweep, is_retrained
 from analysis.paired import paired_gain, row_gains
 from analysis.settings import seed_means
 
 Verdict = Literal["holds", "does not", "cannot tell with these seeds"]
+CANNOT_TELL: Verdict = "cannot tell with these seeds"
 SIGNIFICANCE = 0.05
+# Of two seeds Student's interval is 18 times as wide as their difference from the mean: no verdict is worth its name.
+FEWEST_SEEDS = 3
 # "As good as" is non-inferiority: at most this much of a metric, relatively, may be lost. The paper's dense depth model
 # deviates that much between seeds: 0.0016 of 0.1645.
 NON_INFERIORITY_MARGIN = 0.01
@@ -35,6 +42,7 @@ ABOUT_70 = (0.6, 0.8)
 SPARSE = 0.01
 # At less parameter sparsity there is little that structure could matter for, near 1 nothing is left to compare.
 COMPARED_PARAMETER_SPARSITY = (0.5, 0.95)
+CHOSEN = "λ is chosen for each seed on the validation split of the seeds before it; the first seed only chooses."
 STRUCTURED, UNSTRUCTURED = "group_lasso", "l1"
 DATA_COLUMNS = [
     *("setup", "tasks", "penalty", "part", "lambda", "group_sparsity", "parameter_sparsity"),
@@ -51,9 +59,11 @@ class Claim:
         statement: in words.
         how: what was compared with what, and what the effect is.
         data: what is behind it, one row a unit (setup, tasks, penalty): `part` (of claims with two), `lambda`,
-            `group_sparsity` and `parameter_sparsity` (means) of the model whose gain it is, `effect`, `low`, `high`,
-            `p_value`, `adjusted_p` (Holm, over the rows), `seeds`.
+            `group_sparsity` and `parameter_sparsity` (means) of the model whose gain it is (where λ is chosen: of the
+            one that all seeds together choose), `effect`, `low`, `high`, `p_value`, `adjusted_p` (Holm, over the rows),
+            `seeds`, those that only chose included.
         effect: over all units, the mean over seeds, a fraction (0.01 is one per cent better), with its 95 % interval.
+        seeds: how many seeds took part; where λ is chosen the first one only chooses.
         margin: what `effect` is tested against: it must lie above.
         adjusted_p: `effect.p_value` by Holm over the claims; NaN where it could not be tested.
         verdict: holds, does not, or cannot tell.
@@ -65,6 +75,7 @@ class Claim:
     how: str
     data: pd.DataFrame
     effect: Interval
+    seeds: int
     margin: float
     adjusted_p: float
     verdict: Verdict
@@ -87,18 +98,20 @@ class _Unit:
 
 @dataclass(frozen=True)
 class _Finding:
-    """The gains by seed of one unit; `part` is "" but for claims with two parts."""
+    """The gains by seed of one unit; `part` is "" but for claims with two parts; `seeds` are all that took part."""
 
     about: dict[str, Any]
     part: str
     gains: pd.Series
+    seeds: frozenset[float]
 
 
 def judge_claims(sweep: Sweep) -> tuple[Claim, ...]:
     """The four claims, in the paper's order; what the sweep has no data for is among them, and says so."""
     units = list(_units(sweep))
     claims = (_as_good(sweep, units), _gains(sweep, units), _rises_then_falls(sweep, units), _structured(sweep))
-    adjusted = holm([claim.effect.p_value for claim in claims])
+    # A claim that cannot get a verdict takes no part in the correction.
+    adjusted = holm([claim.effect.p_value if claim.seeds >= FEWEST_SEEDS else math.nan for claim in claims])
     return tuple(_judged(claim, p) for claim, p in zip(claims, adjusted, strict=True))
 
 
@@ -140,18 +153,19 @@ def _gains(sweep: Sweep, units: list[_Unit]) -> Claim:
     findings = []
     for unit in (unit for unit in units if "+" in unit.tasks):
         shares = unit.sparse.groupby("lambda")["group_sparsity"].mean()
-        strength = _best_strength(sweep, unit, [float(one) for one in shares[shares >= SPARSE].index])
-        if strength is not None:
-            findings.append(_finding(unit, strength, _gain(sweep, unit, strength, "test")))
+        candidates = [float(one) for one in shares[shares >= SPARSE].index]
+        chosen = _chosen(_all_gains(sweep, unit, "val")[candidates], _all_gains(sweep, unit, "test")[candidates])
+        if chosen is not None:
+            findings.append(_finding(unit, chosen.strength, chosen.gains, seeds=chosen.seeds))
     return _claim(
         "gains",
         "Multi-task gains from sparsity.",
         f"Each multi-task combination at the λ > 0 that is best on validation, of those with at least "
         f"{100 * SPARSE:g} % of the groups gone, against the dense model of the same combination and seed: mean "
-        "relative change of the tasks' primary metrics, test split.",
+        f"relative change of the tasks' primary metrics, test split. {CHOSEN}",
         findings,
         0.0,
-        "no multi-task combination has a sparse and a dense model of the same seed",
+        "no multi-task combination has a sparse and a dense model of the same seed, for two seeds",
     )
 
 
@@ -159,21 +173,23 @@ def _rises_then_falls(sweep: Sweep, units: list[_Unit]) -> Claim:
     findings = []
     for unit in units:
         strengths = sorted(float(one) for one in unit.sparse["lambda"].unique())
-        best = _best_strength(sweep, unit, strengths[:-1])
-        if best is None:
+        test = _all_gains(sweep, unit, "test")
+        chosen = _chosen(_all_gains(sweep, unit, "val")[strengths[:-1]], test[strengths[:-1]])
+        if chosen is None:
             continue
-        rise, end = (_gain(sweep, unit, strength, "test") for strength in (best, strengths[-1]))
-        findings.append(_finding(unit, best, rise, "rise"))
-        findings.append(_finding(unit, best, (rise - end).dropna(), "fall"))
+        fall = (chosen.gains - test[strengths[-1]]).dropna()
+        findings.append(_finding(unit, chosen.strength, chosen.gains, "rise", chosen.seeds))
+        findings.append(_finding(unit, chosen.strength, fall, "fall", chosen.seeds))
     return _claim(
         "rises_then_falls",
         "Performance rises, then falls with λ.",
         "Each combination at the λ between 0 and the largest that is best on validation: what it gains on the dense "
         "model of the same seed (rise), and what the largest λ has lost of that (fall), as mean relative changes "
-        "against the dense model, test split. Both must be positive: the effect is the one with the weaker evidence.",
+        "against the dense model, test split. Both must be positive: the effect is the one with the weaker evidence. "
+        f"{CHOSEN}",
         findings,
         0.0,
-        "no combination has a dense model and two λ > 0 of the same seed",
+        "no combination has a dense model and two λ > 0 of the same seed, for two seeds",
     )
 
 
@@ -232,19 +248,34 @@ def _gain(sweep: Sweep, unit: _Unit, strength: float, split: str) -> pd.Series:
     return paired_gain(sweep, sweep.tasks_of(unit.tasks), unit.at(strength), unit.dense, split)
 
 
-def _best_strength(sweep: Sweep, unit: _Unit, strengths: list[float]) -> float | None:
-    """The λ with the best mean gain on validation, of those with the most seeds, as one seed alone may be lucky."""
-    rows = unit.sparse[unit.sparse["lambda"].isin(strengths)]
-    gains = row_gains(sweep, sweep.tasks_of(unit.tasks), rows, unit.dense, "val", ["seed"])
-    known = gains.groupby(rows["lambda"]).agg(["count", "mean"])
-    known = known[known["count"] > 0]
-    if known.empty:
+def _all_gains(sweep: Sweep, unit: _Unit, split: str) -> pd.DataFrame:
+    """(seeds, λ > 0) gains on the dense model of the same seed; NaN where there is no number."""
+    gains = row_gains(sweep, sweep.tasks_of(unit.tasks), unit.sparse, unit.dense, split, ["seed"])
+    return unit.sparse.assign(gain=gains).pivot_table("gain", "seed", "lambda", dropna=False)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The λ that all seeds choose, the gains by seed, each at the λ that earlier seeds choose, and who took part."""
+
+    strength: float
+    gains: pd.Series
+    seeds: frozenset[float]
+
+
+def _chosen(val: pd.DataFrame, test: pd.DataFrame) -> _Chosen | None:
+    """By `forward_choice`, over (seeds, λ) gains; None where nothing could be measured."""
+    val, test = val.align(test, join="outer")  # sorted by seed
+    choice = forward_choice(val.to_numpy(dtype=float), test.to_numpy(dtype=float))
+    if choice is None:
         return None
-    most = known[known["count"] == known["count"].max()]
-    return float(most.index[int(most["mean"].argmax())])
+    gains = pd.Series(choice.measured, index=test.index[choice.rows])
+    return _Chosen(float(test.columns[choice.final]), gains, frozenset(test.index[choice.seeds]))
 
 
-def _finding(unit: _Unit, strength: float, gains: pd.Series, part: str = "") -> _Finding:
+def _finding(
+    unit: _Unit, strength: float, gains: pd.Series, part: str = "", seeds: frozenset[float] | None = None
+) -> _Finding:
     rows = unit.at(strength)
     about = {
         "setup": unit.setup,
@@ -255,7 +286,7 @@ def _finding(unit: _Unit, strength: float, gains: pd.Series, part: str = "") -> 
         "group_sparsity": float(rows["group_sparsity"].mean()),
         "parameter_sparsity": float(rows["parameter_sparsity"].mean()),
     }
-    return _Finding(about, part, gains)
+    return _Finding(about, part, gains, frozenset(gains.index) if seeds is None else seeds)
 
 
 def _claim(name: str, statement: str, how: str, findings: list[_Finding], margin: float, missing: str) -> Claim:
@@ -267,20 +298,20 @@ def _claim(name: str, statement: str, how: str, findings: list[_Finding], margin
         rows.append(
             finding.about
             | {"effect": interval.mean, "low": interval.low, "high": interval.high, "p_value": interval.p_value}
-            | {"seeds": interval.number}
+            | {"seeds": len(finding.seeds)}
         )
     data = pd.DataFrame(rows, columns=DATA_COLUMNS)
     data["adjusted_p"] = holm(data["p_value"].tolist())
-    parts = [
-        _over_units([one.gains for one in findings if one.part == part], margin)
+    parts = {
+        part: _over_units([one.gains for one in findings if one.part == part], margin)
         for part in dict.fromkeys(one.part for one in findings)
-    ]
+    }
     if not parts:
         nothing = Interval(math.nan, math.nan, math.nan, math.nan, margin, 0)
-        return Claim(name, statement, how, data, nothing, margin, math.nan, "cannot tell with these seeds", missing)
-    return Claim(
-        name, statement, how, data, min(parts, key=_evidence), margin, math.nan, "cannot tell with these seeds", ""
-    )
+        return Claim(name, statement, how, data, nothing, 0, margin, math.nan, CANNOT_TELL, missing)
+    weaker = min(parts, key=lambda part: _evidence(parts[part]))
+    seeds = frozenset[float]().union(*(one.seeds for one in findings if one.part == weaker))
+    return Claim(name, statement, how, data, parts[weaker], len(seeds), margin, math.nan, CANNOT_TELL, "")
 
 
 def _over_units(gains: list[pd.Series], margin: float) -> Interval:
@@ -300,13 +331,16 @@ def _judged(claim: Claim, adjusted_p: float) -> Claim:
     effect = claim.effect
     if effect.number == 0:
         return claim
-    if effect.number == 1:
-        return replace(claim, why=f"one seed: the effect is {_percent(effect.mean)}, of its spread nothing is known")
+    if claim.seeds < FEWEST_SEEDS:
+        seeds = text.count(claim.seeds, "seed")
+        return replace(
+            claim, why=f"{seeds}: the effect is {_percent(effect.mean)}; a verdict takes {FEWEST_SEEDS} seeds or more"
+        )
     measured = (
         f"effect {_percent(effect.mean)}, 95 % interval {_percent(effect.low)} to {_percent(effect.high)}, "
-        f"{effect.number} seeds, Holm-corrected p = {adjusted_p:.2g} against {_percent(claim.margin)}"
+        f"{claim.seeds} seeds, Holm-corrected p = {adjusted_p:.2g} against {_percent(claim.margin)}"
     )
-    verdict: Verdict = "cannot tell with these seeds"
+    verdict = CANNOT_TELL
     if adjusted_p <= SIGNIFICANCE:
         verdict = "holds" if effect.mean > claim.margin else "does not"
     return replace(claim, adjusted_p=adjusted_p, verdict=verdict, why=measured)

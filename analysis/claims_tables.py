@@ -17,7 +17,7 @@ def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
         (
             *(claim.name, claim.statement, claim.verdict),
             *(claim.effect.mean, claim.effect.low, claim.effect.high, claim.effect.p_value, claim.adjusted_p),
-            *(claim.margin, claim.effect.number, claim.why),
+            *(claim.margin, claim.seeds, claim.why),
         )
         for claim in claims
     ]
@@ -40,7 +40,7 @@ def written_claims(claims: Sequence[Claim]) -> TextTable:
         effect = claim.effect
         interval = "" if effect.number < 2 else f"{_percent(effect.low)} to {_percent(effect.high)}"
         p = "" if pd.isna(claim.adjusted_p) else f"{claim.adjusted_p:.2g}"
-        rows.append((claim.statement, claim.verdict, _percent(effect.mean), interval, p, str(effect.number), claim.why))
+        rows.append((claim.statement, claim.verdict, _percent(effect.mean), interval, p, str(claim.seeds), claim.why))
     how = " ".join(f"{claim.statement} {claim.how}" for claim in claims)
     note = (
         f"{how} Intervals are Student's, over seeds. p is two-sided, Holm-corrected over the claims; a claim holds, or "

@@ -79,10 +79,11 @@ def test_all_hold(tmp_path: Path) -> None:
     assert as_good.data[["tasks", "lambda", "group_sparsity", "seeds"]].values.tolist() == [
         ["segmentation+depth", 1e-4, 0.7, 5]
     ]
-    # Rise 0.05, fall 0.25 of equal certainty: the weaker one speaks.
-    assert claims["rises_then_falls"].effect.mean == pytest.approx(np.mean(gains))
+    # Rise 0.05, fall 0.25 of equal certainty: the weaker one speaks. The first seed only chooses.
+    assert claims["rises_then_falls"].effect.mean == pytest.approx(np.mean(gains[1:]))
     assert claims["rises_then_falls"].data["part"].tolist() == ["rise", "fall"]
-    assert claims["rises_then_falls"].data["effect"].tolist() == pytest.approx([np.mean(gains), 0.25])
+    assert claims["rises_then_falls"].data["effect"].tolist() == pytest.approx([np.mean(gains[1:]), 0.25])
+    assert [claim.seeds for claim in claims.values()] == [5] * 4
 
 
 def test_a_little_worse_is_as_good_but_no_gain(tmp_path: Path) -> None:
@@ -111,12 +112,22 @@ def test_scattered_seeds_cannot_tell(tmp_path: Path) -> None:
     assert claims["as_good"].adjusted_p > 0.05
 
 
-def test_one_seed_has_no_interval_and_says_so(tmp_path: Path) -> None:
-    claims = made(tmp_path, curve(0.02, 0.05, -0.2), seeds=1)
-    for name in ("as_good", "gains", "rises_then_falls"):
-        assert claims[name].verdict == "cannot tell with these seeds"
-        assert claims[name].why.startswith("one seed")
-        assert math.isnan(claims[name].effect.low)
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_fewer_than_three_seeds_have_no_verdict_and_say_so(tmp_path: Path, seeds: int) -> None:
+    claims = made(tmp_path, curve(0.02, 0.05, -0.2), seeds=seeds, l1=curve(-0.05, -0.05, -0.2))
+    for name, claim in claims.items():
+        assert claim.verdict == "cannot tell with these seeds"
+        assert math.isnan(claim.adjusted_p)
+        if seeds == 1 and name in ("gains", "rises_then_falls"):
+            assert claim.why.endswith("for two seeds")
+        else:
+            assert claim.why.startswith(f"{seeds} seed")
+            assert claim.why.endswith("a verdict takes 3 seeds or more")
+
+
+def test_three_seeds_can_have_one(tmp_path: Path) -> None:
+    claims = made(tmp_path, curve(0.02, 0.05, -0.2), seeds=3, l1=curve(-0.05, -0.05, -0.2))
+    assert claims["as_good"].verdict == claims["structured"].verdict == "holds"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def claim(effect: float = 0.02, low: float = 0.01, part: str = "", rows: tuple[f
     data = pd.DataFrame({"tasks": ["depth", "normals"], "setup": "rooms", "penalty": "group_lasso", "part": part})
     data = data.assign(effect=rows, low=[value - 0.01 for value in rows], high=[value + 0.01 for value in rows])
     interval = Interval(effect, low, 2 * effect - low, 0.01, 0.0, 3)
-    return Claim("gains", "Multi-task gains.", "how", data, interval, -0.01, 0.03, "holds", "why")
+    return Claim("gains", "Multi-task gains.", "how", data, interval, 3, -0.01, 0.03, "holds", "why")
 
 
 def affinity() -> pd.DataFrame:
