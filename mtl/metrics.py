@@ -22,6 +22,10 @@ class MetricInfo:
     unit: str = ""
 
 
+# A predicted depth of 0 or less has no logarithm: it counts as this many metres, or this share of the largest.
+LEAST_DEPTH = 1e-3
+# The median over a whole split is read off a histogram of so many bins from 0 to 180°, each 0.01° wide.
+ANGLE_BINS = 18_000
 # The first of each kind is the one that delta_m and the fronts are made of.
 METRICS: dict[Kind, dict[str, MetricInfo]] = {
     "segmentation": {
@@ -33,11 +37,15 @@ METRICS: dict[Kind, dict[str, MetricInfo]] = {
         "mae": MetricInfo("depth MAE", "minimize", "m"),
         "rmse": MetricInfo("depth RMSE", "minimize", "m"),
         "abs_rel": MetricInfo("depth absolute relative error", "minimize"),
+        "log10": MetricInfo("depth log10 error", "minimize"),
         "delta1": MetricInfo("depth within a factor 1.25", "maximize"),
+        "delta2": MetricInfo("depth within a factor 1.25²", "maximize"),
+        "delta3": MetricInfo("depth within a factor 1.25³", "maximize"),
     },
     "normals": {
         "cos": MetricInfo("normals cosine similarity", "maximize"),
         "mean_angle": MetricInfo("normals mean angle", "minimize", "°"),
+        "median_angle": MetricInfo("normals median angle", "minimize", "°"),
         "within_11": MetricInfo("normals within 11.25°", "maximize"),
         "within_22": MetricInfo("normals within 22.5°", "maximize"),
         "within_30": MetricInfo("normals within 30°", "maximize"),
@@ -77,6 +85,7 @@ class TaskMetrics:
         # In float64: a split has up to 1e9 pixels, past what sums in float32 can count.
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+        self._angles = torch.zeros(ANGLE_BINS if task.kind == "normals" else 0, dtype=torch.int64, device=device)
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add a batch. Unlabelled pixels and images count nowhere."""
@@ -98,12 +107,18 @@ class TaskMetrics:
                 self._add("mae", error.abs())
                 self._add("mse", error.square())
                 self._add("abs_rel", error.abs() / true)
-                self._add("delta1", ((predicted < 1.25 * true) & (true < 1.25 * predicted)).float())
+                self._add("log10", (predicted.clamp(min=LEAST_DEPTH).log10() - true.log10()).abs())
+                for power in (1, 2, 3):
+                    factor = 1.25**power
+                    within = (predicted < factor * true) & (true < factor * predicted)
+                    self._add(f"delta{power}", within.float())
             case "normals":
                 cosine = cosine_to_unit(prediction, target)[valid].clamp(-1, 1)
                 angle = torch.rad2deg(torch.acos(cosine))
                 self._add("cos", cosine)
                 self._add("mean_angle", angle)
+                bins = (angle * (ANGLE_BINS / 180)).long().clamp(max=ANGLE_BINS - 1)
+                self._angles += torch.bincount(bins, minlength=ANGLE_BINS)
                 for name, degrees in (("within_11", 11.25), ("within_22", 22.5), ("within_30", 30.0)):
                     self._add(name, (angle < degrees).float())
 
@@ -113,6 +128,8 @@ class TaskMetrics:
         values |= {name: float(total) / self._counts[name] for name, total in self._sums.items()}
         if "mse" in values:
             values["rmse"] = values.pop("mse") ** 0.5
+        if self._angles.any():
+            values["median_angle"] = _median(self._angles.double()) * 180 / ANGLE_BINS
         return {f"{self.task.name}_{name}": values.get(name, float("nan")) for name in METRICS[self.task.kind]}
 
     def _add(self, name: str, values: Tensor, keep: Tensor | None = None) -> None:
@@ -144,6 +161,15 @@ def _from_confusion(matrix: Tensor, kind: Kind) -> dict[str, float]:
             return {"accuracy": accuracy, "f1": float(f1) if total else float("nan")}
         case _:
             return {}
+
+
+def _median(histogram: Tensor) -> float:
+    """Of values in bins of width 1 from 0, exact to half a bin."""
+    below = histogram.cumsum(dim=0)
+    half = below[-1] / 2
+    # Where exactly half lies below a bin's upper end, the median lies between this bin and the next that is not empty.
+    first, second = ((below >= half).nonzero()[0], (below > half).nonzero()[0])
+    return (float(first) + float(second)) / 2 + 0.5
 
 
 def _micro_iou_per_image(classes: Tensor, target: Tensor, valid: Tensor) -> Tensor:
