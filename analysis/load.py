@@ -1,8 +1,9 @@
 """A sweep as its files tell it: what was run, one row a trial, one row an epoch."""
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,21 @@ def _meaning(info: SweepInfo) -> tuple[dict[str, str], dict[str, Metric], tuple[
         for name, about in info.metrics.items()
     }
     objectives = tuple(Objective(about.column, about.direction == "maximize") for about in info.objectives)
-    return {task: info.tasks[task].primary for task in info.order}, metrics, objectives
+    tasks = {task: info.tasks[task].primary for task in info.order}
+    return tasks, told_apart(metrics, tasks), objectives
+
+
+def told_apart(metrics: Mapping[str, Metric], tasks: Iterable[str]) -> dict[str, Metric]:
+    """The metrics, with the task's name before a label that several of them share, such as the accuracies of two
+    attributes: tables and figures name columns and panels by their labels."""
+    shared = Counter(metric.label for metric in metrics.values())
+    named = {}
+    for name, metric in metrics.items():
+        # Of tasks such as hair and hair_colour the longest name is the metric's own.
+        task = max((task for task in tasks if name.startswith(f"{task}_")), key=len, default=name)
+        label = metric.label if shared[metric.label] == 1 else f"{task.replace('_', ' ')} {metric.label}"
+        named[name] = replace(metric, label=label)
+    return named
 
 
 def _read_optional(path: Path, kinds: Kinds, further: Kinds, filled: tuple[str, ...]) -> pd.DataFrame | None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.delta_m import delta_m
 from analysis.errors import BadInput
-from analysis.load import Objective, Sweep, load_sweep
+from analysis.load import Objective, Sweep, load_sweep, told_apart
 
 # What may differ between trials of one setup: what a sweep varies, what only says how it is run, and the penalty and
 # the retraining, which are a column of their own.
@@ -98,7 +98,7 @@ def merge_sweeps(sweeps: Sequence[Sweep]) -> Sweep:
         first,
         info=info,
         tasks=tasks,
-        metrics=metrics,
+        metrics=told_apart(metrics, tasks),
         results=results,
         history=_together([sweep.history for sweep in sweeps], ["trial_id", "epoch"]),
         layers=_together([sweep.layers for sweep in sweeps], ["trial_id", "layer"]),

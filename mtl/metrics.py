@@ -67,8 +67,14 @@ def primary_metric(task: Task) -> str:
 
 
 def metric_infos(task: Task, protocol: str) -> dict[str, MetricInfo]:
-    """Every metric of a task under its full name; the paper's protocol has depth in fractions of an image's largest."""
+    """Every metric of a task under its full name; the paper's protocol has depth in fractions of an image's largest.
+
+    An accuracy says nothing of what it is of, so its label begins with the task's name.
+    """
     infos = {f"{task.name}_{name}": info for name, info in METRICS[task.kind].items()}
+    if not task.dense:
+        name = task.name.replace("_", " ")
+        return {k: MetricInfo(f"{name} {v.label}", v.direction, v.unit) for k, v in infos.items()}
     if protocol == "paper" and task.kind == "depth":
         return {k: MetricInfo(v.label, v.direction, "of image maximum" if v.unit else "") for k, v in infos.items()}
     return infos
