@@ -14,22 +14,22 @@ from analysis.paired import row_gains
 from analysis.settings import seed_means
 
 COLUMNS = [
-    *("setup", "penalty", "lambda", "task", "partners"),
+    *("setup", "method", "lambda", "task", "partners"),
     *("gain", "low", "high", "p_value", "adjusted_p", "seeds"),
 ]
 
 
 def affinity_table(sweep: Sweep) -> pd.DataFrame:
-    """One row a setup, penalty, λ, task and set of partners: what the task gains, paired over seeds.
+    """One row a setup, method, λ, task and set of partners: what the task gains, paired over seeds.
 
-    Columns: `setup`, `penalty`, `lambda`, `task`; `partners`, the other tasks joined by "+"; `gain`, the mean relative
+    Columns: `setup`, `method`, `lambda`, `task`; `partners`, the other tasks joined by "+"; `gain`, the mean relative
     change of the task's primary metric on the test split, a fraction, better is positive; `low`, `high`, Student's
     95 % interval, NaN for one seed; `p_value`; `adjusted_p`, by Holm over the rows of the same setup, penalty and λ;
     `seeds`. Combinations whose tasks have no single-task model of the same λ and seed have no row.
     """
     rows: list[tuple[object, ...]] = []
     seeds = seed_means(sweep)
-    for (setup, penalty), some in seeds.groupby(["setup", "penalty"], sort=True):
+    for (setup, method), some in seeds.groupby(["setup", "method"], sort=True):
         for task in sweep.tasks:
             alone = some[some["tasks"] == task]
             for joint in some["tasks"].unique():
@@ -41,11 +41,11 @@ def affinity_table(sweep: Sweep) -> pd.DataFrame:
                 for strength, values in gains.groupby(mine["lambda"]):
                     one = t_interval(values.to_numpy())
                     found = (one.mean, one.low, one.high, one.p_value, math.nan, one.number)
-                    rows.append((setup, penalty, strength, task, "+".join(partners), *found))
+                    rows.append((setup, method, strength, task, "+".join(partners), *found))
     table = pd.DataFrame(rows, columns=COLUMNS).sort_values(
-        ["setup", "penalty", "lambda"], kind="stable", ignore_index=True
+        ["setup", "method", "lambda"], kind="stable", ignore_index=True
     )
-    for _, tests in table.groupby(["setup", "penalty", "lambda"]):
+    for _, tests in table.groupby(["setup", "method", "lambda"]):
         table.loc[tests.index, "adjusted_p"] = holm(tests["p_value"].tolist())
     return table
 
@@ -53,7 +53,7 @@ def affinity_table(sweep: Sweep) -> pd.DataFrame:
 def affinity_matrix(table: pd.DataFrame, strength: float = 0.0, value: str = "gain") -> pd.DataFrame:
     """The pairs of one λ as a matrix: what the row's task gains (`value`: gain, low, high, …) from the column's.
 
-    The mean over setups and penalties where there are several; NaN on the diagonal and where a pair was not run.
+    The mean over setups and methods where there are several; NaN on the diagonal and where a pair was not run.
     """
     pairs = table[(table["lambda"] == strength) & ~table["partners"].str.contains("+", regex=False)]
     order = list(dict.fromkeys([*pairs["task"], *pairs["partners"]]))

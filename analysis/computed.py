@@ -32,7 +32,7 @@ class Computed:
     Attributes:
         sweep: what was read; `sweep.results` has a column `sweep`, the name of the sweep that a trial is of, and
             `setup`, the name of the first sweep with the same recipe but for combinations, λ, seeds and penalty.
-        marked: one row a setting (setup, tasks, penalty, λ): means and deviations over seeds, its place on the fronts,
+        marked: one row a setting (setup, tasks, method, λ): means and deviations over seeds, its place on the fronts,
             and `knee` (see `analysis.fronts.with_fronts`). Dominated settings stay in.
         runs: one row a trial, whatever its status: `judged`, `why_not` (why it is on no front), `objectives`,
             `on_front`, `on_overall_front`: the fronts over single runs.
@@ -42,16 +42,16 @@ class Computed:
             that percentage of the seeds), `seeds`, `objectives`, and a column for each reported objective.
         knees: one row a front that has a knee point: the setting, its reported values, `distance`.
         claims: the paper's four claims, tested.
-        affinity: what each task gains from which others: `setup`, `penalty`, `lambda`, `task`, `partners`, `gain`,
+        affinity: what each task gains from which others: `setup`, `method`, `lambda`, `task`, `partners`, `gain`,
             `low`, `high`, `p_value`, `adjusted_p`, `seeds`.
         paper_tables: tables 1 to 3 of the paper, as far as the sweep has their tasks, beside the published numbers.
-        layer_survival: share of groups that survive, by setting and layer: `setup`, `tasks`, `penalty`, `lambda`,
+        layer_survival: share of groups that survive, by setting and layer: `setup`, `tasks`, `method`, `lambda`,
             `layer`, `position`, `stage`, `groups`, `alive_mean`, `alive_std`, `seeds`. None without layers.parquet.
         stage_survival: the same by stage, without `layer` and `position`.
-        overlap: which groups the joint model shares with single-task models: `setup`, `penalty`, `lambda`, `seed`,
+        overlap: which groups the joint model shares with single-task models: `setup`, `method`, `lambda`, `seed`,
             `task`, `other` (a joint model's tasks, or another single task), `stage` ("all" and each stage), `jaccard`,
             `expected` (under independence), `excess`.
-        missing: planned trials that are not done: `sweep`, `tasks`, `penalty`, `lambda`, `seed`, `state`.
+        missing: planned trials that are not done: `sweep`, `tasks`, `method`, `lambda`, `seed`, `state`.
         constant_predictor: one row a metric: `metric`, `label`, `unit`, `maximize`, `constant`, `best`, `best_tasks`,
             `best_lambda`, `beaten`: the best mean over seeds of any setting beside it, on the test split.
         cautions: sentences: what a reader could otherwise take for granted.

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.load import Metric
+from analysis.load import Metric, is_own
 
 
 def relative_gain(values: NDArray[np.float64], reference: NDArray[np.float64], maximize: bool) -> NDArray[np.float64]:
@@ -17,8 +17,8 @@ def relative_gain(values: NDArray[np.float64], reference: NDArray[np.float64], m
 def delta_m(results: pd.DataFrame, split: str, tasks: dict[str, str], metrics: dict[str, Metric]) -> pd.Series:
     """Of each row: the mean over its tasks of the primary metric's relative change (Maninis et al. 2019, eq. 7).
 
-    The reference of a task is its done single-task trial at λ = 0 of the same setup and seed, whatever the penalty, as
-    at λ = 0 there is none; NaN where a reference is missing or 0.
+    The reference of a task is its done single-task trial at λ = 0 of the same setup and seed with the recipe's own
+    settings, whatever the penalty, as at λ = 0 there is none; NaN where a reference is missing or 0.
 
     Args:
         results: one row a trial: `setup`, `status`, `tasks`, `lambda`, `seed` and the tasks' primary metrics.
@@ -26,7 +26,7 @@ def delta_m(results: pd.DataFrame, split: str, tasks: dict[str, str], metrics: d
         tasks: the primary metric of each task.
         metrics: the metrics by name.
     """
-    dense = results[(results["lambda"] == 0) & (results["status"] == "done")]
+    dense = results[(results["lambda"] == 0) & (results["status"] == "done") & is_own(results)]
     keys = pd.MultiIndex.from_frame(results[["setup", "seed"]])
     total, number = np.zeros(len(results)), np.zeros(len(results))
     for task, primary in tasks.items():

@@ -107,7 +107,7 @@ def hypervolume_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
 def knee_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
     """One row a front that has a knee point (see `analysis.knee`), of a combination or over "all".
 
-    Columns: `front` (the combination, or "all"), the setting (`setup`, `tasks`, `penalty`, `lambda`), `objectives` that
+    Columns: `front` (the combination, or "all"), the setting (`setup`, `tasks`, `method`, `lambda`), `objectives` that
     chose it, `distance`, and `<column>_mean` of each reported objective (NaN where a front has it not).
     """
     fronts = [(str(tasks), rows, objectives_of(sweep, rows)) for tasks, rows in marked.groupby("tasks", sort=False)]
@@ -120,12 +120,12 @@ def knee_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
         if knee is not None:
             reported = [f"{reported_column(objective.column)}_mean" for objective in objectives]
             setting = rows.iloc[knee.row]
-            chosen = {"front": front} | setting[["setup", "tasks", "penalty", "lambda"]].to_dict()
+            chosen = {"front": front} | setting[["setup", "tasks", "method", "lambda"]].to_dict()
             knees.append(
                 chosen | {"objectives": _names(objectives), "distance": knee.distance} | setting[reported].to_dict()
             )
     return pd.DataFrame(
-        knees, columns=None if knees else ["front", "setup", "tasks", "penalty", "lambda", "objectives", "distance"]
+        knees, columns=None if knees else ["front", "setup", "tasks", "method", "lambda", "objectives", "distance"]
     )
 
 

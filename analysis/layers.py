@@ -13,7 +13,7 @@ from analysis.settings import KEYS
 
 ALL_STAGES = "all"
 SURVIVAL = ["groups", "alive_mean", "alive_std", "seeds"]
-OVERLAP = ["setup", "penalty", "lambda", "seed", "task", "other", "stage", "jaccard", "expected", "excess"]
+OVERLAP = ["setup", "method", "lambda", "seed", "task", "other", "stage", "jaccard", "expected", "excess"]
 
 
 def stage_of(layer: str) -> str:
@@ -24,7 +24,7 @@ def stage_of(layer: str) -> str:
 def layer_survival(sweep: Sweep) -> pd.DataFrame | None:
     """One row a setting and convolution: which share of its groups (input channels) is alive, over seeds.
 
-    Columns: `setup`, `tasks`, `penalty`, `lambda`, `layer`, `position` (order in the network), `stage`, `groups`,
+    Columns: `setup`, `tasks`, `method`, `lambda`, `layer`, `position` (order in the network), `stage`, `groups`,
     `alive_mean` and `alive_std` (shares; the sample's deviation, NaN for one seed) and `seeds`. Done trials alone.
     None where the sweep has no layers.parquet.
 
@@ -48,14 +48,14 @@ def stage_survival(sweep: Sweep) -> pd.DataFrame | None:
 
 
 def overlap_table(sweep: Sweep) -> pd.DataFrame | None:
-    """Which groups models of the same setup, penalty, λ and seed share.
+    """Which groups models of the same setup, method, λ and seed share.
 
     Each single-task model is compared with every joint model that has its task, and with each other single task.
     `jaccard` is the number of groups alive in both over that of groups alive in either. `expected` is what independent
     choices of as many groups in each convolution would give: expected intersection, Σ |A| |B| / n over convolutions,
     over the union that goes with it. `excess` is their difference. NaN where neither model has a group alive.
 
-    Columns: `setup`, `penalty`, `lambda`, `seed`, `task`, `other`, `stage` ("all", then each), `jaccard`, `expected`,
+    Columns: `setup`, `method`, `lambda`, `seed`, `task`, `other`, `stage` ("all", then each), `jaccard`, `expected`,
     `excess`. None where the sweep has no layers.parquet.
 
     Raises:
@@ -72,7 +72,7 @@ def overlap_table(sweep: Sweep) -> pd.DataFrame | None:
         )
     trials = counts.drop_duplicates("trial_id")
     rows: list[tuple[object, ...]] = []
-    for keys, some in trials.groupby(["setup", "penalty", "lambda", "seed"], sort=True):
+    for keys, some in trials.groupby(["setup", "method", "lambda", "seed"], sort=True):
         # Of several trials of one seed the first one stands for it: channels cannot be averaged.
         ones = some.drop_duplicates("tasks")
         chosen = {str(tasks): str(trial) for tasks, trial in zip(ones["tasks"], ones["trial_id"], strict=True)}

@@ -25,8 +25,7 @@ FURTHER: Kinds = {"retraining": TEXT, "settings": TEXT, "train_seconds": NUMBER}
 LARGEST = 1e30
 MOST_GROUPS = 10**7
 SHARES = ("group_sparsity", "parameter_sparsity")
-# Between a trial's penalty and how it was retrained.
-RETRAINED = " + "
+NO_RETRAINING = "none"
 NUMBERS = ["lambda", "seed", "group_sparsity", "parameter_sparsity", "delta_m", "test_delta_m"]
 
 
@@ -48,9 +47,15 @@ class Objective:
     maximize: bool
 
 
-def is_retrained(penalties: "pd.Series[str]") -> "pd.Series[bool]":
-    """Which of the results' penalties are those of trials that were trained a second time, see `load_sweep`."""
-    return penalties.str.contains(RETRAINED, regex=False, na=False)
+def method_name(penalty: str, retraining: str, settings: str) -> str:
+    """What people read; two methods have two names."""
+    name = penalty if retraining == NO_RETRAINING else f"{penalty} + {retraining}"
+    return f"{name} · {settings}" if settings else name
+
+
+def is_own(results: pd.DataFrame) -> "pd.Series[bool]":
+    """Which trials were trained as the recipe says and once: no other settings of a search's, no retraining."""
+    return (results["settings"] == "") & (results["retraining"] == NO_RETRAINING)
 
 
 def reported_column(column: str) -> str:
@@ -71,7 +76,7 @@ class Sweep:
         metrics: by name, without the split's prefix.
         objectives: what the front is drawn over.
         results: one row a trial that ended, whatever its status, with the columns `sweep`, the name of the sweep that
-            it is of, and `setup`, which is the same for trials that differ in tasks, λ, seed and penalty alone.
+            it is of; `setup`, the same for trials that differ in tasks, λ, seed and method alone; and `method`.
         history: one row a trial and epoch; None where the sweep has not written one.
         layers: one row a trial and convolution, with the groups alive; None where the sweep has not written it.
         parts: the sweeps that were merged into this one; empty for one that was read as it is.
@@ -114,8 +119,10 @@ class Sweep:
 def load_sweep(folder: Path | str, objectives: Sequence[Objective] = ()) -> Sweep:
     """Reads `sweep.json`, `results.parquet` and, where they are there, `history.parquet` and `layers.parquet`.
 
-    A trial that was retrained is one of another method: its `penalty` becomes such as "group_lasso + scratch", so that
-    it is averaged with its like alone and named apart.
+    Trials are averaged with their like alone: those of one `method`, which is the penalty, the retraining and what a
+    search has set otherwise than the recipe, such as "group_lasso + scratch · lr=0.003". These three stay columns of
+    their own: a dense model with other settings is not the dense model, and an ℓ1 trial with other settings is an ℓ1
+    trial.
 
     Args:
         folder: STORAGE/NAME.
@@ -144,13 +151,12 @@ def load_sweep(folder: Path | str, objectives: Sequence[Objective] = ()) -> Swee
         raise BadInput(f"{folder / 'layers.parquet'}: column groups has a number that is not in 1 to {MOST_GROUPS}")
     sweep = Sweep(folder, info, tasks, metrics, tuple(objectives) or own_objectives, results, history, layers)
     _check_results(sweep, folder / "results.parquet")
-    if "retraining" in results:
-        again = results["retraining"].fillna("none") != "none"
-        results.loc[again, "penalty"] += RETRAINED + results.loc[again, "retraining"]
-    if "settings" in results:
-        # A search varies more than has a column here: what differs is another way to train, as another penalty is.
-        differing = results["settings"].fillna("") != ""
-        results.loc[differing, "penalty"] += " · " + results.loc[differing, "settings"]
+    for column, nothing in (("retraining", NO_RETRAINING), ("settings", "")):
+        results[column] = results[column].fillna(nothing) if column in results else nothing
+    results["method"] = [
+        method_name(*parts)
+        for parts in zip(results["penalty"], results["retraining"], results["settings"], strict=True)
+    ]
     results["sweep"] = results["setup"] = sweep.name
     return sweep
 

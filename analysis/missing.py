@@ -5,33 +5,32 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.load import RETRAINED, Sweep, is_retrained
+from analysis.load import NO_RETRAINING, Sweep, method_name
 
-COLUMNS = ["sweep", "tasks", "penalty", "lambda", "seed", "state"]
+COLUMNS = ["sweep", "tasks", "method", "lambda", "seed", "state"]
 NOT_FINISHED = "not finished"
 
 
 def missing_table(sweep: Sweep) -> pd.DataFrame:
-    """One row a planned trial that is not done: `sweep`, `tasks`, `penalty`, `lambda`, `seed`, `state`.
+    """One row a planned trial that is not done: `sweep`, `tasks`, `method`, `lambda`, `seed`, `state`.
 
     `state` is failed, stopped or "not finished". Planned is what the recipe of the latest run names; where it leaves λ
     open, failed and stopped trials alone are known by name.
     """
     rows: list[tuple[object, ...]] = []
     for part in sweep.parts or (sweep,):
-        ended = part.results[["tasks", "penalty", "lambda", "seed", "status"]]
+        ended = part.results[["tasks", "method", "retraining", "lambda", "seed", "status"]]
         for row in ended[ended["status"] != "done"].to_dict("records"):
-            rows.append((part.name, row["tasks"], row["penalty"], row["lambda"], row["seed"], row["status"]))
-        again = ended["penalty"].where(is_retrained(ended["penalty"]), "")
-        known = set(zip(ended["tasks"], ended["lambda"], ended["seed"], again, strict=True))
-        penalty = part.info["recipe"].get("penalty")
-        retraining = part.info["recipe"].get("retraining") or ["none"]
+            rows.append((part.name, row["tasks"], row["method"], row["lambda"], row["seed"], row["status"]))
+        known = set(zip(ended["tasks"], ended["lambda"], ended["seed"], ended["retraining"], strict=True))
+        penalty = str(part.info["recipe"].get("penalty"))
+        retraining = part.info["recipe"].get("retraining") or [NO_RETRAINING]
         for (tasks, strength, seed), one in itertools.product(_planned(part, part.info["recipe"]), retraining):
             # A dense model is not retrained.
-            method = "" if one == "none" or strength == 0 else f"{penalty}{RETRAINED}{one}"
-            if (tasks, strength, seed, method) not in known:
-                rows.append((part.name, tasks, method or penalty, strength, seed, NOT_FINISHED))
-                known.add((tasks, strength, seed, method))
+            again = one if strength else NO_RETRAINING
+            if (tasks, strength, seed, again) not in known:
+                rows.append((part.name, tasks, method_name(penalty, again, ""), strength, seed, NOT_FINISHED))
+                known.add((tasks, strength, seed, again))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis import text
-from analysis.load import Sweep
+from analysis.load import NO_RETRAINING, Sweep
 from analysis.published import METRICS, SOURCE, TABLES, PublishedTable, published_numbers
 from analysis.tables import CONSTANT, DEVIATION_NOTE, TextTable, metric_header
 
@@ -58,7 +58,8 @@ def _table(sweep: Sweep, settings: pd.DataFrame, table: PublishedTable) -> Paper
 
     tests = {f"test_{name}_{part}": f"{name}_{part}" for name in metrics for part in ("mean", "std")}
     ours = settings.rename(columns=tests)
-    ours = ours[(ours["penalty"] == table.penalty) & ours["tasks"].map(lambda one: _in(str(one), table))]
+    as_printed = (ours["penalty"] == table.penalty) & (ours["retraining"] == NO_RETRAINING) & (ours["settings"] == "")
+    ours = ours[as_printed & ours["tasks"].map(lambda one: _in(str(one), table))]
     ours = ours.reindex(columns=["setup", "tasks", "penalty", "lambda", "seeds", *values])
 
     numbers = pd.concat([ours.assign(source=OURS), published.assign(source=PUBLISHED)], ignore_index=True)

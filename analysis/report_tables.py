@@ -71,7 +71,7 @@ def written_trials(sweep: Sweep) -> TextTable:
     """Every trial, whatever its status, up to `MOST_ROWS`; those that are not done stand out."""
     results = sweep.results.sort_values(["tasks", "lambda", "seed"], kind="stable")
     shown = results.head(MOST_ROWS)
-    several = [key for key in ("sweep", "penalty") if key in shown and results[key].nunique() > 1]
+    several = [key for key in ("sweep", "method") if key in shown and results[key].nunique() > 1]
     columns: dict[str, list[str]] = {"tasks": _strings(shown["tasks"])}
     columns |= {key: _strings(shown[key]) for key in several}
     columns["λ"] = ["" if pd.isna(value) else text.strength(value) for value in shown["lambda"]]
@@ -97,7 +97,7 @@ def written_trials(sweep: Sweep) -> TextTable:
 def written_missing(missing: pd.DataFrame) -> TextTable:
     """Planned trials that are not done, up to `MOST_ROWS`."""
     shown = missing.head(MOST_ROWS)
-    keys = [key for key in ("sweep", "penalty") if missing[key].nunique() > 1]
+    keys = [key for key in ("sweep", "method") if missing[key].nunique() > 1]
     columns = {key: _strings(shown[key]) for key in ("tasks", *keys)}
     columns["λ"] = ["" if pd.isna(value) else text.strength(value) for value in shown["lambda"]]
     columns["seed"] = ["" if pd.isna(value) else f"{value:g}" for value in shown["seed"]]

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from analysis.fronts import OVERALL, objectives_of, reported_column
 from analysis.load import Objective, Sweep
 from analysis.pareto import hypervolume, pareto_front
+from analysis.settings import OF_METHOD
 
-IDENTITY = ["trial_id", "sweep", "setup", "status", "tasks", "penalty", "lambda", "seed"]
+IDENTITY = ["trial_id", "sweep", "setup", "status", "tasks", "method", *OF_METHOD, "lambda", "seed"]
 
 
 def run_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:

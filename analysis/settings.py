@@ -1,20 +1,22 @@
-"""Means over seeds: the trials of one setup, combination, penalty and λ become one row."""
+"""Means over seeds: the trials of one setup, combination, method and λ become one row."""
 
 import pandas as pd
 
 from analysis.errors import BadInput
 from analysis.load import Sweep, reported_column
 
-KEYS = ["setup", "tasks", "penalty", "lambda"]
+KEYS = ["setup", "tasks", "method", "lambda"]
+# What a method is made of: the same in all trials of one.
+OF_METHOD = ["penalty", "retraining", "settings"]
 
 
 def settings_table(sweep: Sweep) -> pd.DataFrame:
-    """One row a setting (setup, tasks, penalty, λ), over its done trials; small combinations first, then by λ.
+    """One row a setting (setup, tasks, method, λ), over its done trials; small combinations first, then by λ.
 
-    Columns: the keys; `seeds`, how many different ones; `trials`, how many were averaged (more than seeds where the
-    recipe left other fields open); `delta_m_trials`, in how many trials Δm is known; and for every objective, sparsity,
-    Δm and metric `<column>_mean` and `<column>_std`, in the units of the results. The deviation is the sample's
-    (ddof 1), so it is NaN for one trial.
+    Columns: the keys; `penalty`, `retraining` and `settings` of the method; `seeds`, how many different ones; `trials`,
+    how many were averaged; `delta_m_trials`, in how many trials Δm is known; and for every objective, sparsity, Δm and
+    metric `<column>_mean` and `<column>_std`, in the units of the results. The deviation is the sample's (ddof 1), so
+    it is NaN for one trial.
 
     Raises:
         BadInput: no trial is done.
@@ -26,6 +28,7 @@ def settings_table(sweep: Sweep) -> pd.DataFrame:
     columns = _value_columns(sweep)
     table = pd.concat(
         [
+            grouped[OF_METHOD].first(),
             grouped["seed"].nunique().rename("seeds"),
             grouped.size().rename("trials"),
             grouped["delta_m"].count().rename("delta_m_trials"),
@@ -41,20 +44,20 @@ def settings_table(sweep: Sweep) -> pd.DataFrame:
 
     order = sorted(table["tasks"].unique(), key=small_first)
     table["tasks"] = pd.Categorical(table["tasks"], order)
-    table = table.sort_values(["tasks", "penalty", "lambda"], kind="stable", ignore_index=True)
+    table = table.sort_values(["tasks", "method", "lambda"], kind="stable", ignore_index=True)
     table["tasks"] = table["tasks"].astype(str)
     return table
 
 
 def seed_means(sweep: Sweep) -> pd.DataFrame:
-    """One row a setting and seed: `setup`, `tasks`, `penalty`, `lambda`, `seed` and the values of `settings_table`.
+    """One row a setting and seed: the keys, `seed`, what the method is made of, and the values of `settings_table`.
 
     The done trials of one seed, several where the recipe left other fields open, are averaged, so that differences can
     be paired over seeds. Values keep their columns' names.
     """
     grouped = sweep.trials("done").groupby([*KEYS, "seed"], sort=False, dropna=False)
     columns = [column for column in _value_columns(sweep) if column not in (*KEYS, "seed")]
-    return grouped[columns].mean().reset_index()
+    return pd.concat([grouped[OF_METHOD].first(), grouped[columns].mean()], axis=1).reset_index()
 
 
 def _value_columns(sweep: Sweep) -> list[str]:

@@ -7,6 +7,7 @@ import pandas as pd
 from analysis import text
 from analysis.fronts import OVERALL, TOLERANCE, best_trade_off, overall_best
 from analysis.load import Metric, Sweep
+from analysis.settings import OF_METHOD
 
 CONSTANT = "constant predictor"
 # What the tables 1 to 3 of arXiv 2308.12114 report, shown beside the sweep's own primary metrics where it has them.
@@ -48,7 +49,9 @@ def front_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
         names += [column for column in (f"val_{primary}", f"test_{primary}") if column in sweep.results.columns]
     values = [f"{name}_{part}" for name in dict.fromkeys(names) for part in ("mean", "std")]
     selection = ["objectives", "on_front", "on_overall_front", "best_trade_off", "knee"]
-    return marked[["tasks", "setup", "penalty", "lambda", "seeds", "trials", "delta_m_trials", *selection, *values]]
+    return marked[
+        ["tasks", "setup", "method", *OF_METHOD, "lambda", "seeds", "trials", "delta_m_trials", *selection, *values]
+    ]
 
 
 def results_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
@@ -58,7 +61,7 @@ def results_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
     """
     names = [*(f"test_{metric.name}" for metric in shown_metrics(sweep)), "group_sparsity", "parameter_sparsity"]
     values = [f"{name}_{part}" for name in [*names, "test_delta_m"] for part in ("mean", "std")]
-    table = marked[["tasks", "penalty", "lambda", "seeds", "trials", *values, "on_front"]].astype({"on_front": object})
+    table = marked[["tasks", "method", "lambda", "seeds", "trials", *values, "on_front"]].astype({"on_front": object})
     constant = {f"test_{name}_mean": value for name, value in sweep.constant_predictor.items()}
     if not constant:
         return table
@@ -69,10 +72,10 @@ def results_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
 def written_results(sweep: Sweep, marked: pd.DataFrame) -> TextTable:
     """The paper-style table as strings: `mean ± std`, percentages, an arrow for the better direction, the front."""
     numbers = results_table(sweep, marked)
-    several_penalties = marked["penalty"].nunique() > 1
+    several_methods = marked["method"].nunique() > 1
     columns: dict[str, list[str]] = {"tasks": [str(tasks) for tasks in numbers["tasks"]]}
-    if several_penalties:
-        columns["penalty"] = [str(one) if pd.notna(one) else "" for one in numbers["penalty"]]
+    if several_methods:
+        columns["method"] = [str(one) if pd.notna(one) else "" for one in numbers["method"]]
     columns["λ"] = [text.strength(value) if pd.notna(value) else "" for value in numbers["lambda"]]
     columns["trials"] = [str(value) if pd.notna(value) else "" for value in numbers["trials"]]
     columns["front"] = ["●" if value is True else "" for value in numbers["on_front"]]

@@ -208,3 +208,20 @@ def test_tables_of_claims(tmp_path: Path) -> None:
     written = written_claims(claims)
     assert written.marked == (True, True, True, False)
     assert written.rows[0][2] == "+5.0"
+
+
+def test_what_a_search_trained_with_other_settings_is_no_pair(tmp_path: Path) -> None:
+    """A dense model at a bad learning rate is not the dense model, and an ℓ1 model at another rate is an ℓ1 model."""
+    claims = made(tmp_path / "own", curve(0.02, 0.05, -0.2), l1=curve(-0.05, -0.05, -0.2))
+    results = load_sweep(tmp_path / "own").results.drop(columns=["sweep", "setup", "method"])
+    metrics = [column for column in results if column.startswith(("val_", "test_"))]
+    others = [results]
+    for chosen, worse in ((results["lambda"] == 0, 0.3), (results["penalty"] == "l1", 3.0)):
+        odd = results[chosen].assign(settings="lr=1", trial_id="odd-" + results["trial_id"])
+        odd[metrics] = odd[metrics] * worse
+        others.append(odd.assign(group_sparsity=0.7 * (odd["lambda"] > 0)))
+    write_sweep(
+        tmp_path / "searched", results=pd.concat(others, ignore_index=True), combinations=["segmentation+depth"]
+    )
+    for claim in judge_claims(load_sweep(tmp_path / "searched")):
+        assert (claim.verdict, claim.effect) == (claims[claim.name].verdict, claims[claim.name].effect)

@@ -107,7 +107,7 @@ def test_other_peoples_tasks_and_metrics(tmp_path: Path) -> None:
     computed = compute(write_sweep(tmp_path / "own", tasks=tasks, metrics=metrics, results=results, combinations=names))
     assert computed.paper_tables == ()
     assert set(computed.affinity["task"]) == {"leaf", "age"}
-    assert {claim.name: claim.effect.number for claim in computed.claims}["gains"] == 2
+    assert {claim.name: claim.seeds for claim in computed.claims}["gains"] == 2
 
 
 def test_half_done_sweeps_and_sweeps_without_baselines_are_computed(tmp_path: Path) -> None:

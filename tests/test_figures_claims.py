@@ -30,7 +30,7 @@ def affinity() -> pd.DataFrame:
         (1e-4, "depth", "segmentation+normals", -0.08, 0.02),
     ]
     table = pd.DataFrame(rows, columns=["lambda", "task", "partners", "gain", "adjusted_p"])
-    return table.assign(setup="rooms", penalty="group_lasso")
+    return table.assign(setup="rooms", method="group_lasso")
 
 
 def test_a_forest_has_each_unit_and_the_mean_in_percent() -> None:

@@ -147,7 +147,7 @@ def test_latencies_of_retrained_trials_are_not_averaged_with_those_of_others(tmp
     np.testing.assert_allclose([panel.measured.mean for panel in panels], [[42, 22], [42, 11]])
     drawing = latency_figure(computed.sweep, computed.marked)
     assert not isinstance(drawing, str)
-    assert list(drawing.data["penalty"].unique()) == ["group_lasso", "group_lasso + scratch"]
+    assert list(drawing.data["method"].unique()) == ["group_lasso", "group_lasso + scratch"]
 
 
 def test_without_latency_there_is_a_line_instead_and_without_macs_no_proportional_one(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from analysis.figures.layers import (
 from analysis.figures.overlap import draw_overlap, overlap_figure, overlap_panels
 from analysis.figures.strength_axis import StrengthAxis
 
-SETTING = {"setup": "rooms", "penalty": "group_lasso"}
+SETTING = {"setup": "rooms", "method": "group_lasso"}
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from analysis.computed import compute
+from analysis.delta_m import delta_m
 from search.journal import JOURNAL
 from search.storage import HISTORY, LAYERS, PROPOSALS, RESULTS, SWEEP
 from tests.commands import finished, halted, parsimony, rows, said_here
@@ -83,6 +85,19 @@ def test_files_of_a_search(searched: tuple[Path, str]) -> None:
         *(SWEEP, "progress.json", RESULTS, HISTORY, LAYERS, PROPOSALS, JOURNAL)
     }
     assert not list(folder.rglob("checkpoint.pt"))
+
+
+def test_the_analysis_keeps_settings_and_retraining_apart_from_the_penalty(searched: tuple[Path, str]) -> None:
+    folder, _ = searched
+    found = compute(folder)
+    assert set(found.marked["penalty"]) == {"group_lasso"}
+    ours, written = (one.set_index("trial_id").sort_index() for one in (found.sweep.results, rows(folder)))
+    for column in ("penalty", "retraining", "settings"):
+        assert ours[column].tolist() == written[column].tolist()
+    assert set(written["settings"]) > {""}
+    # Δm is over the dense models of the recipe's own learning rate, which alone the search took for baselines.
+    again = delta_m(ours.reset_index(), "test", found.sweep.tasks, found.sweep.metrics)
+    assert again.tolist() == pytest.approx(written["test_delta_m"].tolist())
 
 
 def test_the_target_is_answered_in_a_line_with_a_command_that_finds_the_model(

@@ -30,8 +30,8 @@ class AffinityPanel:
 
 
 def affinity_panels(affinity: pd.DataFrame, tasks: list[str]) -> list[AffinityPanel]:
-    """A panel for each λ (and penalty and setup, where there are several), at most `MOST_PANELS` of them."""
-    telling = [*(key for key in ("setup", "penalty") if affinity[key].nunique() > 1), "lambda"]
+    """A panel for each λ (and method and setup, where there are several), at most `MOST_PANELS` of them."""
+    telling = [*(key for key in ("setup", "method") if affinity[key].nunique() > 1), "lambda"]
     known = affinity[affinity["gain"].notna()]
     partners = sorted(known["partners"].unique(), key=lambda some: (some.count("+"), _places(some, tasks)))
     present = [task for task in tasks if task in set(known["task"])]
@@ -90,7 +90,7 @@ def affinity_figure(affinity: pd.DataFrame, tasks: list[str]) -> Drawing | str:
     )
     for panel, ax in zip(panels, page.axes, strict=True):
         draw_affinity(panel, ax, largest)
-    known = len(affinity.groupby(["setup", "penalty", "lambda"], dropna=False))
+    known = len(affinity.groupby(["setup", "method", "lambda"], dropna=False))
     some = f" {len(panels)} of {known} λ are shown." if known > len(panels) else ""
     caption = (
         "What a task (column) gains when it is trained with others (row), against the single-task model of the same λ "

@@ -31,12 +31,12 @@ class Curve:
 
 
 def curves_of(everything: pd.DataFrame, rows: pd.DataFrame, column: str) -> list[Curve]:
-    """A curve for each combination in `rows` (and penalty and setup, where `everything` has several).
+    """A curve for each combination in `rows` (and method and setup, where `everything` has several).
 
     `everything` decides on colours and markers, so that a combination keeps its own where others are not shown.
     """
     colors, order = colors_of(everything), list(dict.fromkeys(everything["tasks"]))
-    telling = ["tasks", *(key for key in ("penalty", "setup") if everything[key].nunique() > 1)]
+    telling = ["tasks", *(key for key in ("method", "setup") if everything[key].nunique() > 1)]
     curves = []
     for key, some in rows.groupby(telling, sort=False, dropna=False):
         combination = str(key[0])

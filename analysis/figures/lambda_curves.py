@@ -27,7 +27,7 @@ class MetricPanel:
 
 @dataclass(frozen=True)
 class SparsityPanel:
-    """Figure 3(b), one combination (and penalty): what share of groups and of parameters is exactly zero, in %."""
+    """Figure 3(b), one combination (and method): what share of groups and of parameters is exactly zero, in %."""
 
     label: str
     groups: Curve
@@ -54,7 +54,7 @@ def metric_panels(sweep: Sweep, marked: pd.DataFrame) -> list[MetricPanel]:
 
 
 def sparsity_panels(marked: pd.DataFrame) -> list[SparsityPanel]:
-    """The panels of figure 3(b): one a combination (and penalty, where there are several), in %."""
+    """The panels of figure 3(b): one a combination (and method, where there are several), in %."""
     pairs = zip(
         curves_of(marked, marked, "group_sparsity"), curves_of(marked, marked, "parameter_sparsity"), strict=True
     )

@@ -21,7 +21,7 @@ MEASURED, PROPORTIONAL = "measured", "in proportion to multiplications (MACs)"
 
 @dataclass(frozen=True)
 class LatencyPanel:
-    """One combination, and one penalty where there are several; one element a λ in all arrays, means over seeds.
+    """One combination, and one method where there are several; one element a λ in all arrays, means over seeds.
 
     measured: milliseconds of the compacted backbone for one image. proportional: those that the multiplications left
     would take at the dense model's rate; None without `macs` or without a dense model. sparsity: percent of the groups
@@ -29,7 +29,7 @@ class LatencyPanel:
     """
 
     combination: str
-    penalty: str
+    method: str
     title: str
     measured: Curve
     proportional: Curve | None
@@ -43,19 +43,19 @@ def latency_panels(sweep: Sweep) -> list[LatencyPanel]:
     if "latency_ms" not in done or done["latency_ms"].isna().all():
         return []
     timed = done[done["latency_ms"].notna()]
-    penalties = list(dict.fromkeys(timed["penalty"][timed["lambda"] > 0])) or [timed["penalty"].iloc[0]]
+    methods = list(dict.fromkeys(timed["method"][timed["lambda"] > 0])) or [timed["method"].iloc[0]]
     panels = []
     for combination, some in timed.groupby("tasks", sort=False):
-        for penalty in penalties:
+        for method in methods:
             # At λ = 0 there is no penalty, so the dense model belongs to each.
-            rows = some[(some["penalty"] == penalty) | (some["lambda"] == 0)]
-            if (rows["penalty"] == penalty).any():
-                title = f"{combination}, {penalty}" if len(penalties) > 1 else str(combination)
-                panels.append(_panel(str(combination), str(penalty), title, rows))
+            rows = some[(some["method"] == method) | (some["lambda"] == 0)]
+            if (rows["method"] == method).any():
+                title = f"{combination}, {method}" if len(methods) > 1 else str(combination)
+                panels.append(_panel(str(combination), str(method), title, rows))
     return panels
 
 
-def _panel(combination: str, penalty: str, title: str, rows: pd.DataFrame) -> LatencyPanel:
+def _panel(combination: str, method: str, title: str, rows: pd.DataFrame) -> LatencyPanel:
     by_strength = rows.groupby("lambda")
     latency, spread = by_strength["latency_ms"].mean(), by_strength["latency_ms"].std(ddof=1)
     strengths = latency.index.to_numpy(float)
@@ -66,7 +66,7 @@ def _panel(combination: str, penalty: str, title: str, rows: pd.DataFrame) -> La
         expected, unknown = _array(share * latency.loc[0.0]), np.full(len(strengths), np.nan)
         proportional = Curve(PROPORTIONAL, strengths, expected, unknown, GREY.light, "x", "--")
     sparsity = 100 * by_strength["group_sparsity"].mean(), 100 * by_strength["group_sparsity"].std(ddof=1)
-    return LatencyPanel(combination, penalty, title, measured, proportional, *map(_array, sparsity))
+    return LatencyPanel(combination, method, title, measured, proportional, *map(_array, sparsity))
 
 
 def draw_latency(panel: LatencyPanel, ax: Axes, axis: StrengthAxis) -> None:
@@ -130,13 +130,13 @@ def _label(panel: LatencyPanel, ax: Axes) -> None:
 def _data(panels: list[LatencyPanel]) -> pd.DataFrame:
     tables = []
     for panel in panels:
-        table = panel.measured.table("latency_ms").assign(tasks=panel.combination, penalty=panel.penalty)
+        table = panel.measured.table("latency_ms").assign(tasks=panel.combination, method=panel.method)
         table["group_sparsity_mean"] = panel.sparsity / 100
         if panel.proportional is not None:
             table["proportional_to_macs_ms"] = panel.proportional.mean
         tables.append(table)
     table = pd.concat(tables, ignore_index=True)
-    return table[["tasks", "penalty", *(column for column in table if column not in ("tasks", "penalty"))]]
+    return table[["tasks", "method", *(column for column in table if column not in ("tasks", "method"))]]
 
 
 def _array(column: "pd.Series[float]") -> np.ndarray:

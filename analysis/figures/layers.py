@@ -49,7 +49,7 @@ def groups_panels(marked: pd.DataFrame, survival: pd.DataFrame) -> list[GroupsPa
         sparse = settings[settings["lambda"] > 0]
         chosen = sparse[sparse["best_trade_off"]] if sparse["best_trade_off"].any() else sparse.head(1)
         for setting in chosen.to_dict("records"):
-            keys = ("setup", "tasks", "penalty", "lambda")
+            keys = ("setup", "tasks", "method", "lambda")
             same = np.logical_and.reduce([survival[key] == setting[key] for key in keys])
             rows = survival[same].sort_values("position")
             if rows.empty:
@@ -68,8 +68,8 @@ def groups_panels(marked: pd.DataFrame, survival: pd.DataFrame) -> list[GroupsPa
 
 
 def survival_panels(marked: pd.DataFrame, survival: pd.DataFrame, column: str) -> list[SurvivalPanel]:
-    """A panel for each combination (and penalty and setup, where there are several); `column` is layer or stage."""
-    telling = ["tasks", *(key for key in ("penalty", "setup") if survival[key].nunique() > 1)]
+    """A panel for each combination (and method and setup, where there are several); `column` is layer or stage."""
+    telling = ["tasks", *(key for key in ("method", "setup") if survival[key].nunique() > 1)]
     order = pd.Categorical(survival["tasks"], list(dict.fromkeys(marked["tasks"])))
     ordered = survival.assign(place=order.codes).sort_values(["place", "lambda"], kind="stable")
     panels = []

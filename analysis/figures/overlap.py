@@ -28,7 +28,7 @@ def overlap_panels(overlap: pd.DataFrame, tasks: list[str]) -> list[OverlapPanel
     """A panel for each joint combination, over the whole backbone and all seeds."""
     joint = overlap["other"].str.contains("+", regex=False)
     whole = overlap[joint & (overlap["stage"] == ALL_STAGES) & overlap["jaccard"].notna()]
-    telling = ["other", *(key for key in ("penalty", "setup") if whole[key].nunique() > 1)]
+    telling = ["other", *(key for key in ("method", "setup") if whole[key].nunique() > 1)]
     panels = []
     for key, rows in whole.groupby(telling, sort=False, dropna=False):
         found, expected = [], []
