@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, ClassVar, Self
 
@@ -176,16 +177,7 @@ class Lease:
             time.sleep(POLL_SECONDS)
 
     def _others(self, store: Store, files: dict[str, float]) -> list[Claim]:
-        claims = []
-        for name in files:
-            if name.startswith(PREFIX) and name.endswith(SUFFIX) and name != self._claim.file:
-                try:
-                    data = store.read(name)
-                except BadInput:  # no file after all
-                    data = b""
-                if data is not None:
-                    claims.append(Claim.of_file(name, data))
-        return claims
+        return [claim for claim in read_claims(store, files) if claim.file != self._claim.file]
 
     def _beat_on(self) -> None:
         while not self._ended.wait(BEAT_SECONDS) and self._lost is None:
@@ -218,6 +210,31 @@ class Lease:
         with contextlib.suppress(StorageError):  # the next driver sees that this process is gone
             self._hurried.delete(self._claim.file)
         self._store.remove_empty(self._made)
+
+
+def read_claims(store: Store, files: Collection[str]) -> list[Claim]:
+    """Of the sweep's files those that drivers wrote. Raises StorageError."""
+    claims = []
+    for name in files:
+        if name.startswith(PREFIX) and name.endswith(SUFFIX):
+            try:
+                data = store.read(name)
+            except BadInput:  # no file after all
+                data = b""
+            if data is not None:
+                claims.append(Claim.of_file(name, data))
+    return claims
+
+
+def living_driver(store: Store) -> Claim | None:
+    """Who drives the sweep, as far as can be seen without taking part: a process of this machine lives or does not;
+    of another machine's the claim was renewed lately, by this machine's clock. Raises StorageError."""
+    files = store.files()
+    for claim in read_claims(store, files):
+        renewed = time.time() - files[claim.file] < 2 * STALE_SECONDS
+        if claim.driving and (renewed if claim.lives is None else claim.lives):
+            return claim
+    return None
 
 
 def _say(line: str) -> None:

@@ -1,16 +1,12 @@
 """The state of a sweep, running or not, from its files alone."""
 
-from datetime import UTC, datetime
-
 from mtl.errors import BadInput
 from search.errors import StorageError
-from search.progress import STORE_SECONDS, Snapshot
+from search.lease import living_driver
+from search.progress import Snapshot
 from search.results import count_results
 from search.storage import CHECK_SECONDS, PROGRESS, SWEEP, Store
 from search.stored import ANEW, Damaged, parse, read_sweep_file
-
-# A driver that lives writes its progress every few seconds; some slack for a slow store.
-SILENCE_SECONDS = 12 * STORE_SECONDS
 
 
 def read_status(folder: str) -> str:
@@ -38,11 +34,12 @@ def _status(store: Store, folder: str) -> str:
             snapshot = parse(Snapshot, saved)
         except Damaged as error:
             damaged.append(f"{store.shown(PROGRESS)}: {error}; {ANEW}")
-    if snapshot is not None:
-        age = (datetime.now(UTC) - datetime.fromisoformat(snapshot.updated_at)).total_seconds()
-        if age <= SILENCE_SECONDS:
-            lines.append(f"running: {snapshot.line()}")
-        else:
+    if ended < planned:
+        # Not by the progress's age: under load a driver that lives may not have written it for minutes.
+        driver = living_driver(store)
+        if driver is not None:
+            lines.append(f"running ({driver}): {snapshot.line() if snapshot else 'no trial has been heard of yet'}")
+        elif snapshot is not None:
             lines.append(f"not running since {snapshot.updated_at}; the same command goes on with it")
     lines += [f"failed: {result.config}: {result.error}" for result in counts.failed]
     lines += [f"damaged: {line}" for line in damaged]

@@ -1,0 +1,48 @@
+"""Whether a sweep runs is told by its driver's claim, not by how old its progress is."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from search.lease import STALE_SECONDS, Lease
+from search.status import read_status
+from search.storage import PROGRESS, SWEEP, Store
+
+LONG_AGO = "2020-01-01T00:00:00.000+00:00"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Of a sweep of three trials that was last heard of long ago."""
+    store = Store(str(tmp_path), "sweep")
+    store.write(SWEEP, json.dumps({"schema": 1, "recipe": {}, "trials_planned": 3}).encode())
+    progress = {"done": 1, "running": 2, "failed": 0, "total": 3, "seconds_left": None, "updated_at": LONG_AGO}
+    store.write(PROGRESS, json.dumps(progress).encode())
+    return store
+
+
+def second_line(store: Store) -> str:
+    return read_status(str(store.folder)).splitlines()[1]
+
+
+NOT_RUNNING = f"not running since {LONG_AGO}; the same command goes on with it"
+
+
+def test_a_driver_that_lives_is_running_however_long_it_was_silent(store: Store) -> None:
+    assert second_line(store) == NOT_RUNNING
+    with Lease(store):
+        assert second_line(store).startswith(f"running (pid {os.getpid()} on ")
+        assert second_line(store).endswith("): 1/3 done · 2 running · 0 failed")
+    assert second_line(store) == NOT_RUNNING
+
+
+def test_a_driver_of_another_machine_is_running_while_it_renews_its_claim(store: Store) -> None:
+    with Lease(store) as lease:
+        claim = json.loads(store.read(lease._claim.file) or b"")
+    path = Path(str(store.folder)) / f"driver-{'0' * 32}.json"
+    path.write_text(json.dumps(claim | {"id": "0" * 32, "process": "abcdef-1-1"}))
+    assert second_line(store).startswith("running (")
+    os.utime(path, (0, path.stat().st_mtime - 3 * STALE_SECONDS))
+    assert second_line(store) == NOT_RUNNING
