@@ -17,6 +17,7 @@ import pytest
 import wandb
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from pyarrow.fs import _MockFileSystem
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from wandb.proto.wandb_internal_pb2 import Record
@@ -25,7 +26,7 @@ from werkzeug.serving import make_server
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
 from search.config import differing_settings, expand, format_recipe, load_recipe
-from search.loggers.background import Background
+from search.loggers.background import WAITING_CALLS, Background
 from search.loggers.base import Logger
 from search.loggers.registry import make_loggers
 from search.results import Status, TrialResult
@@ -92,6 +93,12 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a service takes longer than a sweep would wait for it at its end."""
+    monkeypatch.setattr(Background.__init__, "__defaults__", (WAITING_CALLS, DEADLINE_SECONDS))
+
+
+@pytest.fixture(autouse=True)
 def nothing_said(capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Iterator[None]:
     """A logger that does its work is silent, on the terminal's live line above all."""
     yield
@@ -152,7 +159,8 @@ def test_tensorboard_takes_the_final_metrics_of_a_trial_for_no_epoch(store: Stor
 
 def bucket(*trials: TrialConfig) -> Store:
     """An object store in memory."""
-    store = Store("mock:///bucket", "night")
+    store = Store("/bucket", "night")
+    store._files, store._root, store._local = _MockFileSystem(), "bucket/night", False
     for trial in trials:  # which a bucket would not need
         store._files.create_dir(f"bucket/night/tensorboard/{trial.trial_id}", recursive=True)
     return store
@@ -316,7 +324,7 @@ def test_mlflow_experiment_that_was_deleted_is_refused(store: Store, database: s
 def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """wandb without a network; its process is ended with the test."""
     monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.delenv("WANDB_DIR", raising=False)
+    monkeypatch.setattr("search.loggers.wandb.CONNECTION_SECONDS", DEADLINE_SECONDS)
     wandb.teardown()
     yield
     wandb.teardown()
@@ -340,6 +348,7 @@ def records(path: Path) -> Iterator[Record]:
 
 def written(folder: Path, trial: TrialConfig) -> list[Record]:
     """Everything in a trial's offline runs, in the order in which they were made."""
+    wandb.teardown()  # its own process may still have been writing
     # Of two runs begun in the same second wandb numbers the second's folder.
     files = sorted(folder.glob(f"wandb/offline-run-*-{trial.trial_id}*/*.wandb"), key=lambda path: path.stat().st_mtime)
     return [record for file in files for record in records(file)]
