@@ -226,9 +226,9 @@ def run_damaged_files() -> None:
     photo()
     with quick():
         for name, kind, count in (
-            ("model.pt", "trial", 25),
-            ("compact.pt", "compact", 60),
-            ("compact.onnx", "compact", 80),
+            ("model.pt", "trial", 12),
+            ("compact.pt", "compact", 40),
+            ("compact.onnx", "compact", 70),
         ):
             whole = Path(name).read_bytes()
             random_ = random.Random(name)

@@ -118,6 +118,9 @@ def without(name: str) -> Callable[[State], State]:
         (lambda s: {"epoch": 3}, ["holds a int under 'epoch'"]),
         (lambda s: {0: torch.zeros(1)}, ["holds a Tensor under 0"]),
         (lambda s: {"config": 0, "tasks": 0, "model": 0}, ["holds a int"]),
+        (lambda s: s | {"conv1.weight": s["conv1.weight"] / 0}, ["conv1.weight holds numbers that are not finite"]),
+        (lambda s: s | {"conv1.weight": s["conv1.weight"].to_sparse()}, ["conv1.weight is not a dense tensor"]),
+        (lambda s: s | {"conv1.weight": torch.zeros(1).expand(8, 3, 7, 7)}, ["fewer numbers in the file"]),
         (lambda s: Path("x"), ["weights_only"]),
     ],
 )

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mtl.compaction.build import MEMORY_FORMATS, Select, with_tensors
+from mtl.compaction.build import Select, with_tensors
 from mtl.compaction.graph import Node, Program
+from mtl.compaction.plan import MEMORY_FORMATS
 from mtl.compaction.rewrite import runs
 
 MARGIN = 0.95  # a selection is one more operation, which must pay by more than a clock's error
