@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.errors import BadInput
-from analysis.stored import FLAGS, NUMBER, TEXT, WHOLE, Kinds, SweepInfo, need_columns, read_info, read_table
+from analysis.stored import ANEW, FLAGS, NUMBER, TEXT, WHOLE, Kinds, SweepInfo, need_columns, read_info, read_table
 
 STATUSES = ("done", "failed", "stopped")
 DIRECTIONS = ("maximize", "minimize")
@@ -23,7 +23,7 @@ LAYERS: Kinds = {"trial_id": TEXT, "layer": TEXT, "position": WHOLE, "groups": W
 FURTHER: Kinds = {"retraining": TEXT, "settings": TEXT, "train_seconds": NUMBER}
 # More than any measurement is: sums and squares of it are finite.
 LARGEST = 1e30
-MOST_GROUPS = 10**7
+MOST_GROUPS, MOST_EPOCHS = 10**7, 10**7
 SHARES = ("group_sparsity", "parameter_sparsity")
 NO_RETRAINING = "none"
 NUMBERS = ["lambda", "seed", "group_sparsity", "parameter_sparsity", "delta_m", "test_delta_m"]
@@ -147,8 +147,10 @@ def load_sweep(folder: Path | str, objectives: Sequence[Objective] = ()) -> Swee
     )
     history = _read_optional(folder / "history.parquet", HISTORY, {"group_sparsity": NUMBER}, tuple(HISTORY))
     layers = _read_optional(folder / "layers.parquet", LAYERS, {}, tuple(LAYERS))
-    if layers is not None and not layers["groups"].between(1, MOST_GROUPS).all():
-        raise BadInput(f"{folder / 'layers.parquet'}: column groups has a number that is not in 1 to {MOST_GROUPS}")
+    if layers is not None:
+        _need_range(layers, "groups", 1, MOST_GROUPS, folder / "layers.parquet")
+    if history is not None:
+        _need_range(history, "epoch", 0, MOST_EPOCHS, folder / "history.parquet")
     sweep = Sweep(folder, info, tasks, metrics, tuple(objectives) or own_objectives, results, history, layers)
     _check_results(sweep, folder / "results.parquet")
     for column, nothing in (("retraining", NO_RETRAINING), ("settings", "")):
@@ -187,6 +189,12 @@ def told_apart(metrics: Mapping[str, Metric], tasks: Iterable[str]) -> dict[str,
 
 def _read_optional(path: Path, kinds: Kinds, further: Kinds, filled: tuple[str, ...]) -> pd.DataFrame | None:
     return read_table(path, kinds, further, filled) if path.is_file() else None
+
+
+def _need_range(table: pd.DataFrame, column: str, low: int, high: int, path: Path) -> None:
+    wrong = table.loc[~table[column].between(low, high).to_numpy(bool), "trial_id"]
+    if len(wrong):
+        raise BadInput(f"{path}: column {column} is not in {low} to {high} in trial {wrong.iloc[0]}; {ANEW}")
 
 
 def _check_results(sweep: Sweep, path: Path) -> None:
@@ -230,9 +238,7 @@ def _check_results(sweep: Sweep, path: Path) -> None:
         if large.any():
             raise BadInput(f"{path}: column {column} is beyond {LARGEST:g} in trial {_first_trial(results, large)}")
     for column in SHARES:
-        outside = done & ~results[column].fillna(0).between(0, 1).to_numpy()
-        if outside.any():
-            raise BadInput(f"{path}: column {column} is not in 0 to 1 in trial {_first_trial(results, outside)}")
+        _need_range(results[done].dropna(subset=column), column, 0, 1, path)
     negative = (results["lambda"] < 0).to_numpy()
     if negative.any():
         raise BadInput(f"{path}: column lambda is below 0 in trial {_first_trial(results, negative)}")
