@@ -26,7 +26,7 @@ from scipy import stats
 
 from analysis.choice import forward_choice
 from analysis.claims import NON_INFERIORITY_MARGIN, judge_claims
-from analysis.load import Metric, Objective, Sweep
+from analysis.load import NO_RETRAINING, Metric, Objective, Sweep
 
 LUCK, CORRELATION, TOP = 0.01, 0.9, 0.03
 NOMINAL = 0.025
@@ -117,6 +117,7 @@ def made_up_sweep(random: np.random.Generator, seeds: int, gain: Gains, l1_gain:
                 gone_groups = 0.0 if penalty == "l1" else gone
                 rows.append(row | {"group_sparsity": gone_groups, "parameter_sparsity": gone})
     table = pd.DataFrame(rows).assign(status="done", setup="made up", delta_m=0.0, test_delta_m=0.0)
+    table = table.assign(method=table["penalty"], retraining=NO_RETRAINING, settings="")
     metrics = {task: Metric(task, task, "", True) for task in TASKS}
     tasks = {task: task for task in TASKS}
     return Sweep(Path(), {}, tasks, metrics, (Objective("group_sparsity", True),), table, None)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.choice import forward_choice
+from analysis.claims import judge_claims
+from benchmarks.claims import made_up_sweep, worlds
 
 NAN = math.nan
 tables = arrays(
@@ -85,3 +87,9 @@ def test_without_an_effect_the_interval_is_missed_as_often_as_it_says() -> None:
     ]
     assert rates[0] == pytest.approx(0.025, abs=3 * math.sqrt(0.025 * 0.975 / repetitions))
     assert rates[1] > 0.06
+
+
+def test_the_benchmarks_sweeps_have_an_effect_where_they_say_so() -> None:
+    for name, (gain, l1_gain, claim) in worlds(6, effect=0.1).items():
+        sweep = made_up_sweep(np.random.default_rng(0), 5, gain, l1_gain)
+        assert {one.name: one.verdict for one in judge_claims(sweep)}[claim] == "holds", name
