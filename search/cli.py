@@ -171,7 +171,8 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--address",
         metavar="ADDR",
-        help="a Ray cluster to join, or local for a new one (default: one that runs here, else new)",
+        help="HOST:PORT of a Ray cluster to join, or local for a new one (default: that of RAY_ADDRESS, or one that "
+        "`ray start` has started here, else new)",
     )
 
 
