@@ -213,6 +213,8 @@ def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialRes
     done_before = len(sweep.configs) - len(to_run)
     others = f" ({len(reused)} baselines of other sweeps in the storage)" if reused else ""
     say(f"sweep {store}: {len(sweep.configs)} trials, {done_before} done before{others}, {len(to_run)} to run")
+    # What an earlier run planned and never ran is not missing, unless this recipe asks for it too.
+    ended = set(results)
     if to_run:
         from search.trial_source import ListedTrials
 
@@ -233,15 +235,21 @@ def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialRes
             address=address,
             lease=lease,
             progress=Progress(store, to_run, done_before),
-            prepare=lambda: prepare(sweep, sweep.configs),
+            prepare=lambda: prepare(sweep, sweep.configs, keep=ended),
             write_tables=sweep.write_tables,
             judge=halving,
         )
-    elif reused:
-        prepare(sweep, sweep.configs)
+    elif reused or _planned_more(sweep, ended):
+        prepare(sweep, sweep.configs, keep=ended)
     lease.check()
     sweep.write_tables(list(results.values()))
     return [results[c.trial_id] for c in sweep.configs if c.trial_id in results]
+
+
+def _planned_more(sweep: Sweep, ended: Collection[str]) -> bool:
+    """Whether sweep.json has trials that have no result and that this recipe does not ask for."""
+    earlier = read_sweep_file(sweep.store)
+    return earlier is not None and not set(earlier.trials) <= {*ended, *(one.trial_id for one in sweep.configs)}
 
 
 def run_one(sweep: Sweep, config: TrialConfig) -> TrialResult:
@@ -279,10 +287,17 @@ def _run_one(sweep: Sweep, config: TrialConfig, lease: Lease) -> TrialResult:
     return run.result
 
 
-def prepare(sweep: Sweep, trials: Sequence[TrialConfig], planned: int = 0, **more: Any) -> None:
+def prepare(
+    sweep: Sweep,
+    trials: Sequence[TrialConfig],
+    planned: int = 0,
+    keep: Collection[str] | None = None,
+    **more: Any,
+) -> None:
     """Fetch the pretrained weights, build this node's cache of the data and write sweep.json.
 
-    trials: those known so far; planned: how many there are to be, where these are not all; more: entries of sweep.json.
+    trials: those known so far; planned: how many there are to be, where these are not all; keep: of the trials that
+    earlier runs planned those that still count, left out: all; more: entries of sweep.json.
     """
     if sweep.recipe.weights:
         from mtl.pretrained import fetch_weights
@@ -295,7 +310,8 @@ def prepare(sweep: Sweep, trials: Sequence[TrialConfig], planned: int = 0, **mor
     constant = earlier.constant_predictor if earlier is not None and same_data else {}
     if not set(sweep.metrics) <= set(constant):
         constant = constant_predictor(arrays["train"], arrays["test"], sweep.tasks, recipe.protocol)
-    description = describe(sweep, constant, trials, earlier.trials if earlier else ())
+    before = [one for one in (earlier.trials if earlier else ()) if keep is None or one in keep]
+    description = describe(sweep, constant, trials, before)
     description["trials_planned"] = max(description["trials_planned"], planned)
     # A sweep or a single trial in a search's folder leaves it a search's.
     if earlier is not None and earlier.search is not None:

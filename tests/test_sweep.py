@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
+from analysis.load import load_sweep
+from analysis.summary import progress
 from search.cli import main
 from search.results import TrialResult, stopped_result
 from search.run_context import RunContext
@@ -96,6 +98,7 @@ def test_adding_a_lambda_runs_only_the_new_trials(
     assert "1 done before, 1 to run" in err
     assert {path: path.stat().st_mtime_ns for path in first} == first
     extended = rows(tmp_path / "rooms")
+    first_ids = list(extended["trial_id"])
     same = rows(swept).set_index("trial_id").loc[extended["trial_id"]]
     assert list(extended["test_depth_mae"]) == list(same["test_depth_mae"])
     assert json.loads((tmp_path / "rooms" / SWEEP).read_text())["trials_planned"] == 2
@@ -103,6 +106,20 @@ def test_adding_a_lambda_runs_only_the_new_trials(
     said_here(arguments(tmp_path, *only, "lambdas=1e-2"), 0, capsys)
     assert json.loads((tmp_path / "rooms" / SWEEP).read_text())["trials_planned"] == 2
     assert len(rows(tmp_path / "rooms")) == 2
+    # What was planned and never ran is missing until a run no longer asks for it: sweep and analyze agree.
+    path = tmp_path / "rooms" / SWEEP
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"trials": [*first_ids, "0" * 16], "trials_planned": 3}))
+    assert missing(tmp_path / "rooms", capsys) == "2 done, 0 failed, 1 not ended, of 3"
+    said_here(arguments(tmp_path, *only, "lambdas=0"), 0, capsys)
+    assert missing(tmp_path / "rooms", capsys) == "2 done, 0 failed, 0 not ended, of 2"
+    assert progress(load_sweep(tmp_path / "rooms")) == "2 of 2 planned trials are done."
+
+
+def missing(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What `parsimony status` counts."""
+    capsys.readouterr()
+    assert main(["status", str(folder)]) == 0
+    return capsys.readouterr().out.splitlines()[0].partition(": ")[2]
 
 
 def test_kill_9_of_the_driver_then_the_same_command_gives_the_unbroken_results(tmp_path: Path) -> None:
