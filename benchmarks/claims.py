@@ -16,8 +16,10 @@ and six λ, each claim where it is just not true, and where it is true by 2 %. C
 import argparse
 import json
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,6 +36,7 @@ SEEDS, STRENGTHS = (3, 4, 5, 7, 10), (3, 6, 12)
 TASKS = ("a", "b", "c")
 COMBINATIONS = ("a+b", "a+c", "b+c")
 Gains = NDArray[np.float64]
+Row = dict[str, Any]
 
 
 def splits(random: np.random.Generator, luck: Gains, gain: Gains) -> tuple[Gains, Gains]:
@@ -77,9 +80,8 @@ WAYS: dict[str, Callable[[Gains, Gains], Gains]] = {
 }
 
 
-def rates_of_ways(repetitions: int) -> list[dict[str, object]]:
+def rates_of_ways(repetitions: int) -> Iterator[Row]:
     """One row a world, number of seeds and of λ: the share of sweeps in which each way finds a gain."""
-    rows = []
     for world in ("normal", "unequal", "t3"):
         for seeds in SEEDS:
             for count in STRENGTHS:
@@ -93,8 +95,7 @@ def rates_of_ways(repetitions: int) -> list[dict[str, object]]:
                         for name, some in values.items()
                     }
                     about = {"world": world, "seeds": seeds, "lambdas": count, "effect": effect}
-                    rows.append(about | {name: float(test.mean()) for name, test in tests.items()})
-    return rows
+                    yield about | {name: float(test.mean()) for name, test in tests.items()}
 
 
 def made_up_sweep(random: np.random.Generator, seeds: int, gain: Gains, l1_gain: Gains) -> Sweep:
@@ -136,12 +137,11 @@ def worlds(count: int, effect: float) -> dict[str, tuple[Gains, Gains, str]]:
     }
 
 
-def rates_of_claims(repetitions: int, count: int = 6) -> list[dict[str, object]]:
+def rates_of_claims(repetitions: int, count: int = 6) -> Iterator[Row]:
     """One row a claim and number of seeds: the share of sweeps in which it holds."""
-    rows = []
     for seeds in (3, 5):
         for name in worlds(count, 0.0):
-            row: dict[str, object] = {"claim": name, "seeds": seeds}
+            row: Row = {"claim": name, "seeds": seeds}
             # A power need not be known as well as a false rate.
             for label, effect, number in (
                 ("just not true", 0.0, repetitions),
@@ -154,8 +154,7 @@ def rates_of_claims(repetitions: int, count: int = 6) -> list[dict[str, object]]
                     claims = judge_claims(made_up_sweep(random, seeds, gain, l1_gain))
                     holds += {one.name: one.verdict for one in claims}[claim] == "holds"
                 row[label] = holds / number
-            rows.append(row)
-    return rows
+            yield row
 
 
 def main() -> None:
@@ -164,15 +163,20 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=4000, help="of each row of the first table (default 4000)")
     parser.add_argument("--sweeps", type=int, default=200, help="of each row of the second (default 200)")
     options = parser.parse_args()
-    ways = rates_of_ways(options.repetitions)
-    claims = rates_of_claims(options.sweeps)
+    found: dict[str, list[Row]] = {"ways": [], "claims": []}
+    for name, rates, repetitions in (
+        ("ways", rates_of_ways, options.repetitions),
+        ("claims", rates_of_claims, options.sweeps),
+    ):
+        for row in rates(repetitions):
+            found[name].append(row)
+            print(row, file=sys.stderr)
+        if not options.json:
+            error = 1.96 * math.sqrt(NOMINAL * (1 - NOMINAL) / repetitions)
+            print(pd.DataFrame(found[name]).to_string(index=False, float_format=lambda rate: f"{100 * rate:.1f} %"))
+            print(f"a rate of {100 * NOMINAL:g} % is known to ± {100 * error:.1f} points\n", flush=True)
     if options.json:
-        print(json.dumps(vars(options) | {"ways": ways, "claims": claims}, indent=1))
-        return
-    for rows, repetitions in ((ways, options.repetitions), (claims, options.sweeps)):
-        error = 1.96 * math.sqrt(NOMINAL * (1 - NOMINAL) / repetitions)
-        print(pd.DataFrame(rows).to_string(index=False, float_format=lambda rate: f"{100 * rate:.1f} %"))
-        print(f"a rate of {100 * NOMINAL:g} % is known to ± {100 * error:.1f} points\n")
+        print(json.dumps(vars(options) | found, indent=1))
 
 
 if __name__ == "__main__":
