@@ -5,7 +5,6 @@ import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +25,13 @@ from search.errors import StorageError, SweepStopped
 from search.interrupts import Interrupts
 from search.judge import Judge
 from search.last_words import explain
+from search.moments import now
 from search.packing import Packing
-from search.results import TrialResult, stopped_result
+from search.results import TrialResult, read_result, stopped_result
 from search.run_context import RunContext
 from search.scheduler import SweepScheduler
-from search.storage import ERROR, trial_file
+from search.storage import ERROR, RESULT, Store, trial_file
+from search.stored import Damaged
 from search.trial_source import TrialSource
 from search.tune_searcher import TuneSearcher
 
@@ -198,13 +199,13 @@ def run_trials(
             history = [rows[epoch] for epoch in sorted(rows)]
             why = halving.why_stopped(config)
             result = stopped_result(config, history, trial.last_result["started_at"], why)
-            store.write(trial_file(config.trial_id, "result.json"), result.to_json())
-        elif (data := store.read(trial_file(config.trial_id, "result.json"))) is not None:
-            result = TrialResult.from_json(data)
+            store.write(trial_file(config.trial_id, RESULT), result.to_json())
+        elif (left := _result_left(store, config.trial_id)) is not None:
+            result = left
         else:
-            now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            result = TrialResult(config, "failed", now, now, error=death or "the trial left no result")
-            store.write(trial_file(config.trial_id, "result.json"), result.to_json())
+            ended_at = now()
+            result = TrialResult(config, "failed", ended_at, ended_at, error=death or "the trial left no result")
+            store.write(trial_file(config.trial_id, RESULT), result.to_json())
         on_result(result)
 
     def on_death(config: TrialConfig, said: str) -> str:
@@ -235,6 +236,14 @@ def run_trials(
             ),
         ).fit()
         watcher.raise_stopped()
+
+
+def _result_left(store: Store, trial_id: str) -> TrialResult | None:
+    """What the trial's process wrote at its end. Raises SweepStopped where somebody has damaged it since."""
+    try:
+        return read_result(store, trial_id)
+    except Damaged as error:
+        raise SweepStopped(f"{store.shown(trial_file(trial_id, RESULT))}: {error}") from error
 
 
 def _storage_error(trial: Any) -> StorageError | None:
