@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from mtl.compaction.plan import MOST_PIXELS, is_name
+from mtl.compaction.plan import is_name
 from mtl.compaction.saving import compact_of
 from mtl.config import TrialConfig
 from mtl.dry_run import check_outputs
@@ -84,18 +84,12 @@ def read_about(what: str, content: Mapping[str, Any]) -> tuple[TrialConfig, list
 
 def _read_config(what: str, fields: Any) -> TrialConfig:
     try:
-        config = TrialConfig.model_validate(fields)
+        return TrialConfig.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
         field = unquoted(first["loc"][0]) if first["loc"] else "config"
         reason = first["msg"].splitlines()[0]
         raise BadInput(f"{what}: its config has a {field} that is not allowed ({reason})") from error
-    for name, most in (("image_size", MOST_PIXELS), ("head_rates", MOST_PIXELS)):
-        if max(getattr(config, name)) > most:
-            raise BadInput(
-                f"{what}: its config has a {name} of {shown(getattr(config, name))}; allowed: {most} or less"
-            )
-    return config
 
 
 def _read_tasks(what: str, entries: Any) -> list[Task]:

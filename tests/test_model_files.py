@@ -84,7 +84,7 @@ def test_tasks(name: str, tasks: Any, named: str, files: Path, empty: Path, caps
         ({"image_size": [16000, 16000]}, "numbers at once"),
         ({"head_rates": [2, 10**9]}, "head_rates"),
         ({"backbone_layers": [10**9, 1, 1, 1]}, ""),
-        ({"head_rates": [2] * 10**5}, "layers"),
+        ({"head_rates": [2] * 10**5}, "head_rates"),
         ({"backbone_width": 10**12}, ""),
         ({"a\nb": 1}, "a\\nb"),
         ({3: 1}, "config"),
