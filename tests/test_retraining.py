@@ -237,10 +237,10 @@ def _check_analysis(folder: Path, results: list[Any]) -> None:
     sweep = load_sweep(folder)
     settings = settings_table(sweep)
     assert list(settings["trials"]) == [1, 1, 1, 1]
-    assert set(settings["penalty"]) == {"group_lasso", "group_lasso + scratch", "group_lasso + fine_tune"}
+    assert set(settings["method"]) == {"group_lasso", "group_lasso + scratch", "group_lasso + fine_tune"}
     missing = missing_table(sweep)
     assert list(missing["seed"]) == [1, 1, 1, 1]
-    assert sorted(zip(missing["lambda"], missing["penalty"], strict=True)) == [
+    assert sorted(zip(missing["lambda"], missing["method"], strict=True)) == [
         *((0, "group_lasso"), (0.5, "group_lasso")),
         *((0.5, "group_lasso + fine_tune"), (0.5, "group_lasso + scratch")),
     ]
