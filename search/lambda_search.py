@@ -142,8 +142,8 @@ def open_search(
 
 
 def _existing(folder: str) -> Store:
-    store = Store.of_sweep(folder)
     try:
+        store = Store.of_sweep(folder)
         found = read_sweep_file(store.waiting(CHECK_SECONDS))
     except (BadInput, StorageError) as error:
         raise BadInput(f"--warm-start {error}") from error
