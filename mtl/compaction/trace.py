@@ -3,6 +3,7 @@
 import copy
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -230,6 +231,9 @@ class _Translation:
 
     def _add(self, source: fx.Node, node: Node) -> None:
         shape = _shape(source)
+        if node.op == "adaptive_pool" and node.settings["output_size"] in (1, (1, 1), [1, 1]):
+            # The same, and plain in ONNX: torch 2.11 writes a loop for the pool of a channels_last map.
+            node = replace(node, op="mean", settings={"keepdim": True})
         ranks = {"linear": (1,), "flatten": (1,)}.get(node.op, (3,) if node.op != "mean" else (1, 3))
         if node.op in ("relu", "dropout", "add", "cat"):
             ranks = (1, 3)
