@@ -310,7 +310,9 @@ def prepare(
     constant = earlier.constant_predictor if earlier is not None and same_data else {}
     if not set(sweep.metrics) <= set(constant):
         constant = constant_predictor(arrays["train"], arrays["test"], sweep.tasks, recipe.protocol)
-    before = [one for one in (earlier.trials if earlier else ()) if keep is None or one in keep]
+    # In the order of before: a run that plans the same trials leaves the file as it is.
+    asked = {one.trial_id for one in trials}
+    before = [one for one in (earlier.trials if earlier else ()) if keep is None or one in keep or one in asked]
     description = describe(sweep, constant, trials, before)
     description["trials_planned"] = max(description["trials_planned"], planned)
     # A sweep or a single trial in a search's folder leaves it a search's.

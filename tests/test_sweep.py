@@ -16,9 +16,10 @@ from analysis.summary import progress
 from search.cli import main
 from search.results import TrialResult, stopped_result
 from search.run_context import RunContext
-from search.storage import HISTORY, SWEEP
+from search.storage import HISTORY, RESULT, SWEEP, trial_file
 from search.trial import TrialRun
 from tests.commands import finished, halted, parsimony, rows, said_here, trial_processes
+from tests.in_process import without_ray, words
 
 # A trial of rooms at 32 x 32: 40 steps an epoch, about a second on a core.
 TINY = ["image_size=32", "backbone_width=8", "head_channels=8", "epochs=2", "batch_size=32", "seeds=1"]
@@ -113,6 +114,20 @@ def test_adding_a_lambda_runs_only_the_new_trials(
     said_here(arguments(tmp_path, *only, "lambdas=0"), 0, capsys)
     assert missing(tmp_path / "rooms", capsys) == "2 done, 0 failed, 0 not ended, of 2"
     assert progress(load_sweep(tmp_path / "rooms")) == "2 of 2 planned trials are done."
+
+
+def test_the_trials_of_sweep_json_keep_their_order(tmp_path: Path) -> None:
+    """Whichever of them is run again, the file is the same to the byte."""
+    with without_ray():
+        assert main(words("sweep", tmp_path)) == 0
+        path = tmp_path / "rooms" / SWEEP
+        before = path.read_bytes()
+        planned = json.loads(before)["trials"]
+        assert planned == list(rows(tmp_path / "rooms")["trial_id"])
+        for ran_again in planned:
+            (tmp_path / "rooms" / trial_file(ran_again, RESULT)).unlink()
+            assert main(words("sweep", tmp_path)) == 0
+            assert path.read_bytes() == before
 
 
 def missing(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
