@@ -11,7 +11,7 @@ from analysis.figures.every import draw_all
 from analysis.files import write_bytes
 from analysis.load import Objective
 from analysis.report import csv_bytes, render_report
-from analysis.tables import front_table, results_table, written_results, written_trade_offs
+from analysis.tables import best_table, front_table, results_table, written_results, written_trade_offs
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,9 @@ class AnalysisResult:
         return "\n".join([*self.summary, f"report: {self.report}"])
 
 
-def analyze(sweeps: Sequence[Path | str] | Path | str, objectives: Sequence[Objective] = ()) -> AnalysisResult:
+def analyze(
+    sweeps: Sequence[Path | str] | Path | str, objectives: Sequence[Objective] = (), places: Sequence[str] = ()
+) -> AnalysisResult:
     """Analyses one sweep or several, finished or running, and writes the first folder's analysis/.
 
     Everything is computed before anything is written, and each file is replaced as a whole.
@@ -34,13 +36,14 @@ def analyze(sweeps: Sequence[Path | str] | Path | str, objectives: Sequence[Obje
     Args:
         sweeps: a sweep's folder, or several, which are merged (see `analysis.merge`).
         objectives: what the fronts trade; those of `sweep.json` where empty.
+        places: where people find each folder's sweep, where that is not the folder.
 
     Raises:
         BadInput: a folder is no sweep, its files cannot be used, or no trial is done yet.
     """
-    computed = compute(sweeps, objectives)
+    computed = compute(sweeps, objectives, places)
     sweep, marked, volumes = computed.sweep, computed.marked, computed.volumes
-    results, trade_offs = written_results(sweep, marked), written_trade_offs(marked, volumes)
+    results, trade_offs = written_results(sweep, marked), written_trade_offs(marked, computed.bests, volumes)
     figures = draw_all(computed)
     contents: dict[str, bytes] = {
         "front.csv": csv_bytes(front_table(sweep, marked)),
@@ -63,7 +66,11 @@ def analyze(sweeps: Sequence[Path | str] | Path | str, objectives: Sequence[Obje
     return AnalysisResult(
         report=target / "report.html",
         files=tuple(target / name for name in contents),
-        summary=(summary.progress(sweep), *summary.findings(marked, volumes), *computed.cautions),
+        summary=(
+            summary.progress(sweep),
+            *summary.findings(sweep, marked, computed.bests, volumes),
+            *computed.cautions,
+        ),
     )
 
 
@@ -73,7 +80,7 @@ def computed_files(computed: Computed) -> dict[str, bytes]:
         "runs": computed.runs,
         "hypervolume_by_seed": computed.run_volumes,
         "attainment": computed.attainment,
-        "knees": computed.knees,
+        "best": best_table(computed.sweep, computed.marked, computed.bests),
         "claims": claims_table(computed.claims),
         "claims_data": claim_data_table(computed.claims),
         "affinity": computed.affinity,

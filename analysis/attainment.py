@@ -13,8 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.errors import BadInput
-from analysis.fronts import OVERALL, reported_column
-from analysis.load import Sweep
+from analysis.load import Sweep, reported_column
 from analysis.pareto import pareto_front
 from analysis.runs import direction_of, seed_fronts
 
@@ -61,7 +60,7 @@ def attainment_surface(
 
 
 def attainment_table(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
-    """The surfaces over seeds of each combination, and of "all", on the test split.
+    """The surfaces over seeds of each combination, on the test split.
 
     A seed's front is chosen on the validation split. Combinations with one objective, or with more than three, have no
     surface here. Seeds that have not run the same λ weigh the same nevertheless: `points` tells them apart.
@@ -70,16 +69,12 @@ def attainment_table(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
         runs: of `analysis.runs.run_table`.
 
     Returns:
-        `tasks` (a combination, or "all"), `level` (%), `seeds`, `points` (the fewest and the most trials of a seed,
+        `tasks`, `level` (%), `seeds`, `points` (the fewest and the most trials of a seed,
         such as "4-5"), `objectives` (reported columns joined by "+"), and one column for each of them.
     """
     judged = runs[runs["judged"]]
-    own = "+".join(one.column for one in sweep.objectives)
-    fronts = [(str(tasks), rows) for tasks, rows in judged.groupby("tasks", sort=False)]
-    if (judged["objectives"] == own).any():
-        fronts.append((OVERALL, judged[judged["objectives"] == own]))
     tables = []
-    for tasks, rows in fronts:
+    for tasks, rows in judged.groupby("tasks", sort=False):
         chosen_by = str(rows["objectives"].iloc[0]).split("+")
         if len(chosen_by) not in (2, 3):
             continue

@@ -9,9 +9,10 @@ import pandas as pd
 from analysis import summary, text
 from analysis.affinity import affinity_table
 from analysis.attainment import attainment_table
+from analysis.best import Best, with_best
 from analysis.claims import Claim, judge_claims
 from analysis.constant import constant_table
-from analysis.fronts import hypervolume_table, knee_table, with_fronts
+from analysis.fronts import hypervolume_table, with_fronts
 from analysis.layers import layer_survival, overlap_table, stage_survival
 from analysis.load import Objective, Sweep
 from analysis.merge import load_sweeps
@@ -33,14 +34,14 @@ class Computed:
         sweep: what was read; `sweep.results` has a column `sweep`, the name of the sweep that a trial is of, and
             `setup`, the name of the first sweep with the same recipe but for combinations, λ, seeds and penalty.
         marked: one row a setting (setup, tasks, method, λ): means and deviations over seeds, its place on the fronts,
-            and `knee` (see `analysis.fronts.with_fronts`). Dominated settings stay in.
+            and `best`, whether it is the one to use (see `analysis.best`). Dominated settings stay in.
+        bests: the model to use of each combination, or why there is none.
         runs: one row a trial, whatever its status: `judged`, `why_not` (why it is on no front), `objectives`,
-            `on_front`, `on_overall_front`: the fronts over single runs.
-        volumes: hypervolume of each combination's front, and of all, with the reference.
+            `on_front`: the fronts over single runs.
+        volumes: hypervolume of each combination's front, with the reference.
         run_volumes: hypervolume of each combination and seed: `tasks`, `seed`, `hypervolume`, the reference.
         attainment: the empirical attainment surfaces over seeds: `tasks`, `level` (25, 50, 75: attained by at least
             that percentage of the seeds), `seeds`, `objectives`, and a column for each reported objective.
-        knees: one row a front that has a knee point: the setting, its reported values, `distance`.
         claims: the paper's four claims, tested.
         affinity: what each task gains from which others: `setup`, `method`, `lambda`, `task`, `partners`, `gain`,
             `low`, `high`, `p_value`, `adjusted_p`, `seeds`.
@@ -59,11 +60,11 @@ class Computed:
 
     sweep: Sweep
     marked: pd.DataFrame
+    bests: tuple[Best, ...]
     runs: pd.DataFrame
     volumes: pd.DataFrame
     run_volumes: pd.DataFrame
     attainment: pd.DataFrame
-    knees: pd.DataFrame
     claims: tuple[Claim, ...]
     affinity: pd.DataFrame
     paper_tables: tuple[PaperTable, ...]
@@ -75,30 +76,33 @@ class Computed:
     cautions: tuple[str, ...]
 
 
-def compute(sweeps: Sequence[Path | str] | Path | str, objectives: Sequence[Objective] = ()) -> Computed:
+def compute(
+    sweeps: Sequence[Path | str] | Path | str, objectives: Sequence[Objective] = (), places: Sequence[str] = ()
+) -> Computed:
     """Reads the folders of one or many sweeps, finished or running, and computes everything.
 
     Args:
         sweeps: a sweep's folder, or several.
         objectives: what the fronts trade; those of `sweep.json` where empty.
+        places: where people find each folder's sweep, where that is not the folder.
 
     Raises:
         BadInput: a folder is no sweep, its files cannot be used, or no trial is done yet.
     """
     folders = [sweeps] if isinstance(sweeps, str | Path) else list(sweeps)
-    sweep = load_sweeps(folders, objectives)
+    sweep = load_sweeps(folders, objectives, places)
     settings = settings_table(sweep)
-    marked = with_fronts(sweep, settings)
+    marked, bests = with_best(sweep, with_fronts(sweep, settings))
     runs = run_table(sweep, marked)
     volumes = hypervolume_table(sweep, marked)
     return Computed(
         sweep=sweep,
         marked=marked,
+        bests=bests,
         runs=runs,
         volumes=volumes,
         run_volumes=run_volumes(sweep, runs, volumes),
         attainment=attainment_table(sweep, runs),
-        knees=knee_table(sweep, marked),
         claims=judge_claims(sweep),
         affinity=affinity_table(sweep),
         paper_tables=paper_tables(sweep, settings),
@@ -125,9 +129,14 @@ def further_cautions(sweep: Sweep, runs: pd.DataFrame) -> list[str]:
     setups = sweep.results["setup"].unique()
     if len(setups) > 1:
         sentences.append(
-            f"The sweeps are of {len(setups)} setups ({', '.join(map(str, setups))}), whose recipes differ in more "
-            "than tasks, λ, seeds and penalty: their trials are not averaged together, and Δm is each setup's own."
+            f"The sweeps are of {len(setups)} setups ({', '.join(map(str, setups))}), whose recipes or data differ in "
+            "more than tasks, λ, seeds and penalty: their trials are not averaged together, and Δm is each setup's own."
         )
+        if old := [part.name for part in sweep.parts if not part.info.get("setup")]:
+            sentences.append(
+                f"{', '.join(old)}: of an earlier version, which did not write the setup, so that nothing is averaged "
+                "with it; the sweep's own command, given again, writes it."
+            )
     known = {name for part in sweep.parts for name in part.constant_predictor}
     if differing := sorted(known - set(sweep.constant_predictor)):
         sentences.append(

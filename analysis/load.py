@@ -25,6 +25,8 @@ FURTHER: Kinds = {"retraining": TEXT, "settings": TEXT, "train_seconds": NUMBER}
 LARGEST = 1e30
 MOST_GROUPS, MOST_EPOCHS = 10**7, 10**7
 SHARES = ("group_sparsity", "parameter_sparsity")
+# What a model costs, and whether more of it is better.
+COSTS = {"latency_ms": False, "macs": False, "active_parameters": False} | dict.fromkeys(SHARES, True)
 NO_RETRAINING = "none"
 NUMBERS = ["lambda", "seed", "group_sparsity", "parameter_sparsity", "delta_m", "test_delta_m"]
 
@@ -80,6 +82,7 @@ class Sweep:
         history: one row a trial and epoch; None where the sweep has not written one.
         layers: one row a trial and convolution, with the groups alive; None where the sweep has not written it.
         parts: the sweeps that were merged into this one; empty for one that was read as it is.
+        place: where people find its files; empty where that is `folder`.
     """
 
     folder: Path
@@ -91,6 +94,7 @@ class Sweep:
     history: pd.DataFrame | None
     layers: pd.DataFrame | None = None
     parts: tuple["Sweep", ...] = ()
+    place: str = ""
 
     @property
     def name(self) -> str:
@@ -106,6 +110,17 @@ class Sweep:
     def constant_predictor(self) -> dict[str, float]:
         """Test metrics of the best prediction that ignores the image; empty where the sweep does not know them."""
         return dict(self.info.get("constant_predictor") or {})
+
+    def constants(self, split: str) -> dict[str, float]:
+        """The same of a split, val or test; those of test for both in sweeps of before it was measured on val."""
+        validation = self.info.get("constant_predictor_val") if split == "val" else None
+        return dict(validation or self.constant_predictor)
+
+    def model_path(self, trial_id: str) -> str:
+        """Where people find the model of a trial."""
+        label = self.results.loc[self.results["trial_id"] == trial_id, "sweep"].iloc[0]
+        own = next((part for part in self.parts if part.name == label), self)
+        return f"{own.place or own.folder}/trials/{trial_id}/model.pt"
 
     def trials(self, status: str) -> pd.DataFrame:
         """The results' rows of one status: done, failed or stopped."""
@@ -174,14 +189,23 @@ def _meaning(info: SweepInfo) -> tuple[dict[str, str], dict[str, Metric], tuple[
     return tasks, told_apart(metrics, tasks), objectives
 
 
+def metrics_of(task: str, tasks: Iterable[str], metrics: Mapping[str, Metric]) -> list[Metric]:
+    """Those that this one of the tasks reports."""
+    return [metric for name, metric in metrics.items() if _task_of(name, tasks) == task]
+
+
+def _task_of(metric: str, tasks: Iterable[str]) -> str:
+    """Of tasks such as hair and hair_colour the longest name is the metric's own; the metric's where there is none."""
+    return max((task for task in tasks if metric.startswith(f"{task}_")), key=len, default=metric)
+
+
 def told_apart(metrics: Mapping[str, Metric], tasks: Iterable[str]) -> dict[str, Metric]:
     """The metrics, with the task's name before a label that several of them share, such as the accuracies of two
     attributes: tables and figures name columns and panels by their labels."""
     shared = Counter(metric.label for metric in metrics.values())
     named = {}
     for name, metric in metrics.items():
-        # Of tasks such as hair and hair_colour the longest name is the metric's own.
-        task = max((task for task in tasks if name.startswith(f"{task}_")), key=len, default=name)
+        task = _task_of(name, tasks)
         label = metric.label if shared[metric.label] == 1 else f"{task.replace('_', ' ')} {metric.label}"
         named[name] = replace(metric, label=label)
     return named

@@ -55,7 +55,7 @@ def render_report(computed: Computed, figures: Figures, trade_offs: TextTable, r
         css=_style(),
         script=_part("report.js"),
         progress=summary.progress(sweep),
-        findings=summary.findings(computed.marked, computed.volumes),
+        findings=summary.findings(computed.sweep, computed.marked, computed.bests, computed.volumes),
         cautions=computed.cautions,
         claims=[report_tables.written_claim(claim) for claim in computed.claims],
         figures={name: _shown(drawing) for name, drawing in figures.drawn.items()},

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.fronts import OVERALL, objectives_of, reported_column
-from analysis.load import Objective, Sweep
+from analysis.fronts import joined, objectives_of
+from analysis.load import Objective, Sweep, reported_column
 from analysis.pareto import hypervolume, pareto_front
 from analysis.settings import OF_METHOD
 
@@ -19,8 +19,7 @@ def run_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
 
     Columns: the trial's identity; `objectives`, those of its combination (see `analysis.fronts.objectives_of`), joined
     by "+"; `judged`; `why_not`, empty for judged trials, else the status or the objectives that have no number;
-    `on_front`, among the judged trials of the combination; `on_overall_front`, among all trials judged by the sweep's
-    own objectives; and the value of each of these objectives on both splits.
+    `on_front`, among the judged trials of the combination; and the value of each of these objectives on both splits.
     """
     by_combination = {str(tasks): objectives_of(sweep, rows) for tasks, rows in marked.groupby("tasks", sort=False)}
     results = sweep.results
@@ -30,13 +29,13 @@ def run_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
     done = (results["status"] == "done").to_numpy()
     why_not = np.full(len(runs), "", dtype=object)
     why_not[~done] = results["status"].to_numpy(dtype=object)[~done]
-    judged, own, names = done.copy(), np.zeros(len(runs), bool), np.full(len(runs), "", dtype=object)
-    on_front, on_overall_front = np.zeros(len(runs), bool), np.zeros(len(runs), bool)
+    judged, on_front = done.copy(), np.zeros(len(runs), bool)
+    names = np.full(len(runs), "", dtype=object)
     places, combinations = pd.factorize(results["tasks"])
     for place, tasks in enumerate(combinations):
         objectives = by_combination.get(str(tasks), ())
         mine = done & (places == place)
-        names[places == place] = _names(objectives)
+        names[places == place] = joined(objectives)
         for column in dict.fromkeys(one for pair in objectives for one in (pair.column, reported_column(pair.column))):
             absent = mine & np.isnan(results[column].to_numpy(dtype=float))
             why_not[absent] = [f"{why}, {column}" if why else f"no {column}" for why in why_not[absent]]
@@ -44,13 +43,8 @@ def run_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
         mine &= judged
         if objectives:
             on_front[mine] = _front(results, mine, objectives)
-        if objectives == sweep.objectives:
-            own |= mine
-    # What its own combination dominates is on no front of all.
-    own &= on_front
-    on_overall_front[own] = _front(results, own, sweep.objectives)
     runs.insert(len(IDENTITY), "objectives", names)
-    return runs.assign(judged=judged, why_not=why_not, on_front=on_front, on_overall_front=on_overall_front)
+    return runs.assign(judged=judged, why_not=why_not, on_front=on_front)
 
 
 def run_volumes(sweep: Sweep, runs: pd.DataFrame, volumes: pd.DataFrame) -> pd.DataFrame:
@@ -60,16 +54,14 @@ def run_volumes(sweep: Sweep, runs: pd.DataFrame, volumes: pd.DataFrame) -> pd.D
         runs: of `run_table`.
         volumes: of `analysis.fronts.hypervolume_table`; each combination's reference is the one stated there.
 
-    Columns: `tasks` (a combination, or "all"), `seed`, `objectives` (reported), `hypervolume`, `runs` (judged ones of
+    Columns: `tasks`, `seed`, `objectives` (reported), `hypervolume`, `runs` (judged ones of
     the seed) and `reference_<column>` for each objective.
     """
     judged = runs[runs["judged"]]
     rows = []
     for volume in volumes.to_dict("records"):
         columns = str(volume["objectives"]).split("+")
-        overall = volume["tasks"] == OVERALL
-        own = "+".join(one.column for one in sweep.objectives)
-        some = judged[judged["objectives"] == own] if overall else judged[judged["tasks"] == volume["tasks"]]
+        some = judged[judged["tasks"] == volume["tasks"]]
         if some.empty:
             continue
         chosen_by = str(some["objectives"].iloc[0]).split("+")
@@ -107,7 +99,3 @@ def direction_of(sweep: Sweep, column: str) -> bool:
 def _front(results: pd.DataFrame, rows: NDArray[np.bool_], objectives: tuple[Objective, ...]) -> NDArray[np.bool_]:
     points = results.loc[rows, [one.column for one in objectives]].to_numpy(dtype=float)
     return pareto_front(points, [one.maximize for one in objectives])
-
-
-def _names(objectives: tuple[Objective, ...]) -> str:
-    return "+".join(objective.column for objective in objectives)

@@ -3,11 +3,12 @@
 import pandas as pd
 
 from analysis.errors import BadInput
-from analysis.load import Sweep, reported_column
+from analysis.load import COSTS, Sweep, reported_column
 
 KEYS = ["setup", "tasks", "method", "lambda"]
 # What a method is made of: the same in all trials of one.
 OF_METHOD = ["penalty", "retraining", "settings"]
+ALL_METRICS = ("delta_m_all", "test_delta_m_all")
 
 
 def settings_table(sweep: Sweep) -> pd.DataFrame:
@@ -65,6 +66,6 @@ def _value_columns(sweep: Sweep) -> list[str]:
     columns = [
         *(name for one in sweep.objectives for name in (one.column, reported_column(one.column))),
         *("delta_m", "test_delta_m", "group_sparsity", "parameter_sparsity"),
-        *(column for column in metrics if column in sweep.results.columns),
+        *(column for column in (*ALL_METRICS, *COSTS, *metrics) if column in sweep.results.columns),
     ]
     return list(dict.fromkeys(columns))

@@ -79,6 +79,8 @@ class SweepInfo(_Part):
     tasks: dict[Name, TaskInfo]
     metrics: dict[Name, MetricInfo]
     constant_predictor: dict[str, float] | None = None
+    constant_predictor_val: dict[str, float] | None = None
+    setup: str | None = None
     trials: list[str] | None = None
     versions: dict[str, Any] | None = None
     git_commit: str | None = None

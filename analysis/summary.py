@@ -1,10 +1,18 @@
-"""What a sweep says, in sentences: how much of it is done, the best trade-off, and what to be careful about."""
+"""What a sweep says, in sentences: how much of it is done, the model to use, and what to be careful about."""
+
+import math
+import shlex
+from collections.abc import Sequence
 
 import pandas as pd
 
 from analysis import text
-from analysis.fronts import OVERALL, overall_best
+from analysis.best import Best, asked_for, beaten_by_constant
+from analysis.fronts import joined
 from analysis.load import Sweep
+
+# Combinations for which the first lines name a model.
+MOST_COMBINATIONS = 3
 
 
 def progress(sweep: Sweep) -> str:
@@ -25,27 +33,43 @@ def progress(sweep: Sweep) -> str:
     return f"{sentence}. {missing} of {sweep.planned} trials {verb} not finished{started}: what follows will change."
 
 
-def findings(marked: pd.DataFrame, volumes: pd.DataFrame) -> list[str]:
-    """The best trade-off over all combinations and the span of the front; empty where no Δm is known."""
-    index = overall_best(marked)
-    if index is None:
-        return []
-    best = marked.loc[index].to_dict()
-    groups = f"{100 * best['group_sparsity_mean']:.0f}"
-    delta_m = text.percent(best["test_delta_m_mean"], best["test_delta_m_std"], signed=True)
-    sentences = [
-        f"Best trade-off: {best['tasks']} at λ = {text.strength(best['lambda'])}: {groups} % of the channel groups "
-        f"gone, Δm {delta_m} % against dense single-task models (test split, {_over(int(best['delta_m_trials']))})."
-    ]
-    front = marked.loc[marked["on_overall_front"], "group_sparsity_mean"]
-    if front.nunique() > 1:
-        low, high = f"{100 * front.min():.0f}", f"{100 * front.max():.0f}"
-        over = " over all combinations" if marked["tasks"].nunique() > 1 else ""
-        volume = volumes.loc[volumes["tasks"] == OVERALL, "hypervolume"].iloc[0]
-        sentences.append(
-            f"The front{over} runs from {low} % to {high} % group sparsity; its hypervolume is {volume:.3g}."
-        )
+def findings(sweep: Sweep, marked: pd.DataFrame, bests: Sequence[Best], volumes: pd.DataFrame) -> list[str]:
+    """The model to use of the tasks that the sweep was made for, or why there is none, and the span of their front."""
+    sentences = []
+    for tasks in asked_for(sweep, [best.tasks for best in bests])[:MOST_COMBINATIONS]:
+        best = next(one for one in bests if one.tasks == tasks)
+        sentences += [_use(sweep, marked, best)]
+        front = marked.loc[(marked["tasks"] == tasks) & marked["on_front"], "group_sparsity_mean"]
+        if front.nunique() > 1:
+            low, high = f"{100 * front.min():.0f}", f"{100 * front.max():.0f}"
+            volume = volumes.loc[volumes["tasks"] == tasks, "hypervolume"].iloc[0]
+            sentences.append(
+                f"The front of {tasks} runs from {low} % to {high} % group sparsity; its hypervolume is {volume:.3g}."
+            )
     return sentences
+
+
+def _use(sweep: Sweep, marked: pd.DataFrame, best: Best) -> str:
+    """Which model, what it has on the test split, why it, and the command that makes it small."""
+    if best.row is None:
+        return f"No model of {best.tasks} is worth using: {best.why}."
+    setting = marked.loc[best.row]
+    values = setting.to_dict()
+    method = f", {values['method']}" if marked["method"].nunique() > 1 else ""
+    said = f"Model to use for {best.tasks}: λ = {text.strength(values['lambda'])}{method}: "
+    said += f"{100 * values['group_sparsity_mean']:.0f} % of the channel groups gone"
+    over = _over(int(values["trials"]))
+    if not math.isnan(values["test_delta_m_mean"]):
+        delta_m = text.percent(values["test_delta_m_mean"], values["test_delta_m_std"], signed=True)
+        over = _over(int(values["delta_m_trials"]))
+        said += f", Δm {delta_m} % against dense single-task models"
+    said += f" (test split, {over}). It is {best.why}"
+    if not math.isnan(best.loss):
+        said += f"; it loses {100 * best.loss:.1f} %" if best.loss > 0 else "; it loses nothing"
+    said += "."
+    if worse := beaten_by_constant(sweep, marked.loc[[best.row]], "test")[0]:
+        said += f" On the test split it is worse than the constant predictor on {', '.join(worse)}."
+    return f"{said} Its trial {best.trial_id}: parsimony compact {shlex.quote(sweep.model_path(best.trial_id))}"
 
 
 def cautions(sweep: Sweep, marked: pd.DataFrame) -> list[str]:
@@ -64,7 +88,7 @@ def cautions(sweep: Sweep, marked: pd.DataFrame) -> list[str]:
             f"In {partly} of {len(marked)} settings Δm is the mean of fewer trials than the other numbers, as a dense "
             f"single-task model of some seed is not there."
         )
-    own = ", ".join(marked.loc[marked["objectives"] != _objectives(sweep), "tasks"].unique())
+    own = ", ".join(marked.loc[marked["objectives"] != joined(sweep.objectives), "tasks"].unique())
     if own:
         sentences.append(
             f"Not every objective is known for {own}, as Δm is not without the dense (λ = 0) single-task models of the "
@@ -83,7 +107,3 @@ def cautions(sweep: Sweep, marked: pd.DataFrame) -> list[str]:
 
 def _over(trials: int) -> str:
     return "one seed" if trials == 1 else f"mean ± sample standard deviation over {trials} seeds"
-
-
-def _objectives(sweep: Sweep) -> str:
-    return "+".join(objective.column for objective in sweep.objectives)

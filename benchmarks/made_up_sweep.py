@@ -61,6 +61,7 @@ def write_made_up_sweep(folder: Path, trials: int, *, columns: int = 0, epochs: 
     info = {
         "schema": 1,
         "name": folder.name,
+        "setup": "made up",
         "recipe": {"dataset": "made up", "protocol": "standard", "tasks": list(PRIMARY), "combinations": "all"},
         "trials_planned": trials,
         "objectives": [{"column": name, "direction": "maximize"} for name in ("delta_m", "group_sparsity")],

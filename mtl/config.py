@@ -34,6 +34,18 @@ LATER_FIELDS = {
 }
 
 
+# Of the fields that trials of one setup may differ in, a value for all of them.
+NOT_SETUP = {
+    "tasks": ("any",),
+    "strength": 0.0,
+    "seed": 0,
+    "penalty": "group_lasso",
+    "retraining": "none",
+    "measure_latency": False,
+    "resident": False,
+}
+
+
 class TrialSettings(BaseModel):
     """The fields that a recipe and each of its trials share. Descriptions are what `parsimony recipes NAME` prints."""
 
@@ -162,6 +174,13 @@ class TrialConfig(TrialSettings):
                 del fields[name]
         text = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def setup_id(self) -> str:
+        """What trials of one setup share: all but tasks, λ, seed, penalty and retraining, which the results tell apart,
+        and what changes no metric. The analysis averages trials of one setup over seeds, whichever sweep they are of.
+        """
+        return self.model_copy(update=NOT_SETUP).trial_id
 
     def __str__(self) -> str:
         return f"{self.trial_id} {self.label}"

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtl.datasets.base import Split
 from mtl.datasets.batches import evaluation_batches
 from mtl.losses import align, valid_mask
 from mtl.metrics import TaskMetrics
@@ -46,18 +47,19 @@ def best_constant(train: Mapping[str, np.ndarray], task: Task, protocol: str) ->
 
 
 def constant_predictor(
-    train: Mapping[str, np.ndarray], test: Mapping[str, np.ndarray], tasks: Sequence[Task], protocol: str
-) -> dict[str, float]:
-    """Metrics on `test` of the majority class, median depth, mean normal and majority label of `train`."""
-    values: dict[str, float] = {}
-    height, width = (-(-side // OUTPUT_STRIDE) for side in test["image"].shape[1:3])
+    arrays: Mapping[Split, Mapping[str, np.ndarray]], tasks: Sequence[Task], protocol: str
+) -> dict[Split, dict[str, float]]:
+    """Metrics on val and on test of the majority class, median depth, mean normal and majority label of train."""
+    values: dict[Split, dict[str, float]] = {"val": {}, "test": {}}
+    height, width = (-(-side // OUTPUT_STRIDE) for side in arrays["train"]["image"].shape[1:3])
     for task in tasks:
-        constant = best_constant(train, task, protocol)
-        metrics = TaskMetrics(task, protocol)
-        for _, targets in evaluation_batches(test, [task], BATCH):
-            target = targets[task.name]
-            shape = (len(target), task.channels, *((height, width) if task.dense else ()))
-            prediction = constant.view(1, -1, *[1] * (len(shape) - 2)).expand(shape)
-            metrics.update(*align(task, prediction, target, protocol))
-        values |= metrics.compute()
+        constant = best_constant(arrays["train"], task, protocol)
+        for split, found in values.items():
+            metrics = TaskMetrics(task, protocol)
+            for _, targets in evaluation_batches(arrays[split], [task], BATCH):
+                target = targets[task.name]
+                shape = (len(target), task.channels, *((height, width) if task.dense else ()))
+                prediction = constant.view(1, -1, *[1] * (len(shape) - 2)).expand(shape)
+                metrics.update(*align(task, prediction, target, protocol))
+            found |= metrics.compute()
     return values

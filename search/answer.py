@@ -1,17 +1,17 @@
-"""What a search has found, for a person to read: the front, and the command that trains the best model."""
+"""What a search has found, for a person to read: the front, and the model to use."""
 
-import math
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import moocore
 import numpy as np
 
-from search.config import SEARCHED_FIELDS
+from analysis.answer import answer
 from search.constraints import Constraint
 from search.lambda_search import Search
 from search.objectives import Objective
 from search.proposals import Proposal
+from search.remote_analysis import local_copy
+from search.storage import Store
 
 
 def feasible(proposals: Sequence[Proposal], constraints: Sequence[Constraint]) -> list[Proposal]:
@@ -41,29 +41,10 @@ def format_front(search: Search, proposals: Sequence[Proposal]) -> str:
     return "\n".join(lines)
 
 
-def format_answer(search: Search, proposals: Sequence[Proposal], recipe: str, places: Sequence[str]) -> str:
-    """One line: the best in the first objective under the constraints and the target, and how to train it.
-
-    recipe: as the user named it; places: the options that say where data and results are.
-    """
-    best = front(feasible(proposals, search.all_constraints), search.objectives[:1])
-    under = " and ".join(map(str, search.all_constraints))
-    name = search.objectives[0].column
-    if not best:
-        lacks = f"no proposal has {under}; more --trials may find one" if under else "no proposal has ended well"
-        return f"best {name}: {lacks}"
-    chosen = best[0]
-    where = f" with {under}" if under else ""
-    command = _command(search, chosen, recipe, places)
-    return f"best {name}{where}: {_label(search, chosen)}: {_values(search, chosen)}: {command}"
-
-
-def _rank(search: Search, values: Mapping[str, float] | None) -> tuple[float, float]:
-    """Of one seed: how far it is from keeping the constraints, then its first objective, less is better."""
-    if values is None:
-        return math.inf, math.inf
-    missed = sum(max(0.0, one.violation(values[one.column])) for one in search.all_constraints)
-    return missed, -search.objectives[0].sign * values[search.objectives[0].column]
+def format_answer(store: Store) -> str:
+    """The model to use, as `parsimony analyze` names it. Raises BadInput where the store cannot be read."""
+    with local_copy(store) as folder:
+        return "\n".join(answer(folder, str(store)))
 
 
 def _label(search: Search, proposal: Proposal) -> str:
@@ -79,19 +60,3 @@ def _values(search: Search, proposal: Proposal) -> str:
         spread = f" ± {deviations[name]:.2g}" if name in deviations else ""
         shown.append(f"{name} {means[name]:.4g}{spread}")
     return ", ".join(shown)
-
-
-def _command(search: Search, proposal: Proposal, recipe: str, places: Sequence[str]) -> str:
-    """That trains the proposal's best model, or finds it done: of the seeds that keep the constraints, if any does."""
-    config = min(proposal.configs, key=lambda one: _rank(search, proposal.values.get(one.trial_id)))
-    fields = {"combinations": config.combination, "lambdas": repr(config.strength), "seeds": f"[{config.seed}]"}
-    for name in ("penalty", *SEARCHED_FIELDS):
-        value = getattr(config, name)
-        if value != getattr(search.sweep.recipe, name):
-            fields[name] = "[" + ",".join(map(repr, value)) + "]" if isinstance(value, tuple) else str(value)
-    # A dense model is never retrained, whatever the recipe has.
-    if config.strength and search.sweep.recipe.retraining != (config.retraining,):
-        fields["retraining"] = config.retraining
-    words = ["parsimony", "train", recipe, *places]
-    words += [word for name, value in fields.items() for word in ("--set", f"{name}={value}")]
-    return shlex.join(words)

@@ -307,6 +307,7 @@ def _described(search: Search) -> dict[str, Any]:
     described = {
         "sampler": search.sweep.recipe.sampler,
         "space": search.space.described(),
+        "objectives": [one.column for one in search.objectives],
         "constraints": [str(one) for one in search.all_constraints],
         "study": str(search.place),
     }

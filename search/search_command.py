@@ -41,7 +41,8 @@ def search(options: argparse.Namespace) -> int:
     store = opened.sweep.store
     print(f"{len(outcome.proposals)} proposals, {len(failed)} trials failed: {store.shown('proposals.parquet')}")
     print(format_front(opened, outcome.proposals))
-    print(format_answer(opened, outcome.proposals, options.recipe, _places(options)))
+    if any(result.status == "done" for result in outcome.results):
+        print(format_answer(store))
     if not outcome.complete:
         print("stopped before its end; the same command goes on with the rest", file=sys.stderr)
     return 1 if failed or not outcome.complete else 0
@@ -57,19 +58,3 @@ def describe(opened: Search) -> str:
     count = "as many as the time allows" if opened.proposals == MANY else str(opened.proposals)
     lines += [f"proposals: {count}, each with seeds {list(opened.sweep.recipe.seed_list)}", "baselines:"]
     return "\n".join([*lines, *(f"  {config}" for config in opened.baselines().configs)])
-
-
-def _places(options: argparse.Namespace) -> list[str]:
-    """The options that have `parsimony train` find the same data and results."""
-    words = []
-    if options.storage != "./results":
-        words += ["--storage", options.storage]
-    if options.name:
-        words += ["--name", options.name]
-    if options.data:
-        words += ["--data", options.data]
-    for override in options.set:
-        field = override.partition("=")[0].strip()
-        if field not in ("combinations", "lambdas", "seeds"):
-            words += ["--set", override]
-    return words

@@ -48,7 +48,9 @@ class SweepFile(BaseModel):
     trials: tuple[str, ...] = ()
     data_version: str = ""
     weights_version: str = ""
+    setup: str = ""
     constant_predictor: dict[str, float] = {}
+    constant_predictor_val: dict[str, float] = {}
     objectives: tuple[dict[str, str], ...] = ()
     search: dict[str, Any] | None = None
 

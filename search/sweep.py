@@ -61,6 +61,11 @@ class Sweep:
         return expand(self.recipe, self.dataset.fingerprint(), self.weights_version)
 
     @property
+    def setup_id(self) -> str:
+        """Of the trials with the recipe's own settings; see `TrialConfig.setup_id`."""
+        return self.configs[0].setup_id
+
+    @property
     def metrics(self) -> dict[str, MetricInfo]:
         """Every metric of the recipe's tasks by its full name."""
         return {name: info for task in self.tasks for name, info in metric_infos(task, self.recipe.protocol).items()}
@@ -239,17 +244,19 @@ def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialRes
             write_tables=sweep.write_tables,
             judge=halving,
         )
-    elif reused or _planned_more(sweep, ended):
+    elif reused or _behind(sweep, ended):
         prepare(sweep, sweep.configs, keep=ended)
     lease.check()
     sweep.write_tables(list(results.values()))
     return [results[c.trial_id] for c in sweep.configs if c.trial_id in results]
 
 
-def _planned_more(sweep: Sweep, ended: Collection[str]) -> bool:
-    """Whether sweep.json has trials that have no result and that this recipe does not ask for."""
+def _behind(sweep: Sweep, ended: Collection[str]) -> bool:
+    """Whether sweep.json is of an earlier version, or has trials without a result that this recipe does not ask for."""
     earlier = read_sweep_file(sweep.store)
-    return earlier is not None and not set(earlier.trials) <= {*ended, *(one.trial_id for one in sweep.configs)}
+    if earlier is None:
+        return False
+    return not earlier.setup or not set(earlier.trials) <= {*ended, *(one.trial_id for one in sweep.configs)}
 
 
 def run_one(sweep: Sweep, config: TrialConfig) -> TrialResult:
@@ -307,13 +314,15 @@ def prepare(
     arrays = materialise(sweep.dataset, recipe.image_size, progress=data_progress())
     earlier = read_sweep_file(sweep.store)
     same_data = earlier is not None and earlier.data_version == sweep.dataset.fingerprint()
-    constant = earlier.constant_predictor if earlier is not None and same_data else {}
-    if not set(sweep.metrics) <= set(constant):
-        constant = constant_predictor(arrays["train"], arrays["test"], sweep.tasks, recipe.protocol)
+    constants: dict[Split, dict[str, float]] = {"val": {}, "test": {}}
+    if earlier is not None and same_data:
+        constants = {"val": earlier.constant_predictor_val, "test": earlier.constant_predictor}
+    if not all(set(sweep.metrics) <= set(known) for known in constants.values()):
+        constants = constant_predictor(arrays, sweep.tasks, recipe.protocol)
     # In the order of before: a run that plans the same trials leaves the file as it is.
     asked = {one.trial_id for one in trials}
     before = [one for one in (earlier.trials if earlier else ()) if keep is None or one in keep or one in asked]
-    description = describe(sweep, constant, trials, before)
+    description = describe(sweep, constants, trials, before)
     description["trials_planned"] = max(description["trials_planned"], planned)
     # A sweep or a single trial in a search's folder leaves it a search's.
     if earlier is not None and earlier.search is not None:
@@ -323,7 +332,10 @@ def prepare(
 
 
 def describe(
-    sweep: Sweep, constant: dict[str, float], configs: Sequence[TrialConfig], planned_before: Sequence[str]
+    sweep: Sweep,
+    constants: Mapping[Split, Mapping[str, float]],
+    configs: Sequence[TrialConfig],
+    planned_before: Sequence[str],
 ) -> dict[str, Any]:
     """The content of sweep.json: the recipe of this run, and the trials planned by this run and those before."""
     trials = list(dict.fromkeys([*planned_before, *(config.trial_id for config in configs)]))
@@ -333,6 +345,7 @@ def describe(
         "recipe": sweep.recipe.model_dump(mode="json"),
         "data_version": sweep.dataset.fingerprint(),
         "weights_version": sweep.weights_version,
+        "setup": sweep.setup_id,
         "versions": versions(),
         "git_commit": git_commit(),
         "trials_planned": len(trials),
@@ -343,7 +356,8 @@ def describe(
             for task in sweep.tasks
         },
         "metrics": {name: asdict(info) for name, info in sweep.metrics.items()},
-        "constant_predictor": constant,
+        "constant_predictor": dict(constants["test"]),
+        "constant_predictor_val": dict(constants["val"]),
     }
 
 

@@ -165,9 +165,11 @@ def write_sweep(
         "protocol": "standard",
         "epochs": 12,
     }
+    varied = ("tasks", "combinations", "lambdas", "seeds", "penalty")
     content = {
         "schema": 1,
         "name": "rooms",
+        "setup": repr({name: value for name, value in recipe.items() if name not in varied}),
         "recipe": recipe,
         "versions": {"parsimony": "0.1.0", "torch": "2.11.0"},
         "git_commit": "0123abc",

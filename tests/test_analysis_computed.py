@@ -27,7 +27,7 @@ def test_failed_stopped_and_missing_trials_are_marked_and_on_no_front(tmp_path: 
     assert len(runs) == 48
     lost = results.loc[[13, 14], "trial_id"].tolist()
     assert runs.loc[lost, "why_not"].tolist() == ["stopped", "failed"]
-    assert not runs.loc[lost, ["judged", "on_front", "on_overall_front"]].any(axis=None)
+    assert not runs.loc[lost, ["judged", "on_front"]].any(axis=None)
     assert runs["judged"].sum() == 46
     states = computed.missing["state"].value_counts().to_dict()
     assert states == {"stopped": 1, "failed": 1, "not finished": 22}
@@ -54,20 +54,18 @@ def test_fronts_over_single_runs_agree_with_brute_force(tmp_path: Path) -> None:
         points = rows[["delta_m", "group_sparsity"]].to_numpy()
         beaten = [((points >= one).all(1) & (points > one).any(1)).any() for one in points]
         assert rows["on_front"].tolist() == [not one for one in beaten]
-    points = computed.runs[["delta_m", "group_sparsity"]].to_numpy()
-    beaten = [((points >= one).all(1) & (points > one).any(1)).any() for one in points]
-    assert computed.runs["on_overall_front"].tolist() == [not one for one in beaten]
 
 
 def test_hypervolume_of_each_seed_is_that_of_its_own_front(tmp_path: Path) -> None:
     computed = compute(write_sweep(tmp_path, seeds=[0, 1, 2]))
-    assert len(computed.run_volumes) == 8 * 3
+    assert len(computed.run_volumes) == 7 * 3
     row = computed.run_volumes[(computed.run_volumes["tasks"] == "depth") & (computed.run_volumes["seed"] == 1)].iloc[0]
     trials = computed.runs[(computed.runs["tasks"] == "depth") & (computed.runs["seed"] == 1)]
     points = trials[["delta_m", "group_sparsity"]].to_numpy()
     kept = [not ((points >= one).all(1) & (points > one).any(1)).any() for one in points]
-    expected = hypervolume(trials.loc[kept, ["test_delta_m", "group_sparsity"]], [-1, 0], [True, True])
-    assert (row["hypervolume"], row["runs"], row["reference_test_delta_m"]) == (pytest.approx(expected), 5, -1)
+    corner = float(computed.volumes.set_index("tasks").loc["depth", "reference_test_delta_m"])
+    expected = hypervolume(trials.loc[kept, ["test_delta_m", "group_sparsity"]], [corner, 0], [True, True])
+    assert (row["hypervolume"], row["runs"], row["reference_test_delta_m"]) == (pytest.approx(expected), 5, corner)
 
 
 def test_one_seed(tmp_path: Path) -> None:
@@ -119,15 +117,6 @@ def test_half_done_sweeps_and_sweeps_without_baselines_are_computed(tmp_path: Pa
     lone = compute(write_sweep(tmp_path / "lone", combinations=["segmentation+depth"]))
     assert lone.affinity.empty
     assert lone.run_volumes["tasks"].unique().tolist() == ["segmentation+depth"]
-
-
-def test_knees_are_on_their_fronts(tmp_path: Path) -> None:
-    computed = compute(write_sweep(tmp_path))
-    assert len(computed.knees)
-    assert (computed.marked["knee"] <= computed.marked["on_front"]).all()
-    own = computed.knees[computed.knees["front"] != "all"]
-    chosen = computed.marked.loc[computed.marked["knee"], ["tasks", "lambda"]].to_numpy().tolist()
-    assert own[["tasks", "lambda"]].to_numpy().tolist() == chosen
 
 
 def test_files_survive_csv(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from analysis.errors import BadInput
 from analysis.figures.fronts import front_panels
-from analysis.fronts import best_trade_off, hypervolume_table, overall_best, with_fronts
+from analysis.fronts import hypervolume_table, with_fronts
 from analysis.load import Sweep, load_sweep
 from analysis.settings import settings_table
 from tests.fake_sweep import METRICS, TASKS, results_table, write_sweep
@@ -93,24 +93,36 @@ def test_the_front_is_selected_on_validation_and_measured_on_test(tmp_path: Path
     marked = with_fronts(sweep, settings_table(sweep))
     assert marked["on_front"].tolist() == [True, False, False, True, True]
     volume = hypervolume_table(sweep, marked).iloc[0]
-    # Boxes over Δm = -1 and sparsity 0 of the selected points' test values: (0.5, 0.6) and (0.9, 0.5).
-    assert volume["hypervolume"] == pytest.approx(0.9 * 0.5 + 0.5 * 0.1)
-    assert (volume["reference"], volume["reference_test_delta_m"], volume["reference_group_sparsity"]) == (
-        "fixed",
-        -1,
-        0,
-    )
+    # Boxes of the selected points' test values, (0.5, -0.4) and (0.9, -0.5), over no group gone and the Δm of the
+    # constant predictor: its MAE of 0.98 over those of the two dense models.
+    dense = sweep.results.loc[sweep.results["lambda"] == 0, "test_depth_mae"]
+    blind = float((-(0.98 - dense) / dense).mean())
+    assert volume["reference_test_delta_m"] == pytest.approx(blind)
+    assert volume["hypervolume"] == pytest.approx(0.9 * (-0.5 - blind) + 0.5 * 0.1)
+    assert (volume["reference"], volume["reference_group_sparsity"]) == ("constant predictor", 0)
     assert (volume["points_on_front"], volume["points"], volume["seeds"]) == (3, 5, 2)
 
 
-def test_the_overall_front_is_that_of_all_settings_together(tmp_path: Path) -> None:
-    sweep = load_sweep(write_sweep(tmp_path))
+def test_a_model_without_channels_has_no_volume(tmp_path: Path) -> None:
+    """One that is as good as the constant predictor: -100 % as the corner gave it nearly all there is."""
+    blind = made_sweep(tmp_path, {"group_sparsity": twice(0, 1, 1, 1, 1), "val_depth_mae": twice(0.4, *[0.98] * 4)})
+    results = blind.results
+    for split in ("val", "test"):
+        results[f"{split}_depth_mae"] = twice(0.4, *[0.98] * 4)
+    for column in ("delta_m", "test_delta_m"):
+        results[column] = twice(0, *[-0.58 / 0.4] * 4)
+    marked = with_fronts(blind, settings_table(blind))
+    assert marked["on_front"].all()
+    assert hypervolume_table(blind, marked)["hypervolume"].tolist() == [0.0]
+
+
+def test_without_a_constant_predictor_the_worst_is_the_corner(tmp_path: Path) -> None:
+    sweep = load_sweep(write_sweep(tmp_path, info={"constant_predictor": {}}))
     marked = with_fronts(sweep, settings_table(sweep))
-    assert not (marked["on_overall_front"] & ~marked["on_front"]).any()
     volumes = hypervolume_table(sweep, marked).set_index("tasks")
-    assert volumes.index[-1] == "all"
-    assert volumes.loc["all", "points"] == 35
-    assert volumes.loc["all", "points_on_front"] == marked["on_overall_front"].sum()
+    assert set(volumes["reference"]) == {"worst observed"}
+    worst = marked.groupby("tasks")["test_delta_m_mean"].min()
+    assert volumes["reference_test_delta_m"].to_dict() == worst.to_dict()
 
 
 def test_without_baselines_a_combinations_own_metrics_decide(tmp_path: Path) -> None:
@@ -125,13 +137,11 @@ def test_without_baselines_a_combinations_own_metrics_decide(tmp_path: Path) -> 
     marked = with_fronts(sweep, settings_table(sweep))
     assert set(marked["objectives"]) == {"val_segmentation_miou+val_depth_mae+group_sparsity"}
     assert marked["on_front"].all()  # the third has the worse depth for its sparsity, but the better segmentation
-    assert not marked["on_overall_front"].any()
-    assert not marked["best_trade_off"].any()
     volumes = hypervolume_table(sweep, marked)
-    assert volumes["tasks"].tolist() == ["segmentation+depth"]  # no "all": different metrics have no common front
-    assert volumes.loc[0, "reference"] == "worst observed"
-    assert volumes.loc[0, "reference_test_depth_mae"] == 0.9
-    assert volumes.loc[0, "reference_test_segmentation_miou"] == 0.1
+    assert volumes["tasks"].tolist() == ["segmentation+depth"]
+    assert volumes.loc[0, "reference"] == "constant predictor"
+    assert volumes.loc[0, "reference_test_depth_mae"] == 0.98
+    assert volumes.loc[0, "reference_test_segmentation_miou"] == 0.04
 
 
 def test_a_setting_without_its_baseline_makes_its_combination_fall_back_rather_than_vanish(tmp_path: Path) -> None:
@@ -143,7 +153,6 @@ def test_a_setting_without_its_baseline_makes_its_combination_fall_back_rather_t
     own = marked[marked["objectives"] != "delta_m+group_sparsity"]
     assert own["tasks"].tolist() == ["depth+normals"] * 5
     assert set(own["objectives"]) == {"val_depth_mae+val_normals_cos+group_sparsity"}
-    assert hypervolume_table(sweep, marked).set_index("tasks").loc["all", "points"] == 30
 
 
 def test_other_objectives_and_directions(tmp_path: Path) -> None:
@@ -163,27 +172,4 @@ def test_group_sparsity_as_the_only_objective(tmp_path: Path) -> None:
     sweep = load_sweep(tmp_path)
     marked = with_fronts(sweep, settings_table(sweep))
     assert marked["on_front"].sum() == 7
-    assert len(front_panels(sweep, marked)) == 7
-
-
-def row(tasks: str, groups: float, delta_m: float) -> dict[str, object]:
-    return {"tasks": tasks, "group_sparsity_mean": groups, "delta_m_mean": delta_m, "test_delta_m_mean": delta_m}
-
-
-@pytest.mark.parametrize(
-    ("rows", "best"),
-    [
-        ([row("a", 0.0, 0.0), row("a", 0.7, -0.04), row("a", 0.9, -0.06)], 1),  # five points may be lost, not six
-        ([row("a", 0.0, 0.3), row("a", 0.7, -0.04)], 1),  # against dense single-task models, not against the best
-        ([row("a", 0.0, -0.1), row("a", 0.5, -0.14), row("a", 0.9, -0.2)], 1),  # ... unless all are worse than those
-        ([row("a", 0.5, -0.04), row("a", 0.5, 0.0), row("a", 0.4, 0.1)], 1),  # of equally sparse ones the better
-        ([row("a", 0.0, 0.0), row("a", 0.9, np.nan)], None),
-    ],
-)
-def test_best_trade_off(rows: list[dict[str, object]], best: int | None) -> None:
-    assert best_trade_off(pd.DataFrame(rows)) == best
-
-
-def test_overall_best_leaves_out_what_has_no_delta_m() -> None:
-    assert overall_best(pd.DataFrame([row("a", 0.2, 0.0), row("b", 0.9, np.nan)])) == 0
-    assert overall_best(pd.DataFrame([row("b", 0.9, np.nan)])) is None
+    assert len(front_panels(sweep, marked.assign(best=False))) == 7

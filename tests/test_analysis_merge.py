@@ -24,6 +24,7 @@ def part(folder: Path, name: str, seeds: list[int], *, recipe: dict[str, Any] | 
     info = json.loads((folder / name / "sweep.json").read_text())
     info["name"] = name
     info["recipe"] |= recipe or {}
+    info["setup"] += str(sorted(field for field in recipe or {} if field != "penalty"))
     (folder / name / "sweep.json").write_text(json.dumps(info))
     if recipe:
         results = pd.read_parquet(folder / name / "results.parquet")
@@ -56,6 +57,13 @@ def test_a_trial_of_two_sweeps_counts_once_and_as_done_where_it_is(tmp_path: Pat
     assert sweep.results["sweep"].value_counts().to_dict() == {"first": 69, "second": 1}
 
 
+def test_sweeps_without_a_setup_are_not_averaged_and_said_so(tmp_path: Path) -> None:
+    sweeps = [write_sweep(tmp_path / name, seeds=[seed], info={"setup": None}) for seed, name in enumerate("ab")]
+    computed = compute(sweeps)
+    assert set(computed.marked["seeds"]) == {1}
+    assert any("of an earlier version, which did not write the setup" in one for one in computed.cautions)
+
+
 def test_other_recipes_are_other_setups(tmp_path: Path) -> None:
     first = part(tmp_path, "narrow", [0, 1])
     second = part(tmp_path, "wide", [0, 1], recipe={"backbone_width": 32})
@@ -83,7 +91,8 @@ def test_another_penalty_is_the_same_setup_and_gets_its_missing_delta_m(tmp_path
 def test_delta_m_is_the_sweeps_own(tmp_path: Path) -> None:
     sweep = load_sweep(write_sweep(tmp_path))
     for column, split in (("delta_m", "val"), ("test_delta_m", "test")):
-        found = delta_m(sweep.results, split, sweep.tasks, sweep.metrics)
+        primaries = {task: [sweep.metrics[primary]] for task, primary in sweep.tasks.items()}
+        found = delta_m(sweep.results, split, primaries)
         np.testing.assert_allclose(found, sweep.results[column], atol=1e-12)
 
 

@@ -8,16 +8,18 @@ import pandas as pd
 import pytest
 
 from analysis import text
+from analysis.best import find_best, with_best
 from analysis.fronts import hypervolume_table, with_fronts
 from analysis.load import Sweep, load_sweep
+from analysis.merge import load_sweeps
 from analysis.settings import settings_table
-from analysis.tables import TextTable, front_table, results_table, written_results, written_trade_offs
+from analysis.tables import TextTable, best_table, front_table, results_table, written_results, written_trade_offs
 from tests.fake_sweep import write_sweep
 
 
 def prepared(folder: Path) -> tuple[Sweep, pd.DataFrame]:
-    sweep = load_sweep(folder)
-    return sweep, with_fronts(sweep, settings_table(sweep))
+    sweep = load_sweeps([folder])
+    return sweep, with_best(sweep, with_fronts(sweep, settings_table(sweep)))[0]
 
 
 def known_answer(folder: Path) -> Path:
@@ -41,6 +43,7 @@ def test_numbers_with_the_constant_predictor_below(tmp_path: Path) -> None:
     assert (sparse["group_sparsity_mean"], sparse["group_sparsity_std"]) == pytest.approx((0.7, 0.1))
     assert (sparse["test_delta_m_mean"], sparse["test_delta_m_std"]) == pytest.approx((-0.2, 0.1))
     assert constant["test_depth_mae_mean"] == 0.98
+    assert (constant["test_normals_cos_mean"], constant["test_segmentation_miou_mean"]) == (0.72, 0.04)
     assert constant.drop(["tasks", "test_depth_mae_mean", "test_segmentation_miou_mean", "test_normals_cos_mean",
                           "test_segmentation_iou_micro_mean"]).isna().all()  # fmt: skip
 
@@ -77,6 +80,7 @@ def test_front_table_is_complete_and_survives_csv(tmp_path: Path) -> None:
     for column in ("tasks", "lambda", "seeds", "objectives", "on_front", "delta_m_mean", "test_delta_m_std",
                    "group_sparsity_std", "parameter_sparsity_mean", "test_depth_mae_mean"):  # fmt: skip
         assert column in table
+    assert {"delta_m_all_mean", "test_delta_m_all_std"} <= set(table)
     again = pd.read_csv(io.StringIO(table.to_csv(index=False)), dtype={"settings": str}).fillna({"settings": ""})
     pd.testing.assert_frame_equal(again, table, check_dtype=False)
 
@@ -97,22 +101,40 @@ def test_several_penalties_get_a_column(tmp_path: Path) -> None:
     assert [row[1] for row in table.rows] == ["group_lasso"] * 5 + ["l1"] * 5 + [""]
 
 
-def test_trade_offs_name_a_setting_for_each_combination_and_overall(tmp_path: Path) -> None:
+def test_the_model_to_use_of_each_combination(tmp_path: Path) -> None:
     sweep, marked = prepared(known_answer(tmp_path))
-    table = written_trade_offs(marked, hypervolume_table(sweep, marked))
-    # Ten points of Δm are more than may be lost: the dense model it is. The volume is the sparse one's box, 0.7 · 0.8.
-    assert table.rows[0] == ("depth", "0.56", "2 of 2", "0", "0.0 ± 0.0", "+0.0 ± 0.0")
-    assert table.rows[1][0] == "all: depth"
-    assert table.marked == (False, True)
+    table = written_trade_offs(marked, find_best(sweep, marked), hypervolume_table(sweep, marked))
+    # The sparse one loses far more than 5 %: the dense model it is. The constant predictor's MAE is 0.98, the dense
+    # models' are 0.3, 0.4 and 0.5; the sparse one's box is 0.7 · (mean (0.98 - dense) / dense - 0.2).
+    box = 0.7 * (np.mean([0.68 / 0.3, 0.58 / 0.4, 0.48 / 0.5]) - 0.2)
+    row = ("depth", "0", "0.0 ± 0.0", "+0.0 ± 0.0", "0.0", "depth-0-2", "2 of 2", f"{box:.3g}")
+    assert (table.rows, table.header[4]) == ((row,), "loss [%]")
+    written = best_table(sweep, marked, find_best(sweep, marked)).iloc[0]
+    assert written[["lambda", "seeds", "loss", "trial_id"]].tolist() == [0, 3, 0, "depth-0-2"]
+    assert written["model"].endswith("known/trials/depth-0-2/model.pt")
 
 
-def test_trade_offs_without_baselines_are_starred_and_empty(tmp_path: Path) -> None:
-    sweep, marked = prepared(write_sweep(tmp_path, combinations=["segmentation+depth"]))
-    table = written_trade_offs(marked, hypervolume_table(sweep, marked))
+def test_combinations_without_a_model_to_use_are_empty_and_unknown_corners_starred(tmp_path: Path) -> None:
+    results = load_sweep(write_sweep(tmp_path / "source", combinations=["depth"])).results.assign(group_sparsity=1.0)
+    info = {"constant_predictor": {}}
+    sweep, marked = prepared(write_sweep(tmp_path / "known", combinations=["depth"], results=results, info=info))
+    table = written_trade_offs(marked, find_best(sweep, marked), hypervolume_table(sweep, marked))
     assert len(table.rows) == 1
-    assert table.rows[0][1].endswith("*")
-    assert table.rows[0][3:] == ("", "", "")
-    assert "* An objective without a fixed reference" in table.note
+    assert table.rows[0][-1].endswith("*")
+    assert table.rows[0][1:6] == ("", "", "", "", "")
+    assert "* An objective for which the constant predictor is not known" in table.note
+
+
+def test_delta_m_over_all_metrics_by_hand(tmp_path: Path) -> None:
+    sweep = load_sweeps([write_sweep(tmp_path)])
+    results = sweep.results.set_index("trial_id")
+    row = results.loc["depth+normals-0.0001-1"]
+    changes = []
+    for task, names in (("depth", {"mae": -1, "rmse": -1}), ("normals", {"cos": 1, "mean_angle": -1})):
+        dense = results.loc[f"{task}-0-1"]
+        columns = {f"test_{task}_{name}": sign for name, sign in names.items()}
+        changes.append(np.mean([sign * (row[name] - dense[name]) / dense[name] for name, sign in columns.items()]))
+    assert row["test_delta_m_all"] == pytest.approx(np.mean(changes))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mtl.config import TrialSettings
 from mtl.errors import BadInput
 from search.config import Recipe, differing_settings, expand, format_recipe, load_recipe, recipe_name, recipe_names
 from tests.small import config
@@ -197,6 +198,33 @@ def test_how_trials_are_run_is_not_what_they_are() -> None:
     assert not {trial.trial_id for trial in expand(recipe, "v")}.isdisjoint(t.trial_id for t in expand(other, "v"))
     assert differing_settings(recipe.model_dump(mode="json"), other) == []
     assert differing_settings(recipe.model_dump(mode="json"), load_recipe("rooms", ["epochs=99"])) == ["epochs"]
+
+
+SETTINGS = {
+    **{"title": "x", "combinations": "single", "lambdas": [0.5], "seeds": 3, "retraining": ["scratch"]},
+    **{"early_stopping": "asha", "grace_epochs": 1, "reduction_factor": 4, "objectives": ["delta_m"]},
+    **{"search_space": {"lr": [1e-3, 1e-2]}, "sampler": "tpe", "constraints": ["group_sparsity>=0.5"]},
+    **{"racing": False, "cpus_per_trial": 2, "gpus_per_trial": 0.5, "max_retries": 3, "checkpoint_seconds": 5},
+    **{"tensorboard": True, "mlflow": "x", "wandb": "x", "penalty": "l1", "tasks": ["depth"]},
+    **{"measure_latency": True, "resident": True},
+}
+
+
+@pytest.mark.parametrize("field", SETTINGS)
+def test_what_is_no_part_of_a_setup_leaves_its_name(field: str) -> None:
+    rooms = load_recipe("rooms")
+    other = Recipe.model_validate(rooms.model_dump() | {field: SETTINGS[field]})
+    assert getattr(other, field) != getattr(rooms, field)
+    assert {one.setup_id for one in expand(other, "v")} == {one.setup_id for one in expand(rooms, "v")}
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+@pytest.mark.parametrize("field", sorted(set(TrialSettings.model_fields) - set(SETTINGS)))
+def test_whatever_else_a_trial_has_is_part_of_its_setup(field: str) -> None:
+    """So no two fields stand in both lists or in none: a new one must be put somewhere."""
+    changed = config()
+    assert changed.model_copy(update={field: "other"}).setup_id != changed.setup_id or field == "weights"
+    assert changed.model_copy(update={"data_version": "other"}).setup_id != changed.setup_id
 
 
 def test_trials_are_first_compared_after_a_third_of_the_epochs() -> None:

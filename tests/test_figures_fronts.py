@@ -37,11 +37,10 @@ def test_front_panels_hold_percentages_of_the_test_split(rooms: Computed) -> Non
     np.testing.assert_allclose(panel.performance, 100 * rows["test_delta_m_mean"])
     np.testing.assert_allclose(panel.performance_std, 100 * rows["test_delta_m_std"])
     assert panel.on_front.tolist() == rows["on_front"].tolist()
-    assert panel.knee.tolist() == rows["knee"].tolist()
-    assert panel.knee.sum() == 1
+    assert panel.best.tolist() == rows["best"].tolist()
+    assert panel.best.sum() == 1
     assert panel.joined
     assert panel.dense == 0
-    assert panel.overall is not None
     assert len({panel.color for panel in panels}) == 7
 
 
@@ -52,7 +51,7 @@ def test_dominated_points_stay_and_are_hollow(rooms: Computed) -> None:
     hollow = [line for line in ax.lines if line.get_marker() == "o" and line.get_markerfacecolor() == GROUND.light]
     np.testing.assert_array_equal(np.asarray(hollow[0].get_xdata()), panel.groups_gone[~panel.on_front])
     ring = [line for line in ax.lines if line.get_markerfacecolor() == "none"]
-    np.testing.assert_array_equal(np.asarray(ring[0].get_ydata()), panel.performance[panel.knee])
+    np.testing.assert_array_equal(np.asarray(ring[0].get_ydata()), panel.performance[panel.best])
 
 
 def test_without_baselines_there_is_a_panel_for_each_metric_with_its_constant(tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ SETTING = {"setup": "rooms", "method": "group_lasso"}
 
 @pytest.fixture
 def marked() -> pd.DataFrame:
-    """Dense, and two λ of which the first is the best trade-off, of two combinations in an order not alphabetical."""
+    """Dense, and two λ of which the first is the best, of two combinations in an order not alphabetical."""
     rows = [
-        {**SETTING, "tasks": tasks, "lambda": strength, "best_trade_off": strength == 1e-4, "trials": 2}
+        {**SETTING, "tasks": tasks, "lambda": strength, "best": strength == 1e-4, "trials": 2}
         for tasks in ("normals", "depth")
         for strength in (0.0, 1e-4, 1e-2)
     ]
@@ -62,7 +62,7 @@ def overlap() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).assign(**SETTING)
 
 
-def test_groups_before_and_after_are_those_of_the_best_trade_off(marked: pd.DataFrame, survival: pd.DataFrame) -> None:
+def test_groups_before_and_after_are_those_of_the_best(marked: pd.DataFrame, survival: pd.DataFrame) -> None:
     panels = groups_panels(marked, survival)
     assert [panel.title for panel in panels] == ["normals, λ = 1e-4", "depth, λ = 1e-4"]
     np.testing.assert_array_equal(panels[0].before, [4, 8, 16])
@@ -72,10 +72,8 @@ def test_groups_before_and_after_are_those_of_the_best_trade_off(marked: pd.Data
     assert [bar.get_height() for bar in ax.patches] == [4, 8, 16, 2, 2, 16]
 
 
-def test_where_the_best_trade_off_is_dense_the_smallest_strength_is_shown(
-    marked: pd.DataFrame, survival: pd.DataFrame
-) -> None:
-    dense = marked.assign(best_trade_off=marked["lambda"] == 0)
+def test_where_the_best_is_dense_the_smallest_strength_is_shown(marked: pd.DataFrame, survival: pd.DataFrame) -> None:
+    dense = marked.assign(best=marked["lambda"] == 0)
     assert [panel.title for panel in groups_panels(dense, survival)] == ["normals, λ = 1e-4", "depth, λ = 1e-4"]
 
 

@@ -101,7 +101,9 @@ def test_a_split_without_labels_is_nan(task: Task) -> None:
 def test_constant_predictor_is_the_best_constant(protocol: str) -> None:
     """No other class, depth or label does better on the split that the constant was read from."""
     split = arrays(train=40)["train"]
-    values = constant_predictor(split, split, TASKS, protocol)
+    found = constant_predictor({"train": split, "val": split, "test": split}, TASKS, protocol)
+    assert found["val"] == found["test"]
+    values = found["test"]
     labels = split["segmentation"][split["segmentation"] != IGNORE]
     if protocol == "standard":
         assert values["segmentation_pixel_accuracy"] == pytest.approx(np.bincount(labels).max() / len(labels))

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import optuna
@@ -96,30 +97,33 @@ def test_the_analysis_keeps_settings_and_retraining_apart_from_the_penalty(searc
         assert ours[column].tolist() == written[column].tolist()
     assert set(written["settings"]) > {""}
     # Δm is over the dense models of the recipe's own learning rate, which alone the search took for baselines.
-    again = delta_m(ours.reset_index(), "test", found.sweep.tasks, found.sweep.metrics)
+    primaries = {task: [found.sweep.metrics[primary]] for task, primary in found.sweep.tasks.items()}
+    again = delta_m(ours.reset_index(), "test", primaries)
     assert again.tolist() == pytest.approx(written["test_delta_m"].tolist())
 
 
-def test_the_target_is_answered_in_a_line_with_a_command_that_finds_the_model(
+def test_search_and_analyze_name_one_model_with_the_command_that_compacts_it(
     searched: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, out = searched
-    answers = [line for line in out.splitlines() if line.startswith("best ")]
-    assert len(answers) == 1
-    assert answers[0].startswith(f"best delta_m with {TARGET}: proposal ")
-    command = shlex.split(answers[0].rpartition(": ")[2])
-    assert command[:3] == ["parsimony", "train", "rooms"]
-    before = results_files(folder), (folder / SWEEP).read_bytes()
-    printed, err = said_here(command[1:], 0, capsys)
-    assert "was done before" in err
-    model = printed.splitlines()[-1].removeprefix("model: ")
-    assert Path(model).is_file()
+    (answer,) = [line for line in out.splitlines() if line.startswith("Model to use for ")]
+    assert f"the best in delta_m with {TARGET.replace('>=', ' >= ')}" in answer
+    command = shlex.split(answer.rpartition(": ")[2])
+    assert command[:2] == ["parsimony", "compact"]
+    table = rows(folder).set_index("trial_id")
+    chosen = table.loc[Path(command[2]).parent.name]
     proposals = pd.read_parquet(folder / PROPOSALS).set_index("proposal")
-    proposal = proposals[proposals["group_sparsity"] >= 0.1]["delta_m"].idxmax()
-    assert proposal != 0
-    assert any(word.startswith("lr=") for word in command)
-    assert Path(model).parent.name in set(rows(folder).query(f"proposal == {proposal}")["trial_id"])
-    assert (results_files(folder), (folder / SWEEP).read_bytes()) == before
+    assert chosen["proposal"] == proposals[proposals["group_sparsity"] >= 0.1]["delta_m"].idxmax()
+    copied = shutil.copytree(folder, folder.parent / "looked at")
+    printed, _ = said_here(["analyze", str(copied)], 0, capsys)
+    assert answer.replace(str(folder), str(copied)) in printed.splitlines()
+    best = pd.read_csv(copied / "analysis" / "tables" / "best.csv")
+    assert chosen.name in best["trial_id"].tolist()
+    shutil.rmtree(copied)
+    before = {path.name for path in Path(command[2]).parent.iterdir()}
+    said_here(command[1:], 0, capsys)
+    for name in {path.name for path in Path(command[2]).parent.iterdir()} - before:
+        (Path(command[2]).parent / name).unlink()
 
 
 def test_the_same_command_does_nothing_and_a_larger_number_extends(

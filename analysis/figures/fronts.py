@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from analysis.figures.curves import axis_label, colors_of, error_bars, floats, spread_note, wrapped
 from analysis.figures.drawing import Drawing, Floats, Line, share_y, sheet
 from analysis.figures.lambda_curves import constant_handle, draw_constant
-from analysis.figures.palette import GREY, GROUND, INK, PALE
-from analysis.fronts import reported_column
-from analysis.load import Sweep
+from analysis.figures.palette import GREY, GROUND, INK
+from analysis.load import Sweep, reported_column
 
 # A ring around the point, which stays visible within.
-KNEE: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 10, "markerfacecolor": "none"}
+BEST: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 10, "markerfacecolor": "none"}
 
 
 @dataclass(frozen=True)
@@ -37,19 +36,16 @@ class FrontPanel:
     performance: Floats  # Δm in %, a metric in its own unit
     performance_std: Floats
     on_front: NDArray[np.bool_]
-    knee: NDArray[np.bool_]  # at most one
+    best: NDArray[np.bool_]  # at most one, see `analysis.best`
     joined: bool
     dense: float | None  # where the dense single-task models lie on the y axis
     constant: float | None  # the constant predictor's, where `performance` is a metric
-    overall: tuple[Floats, Floats] | None  # x and y of the front over all combinations, for comparison
     color: str
 
 
 def front_panels(sweep: Sweep, marked: pd.DataFrame) -> list[FrontPanel]:
     """The panels of the front: one a combination, or one for each of its metrics where its own metrics decided."""
     colors = colors_of(marked)
-    best = marked[marked["on_overall_front"]].sort_values("group_sparsity_mean")
-    several = marked["tasks"].nunique() > 1
     panels = []
     for combination, settings in marked.groupby("tasks", sort=False):
         rows = settings.sort_values("group_sparsity_mean")
@@ -59,9 +55,6 @@ def front_panels(sweep: Sweep, marked: pd.DataFrame) -> list[FrontPanel]:
             label, scale = measure(sweep, column)
             reported = reported_column(column)
             joined = len(objectives) == 2 and "group_sparsity" in objectives
-            overall = None
-            if several and joined and column == "delta_m":
-                overall = (100 * floats(best["group_sparsity_mean"]), scale * floats(best[f"{reported}_mean"]))
             panels.append(
                 FrontPanel(
                     combination=str(combination),
@@ -73,11 +66,10 @@ def front_panels(sweep: Sweep, marked: pd.DataFrame) -> list[FrontPanel]:
                     performance=scale * floats(rows[f"{reported}_mean"]),
                     performance_std=scale * floats(rows[f"{reported}_std"]),
                     on_front=rows["on_front"].to_numpy(dtype=bool),
-                    knee=rows["knee"].to_numpy(dtype=bool),
+                    best=rows["best"].to_numpy(dtype=bool),
                     joined=joined,
                     dense=0.0 if column == "delta_m" else None,
                     constant=sweep.constant_predictor.get(column.removeprefix("val_")),
-                    overall=overall,
                     color=colors[str(combination)],
                 )
             )
@@ -85,19 +77,17 @@ def front_panels(sweep: Sweep, marked: pd.DataFrame) -> list[FrontPanel]:
 
 
 def draw_front(panel: FrontPanel, ax: Axes) -> None:
-    """Filled and joined: on the front. Hollow: dominated. Ringed: the knee."""
+    """Filled and joined: on the front. Hollow: dominated. Ringed: the model to use."""
     if panel.dense is not None:
         ax.axhline(panel.dense, color=GREY.light, linewidth=0.9, linestyle="--", zorder=1)
     draw_constant(panel.constant, ax)
-    if panel.overall is not None:
-        ax.plot(*panel.overall, color=PALE.light, linewidth=2.5, zorder=1)
     x, y, front = panel.groups_gone, panel.performance, panel.on_front
     error_bars(ax, x, y, panel.color, panel.groups_gone_std, panel.performance_std)
     if panel.joined:
         ax.plot(x[front], y[front], color=panel.color, linewidth=1.2)
     ax.plot(x[~front], y[~front], linestyle="", marker="o", markersize=4.5, color=panel.color, mfc=GROUND.light)
     ax.plot(x[front], y[front], linestyle="", marker="o", markersize=5, color=panel.color)
-    ax.plot(x[panel.knee], y[panel.knee], markeredgecolor=INK.light, **KNEE)
+    ax.plot(x[panel.best], y[panel.best], markeredgecolor=INK.light, **BEST)
     ax.set_title(wrapped(panel.combination), loc="left")
     ax.set_xlim(-5, 105)
     ax.set_xticks([0, 25, 50, 75, 100])
@@ -115,14 +105,12 @@ def front_figure(sweep: Sweep, marked: pd.DataFrame) -> Drawing:
     hollow = Line2D([], [], color=ink, marker="o", markersize=4.5, linestyle="", markerfacecolor=GROUND.light)
     hollow.set_label("dominated")
     handles: list[Artist] = [point, hollow]
-    if any(panel.knee.any() for panel in panels):
-        handles.append(Line2D([], [], markeredgecolor=ink, label="knee point", **KNEE))
+    if any(panel.best.any() for panel in panels):
+        handles.append(Line2D([], [], markeredgecolor=ink, label="the model to use", **BEST))
     if any(panel.dense is not None for panel in panels):
         handles.append(Line2D([], [], color=GREY.light, linestyle="--", linewidth=0.9, label="dense single-task"))
     if any(panel.constant is not None for panel in panels):
         handles.append(constant_handle())
-    if any(panel.overall is not None for panel in panels):
-        handles.append(Line2D([], [], color=PALE.light, linewidth=2.5, label="front over all combinations"))
     labels = {panel.y_label for panel in panels}
     titles = [wrapped(panel.combination) for panel in panels]
     page = sheet(titles, handles, note)
@@ -147,7 +135,7 @@ def _front_data(panels: list[FrontPanel]) -> pd.DataFrame:
                     "measure_mean": panel.performance,
                     "measure_std": panel.performance_std,
                     "on_front": panel.on_front,
-                    "knee": panel.knee,
+                    "best": panel.best,
                 }
             )
             for panel in panels

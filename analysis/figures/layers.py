@@ -43,11 +43,11 @@ class SurvivalPanel:
 
 
 def groups_panels(marked: pd.DataFrame, survival: pd.DataFrame) -> list[GroupsPanel]:
-    """A panel for each combination's best trade-off, or for its smallest λ > 0 where that is dense."""
+    """A panel for each combination's best model, or for its smallest λ > 0 where that is dense."""
     panels = []
     for combination, settings in marked.groupby("tasks", sort=False):
         sparse = settings[settings["lambda"] > 0]
-        chosen = sparse[sparse["best_trade_off"]] if sparse["best_trade_off"].any() else sparse.head(1)
+        chosen = sparse[sparse["best"]] if sparse["best"].any() else sparse.head(1)
         for setting in chosen.to_dict("records"):
             keys = ("setup", "tasks", "method", "lambda")
             same = np.logical_and.reduce([survival[key] == setting[key] for key in keys])
