@@ -14,7 +14,7 @@ from search.search_space import LAMBDA, Params, SearchSpace
 # Times that a sampler may propose what has been proposed before, until something new is drawn at random.
 TRIES = 4
 # Attributes of the study's trials: whose twin it is, whether it was not proposed, and the ids of our trials.
-DUPLICATE, SEEDED, TRIALS = "duplicate_of", "seeded", "trial_ids"
+DUPLICATE, SEEDED, TRIALS, LOOKED = "duplicate_of", "seeded", "trial_ids", "looked"
 
 # The number of the proposal that has a trial of this id; None where none has.
 NumberOf = Callable[[str], int | None]

@@ -103,7 +103,8 @@ class Recipe(TrialSettings):
     )
     racing: bool = Field(
         True,
-        description="true: a search drops a proposal's remaining seeds once others are better beyond doubt",
+        description="true: a search drops a proposal's remaining seeds once another is better in every objective "
+        "beyond doubt",
     )
 
     cpus_per_trial: int = Field(1, ge=1, le=MOST_CPUS, description="cores of a trial, which are also its threads")

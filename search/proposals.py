@@ -27,6 +27,7 @@ class Proposal:
         note: why the rest of its trials is not run; empty as long as nothing speaks against it.
         early: whether it was stopped for what it showed before its last epoch.
         seeded: whether it was not proposed but taken over from a sweep.
+        looked: how many of its seeds had run when racing last looked at it.
         state: what the study has been told.
         told_means, told_deviations: what it remembers of the columns, for where the trials' results are not at hand.
     """
@@ -39,6 +40,7 @@ class Proposal:
     note: str = ""
     early: bool = False
     seeded: bool = False
+    looked: int = 0
     state: State = "running"
     told_means: Mapping[str, float] = field(default_factory=dict)
     told_deviations: Mapping[str, float] = field(default_factory=dict)

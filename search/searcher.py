@@ -12,13 +12,13 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mtl.config import TrialConfig
-from search.asking import SEEDED, TRIALS, Asker, first_design
+from search.asking import LOOKED, SEEDED, TRIALS, Asker, first_design
 from search.baselines import Baselines
 from search.constraints import Constraint
 from search.moments import now
 from search.objectives import Objective
 from search.proposals import Proposal, State
-from search.racing import SURE, probability_dominated
+from search.racing import WRONG, p_not_dominated
 from search.results import TrialResult
 from search.samplers import MakeSampler
 from search.search_space import LAMBDA, Params, SearchSpace
@@ -48,7 +48,7 @@ class LambdaSearcher:
         constraints: that a proposal's means should keep; the samplers prefer proposals that do.
         baselines: those to be run; they may have results already.
         proposals: how many to make in all, those of earlier runs included.
-        seed: of the samplers and of the racing.
+        seed: of the samplers.
         known: results of trials that have ended, by their id, whoever ran them.
         racing: whether to drop the remaining seeds of a proposal that is dominated beyond doubt.
         halving: makes what stops trials early, one for each seed; None where nothing does.
@@ -76,7 +76,7 @@ class LambdaSearcher:
         self.study, self.space, self.baselines = study, space, baselines
         self._asker = Asker(study, space, make_sampler, seed)
         self._objectives, self._constraints = tuple(objectives), tuple(constraints)
-        self._wanted, self._seed, self._racing, self._on_dropped = proposals, seed, racing, on_dropped
+        self._wanted, self._racing, self._on_dropped = proposals, racing, on_dropped
         self._known = dict(known or {})
         # Each seed's trials are compared among themselves: the seeds of a proposal are no rivals.
         judges = {one: halving() for one in space.recipe.seed_list}
@@ -98,7 +98,9 @@ class LambdaSearcher:
         # A sweep that has been taken over has covered the range, but not the baselines alone.
         covered = any(proposal.seeded and not proposal.dense for proposal in self.proposals)
         self._asker.lay_out(first_design(space, covered, self._number_of) if design is None else design)
-        self._race()  # a driver may have died before it knew of a trial's end
+        for proposal in self.proposals:  # a driver may have died before it knew of a trial's end
+            if proposal.state == "running":
+                self._race(proposal)
 
     # A source of trials
 
@@ -168,7 +170,7 @@ class LambdaSearcher:
             self._take(proposal, result)
             if result.status == "failed" and not proposal.note:
                 self._drop(proposal, _failure(result))
-            self._race()
+            self._race(proposal)
             self._tell_if_ended(proposal)
 
     # Proposing
@@ -245,21 +247,24 @@ class LambdaSearcher:
             proposal.results[config.trial_id] = result
             self._on_dropped(result)
 
-    def _race(self) -> None:
-        """Drop the proposals of which some seeds are left but that are dominated beyond doubt."""
-        if not self._racing:
+    def _race(self, proposal: Proposal) -> None:
+        """Drop the proposal if some of its seeds are left but it is dominated beyond doubt.
+
+        It is looked at each time that a seed of its own has ended, and not when one of another has: each look may be
+        wrong, and shares `WRONG` with the others.
+        """
+        seeds, run = len(proposal.configs), len(proposal.values)
+        if not self._racing or proposal.note or proposal.dense or run in (0, proposal.looked, seeds):
             return
         shown = [one for one in self.proposals if one.values and np.isfinite(self._costs(one)).all()]
-        shown.sort(key=lambda one: one.number)  # not as they came: the draws are to be the same after a restart
-        for place, proposal in enumerate(shown):
-            if proposal.note or proposal.dense or len(proposal.values) == len(proposal.configs):
-                continue
-            rng = np.random.default_rng([self._seed, proposal.number, len(proposal.values)])
-            chance = probability_dominated([self._costs(one) for one in shown], place, rng)
-            if chance >= SURE:
-                run = f"{len(proposal.values)} of {len(proposal.configs)} seeds"
-                self._drop(proposal, f"dropped: dominated with a probability of {chance:.2f} after {run}")
-                self._tell_if_ended(proposal)
+        if proposal not in shown:
+            return
+        proposal.looked = run
+        self._handle(proposal.number).set_user_attr(LOOKED, run)
+        p = p_not_dominated([self._costs(one) for one in shown], shown.index(proposal)) * (seeds - 1)
+        if p <= WRONG:
+            self._drop(proposal, f"dropped: dominated by another proposal after {run} of {seeds} seeds (p = {p:.2g})")
+            self._tell_if_ended(proposal)
 
     def _costs(self, proposal: Proposal) -> NDArray[np.float64]:
         """(done seeds, objectives), less is better; remembered, as all are looked at whenever a trial ends."""
@@ -320,6 +325,7 @@ class LambdaSearcher:
                 continue
             configs = tuple(self._configs_of(trial))
             proposal = Proposal(trial.number, trial.params, configs, seeded=SEEDED in trial.user_attrs)
+            proposal.looked = trial.user_attrs.get(LOOKED, 0)
             if trial.state == TrialState.RUNNING:
                 self._begin(proposal)
                 continue

@@ -134,6 +134,7 @@ class _Told(BaseModel):
 
     trial_ids: list[str] | None = Field(None, min_length=1)
     note: str = ""
+    looked: int = Field(0, ge=0)
     means: dict[str, float] = {}
     deviations: dict[str, float] = {}
 
