@@ -10,6 +10,7 @@ from analysis.merge import load_sweeps
 from analysis.paper_tables import PaperTable, paper_tables
 from analysis.published import TABLES, published_numbers
 from analysis.settings import settings_table
+from search.config import load_recipe
 from tests.fake_sweep import METRICS, write_sweep
 
 
@@ -47,18 +48,24 @@ def test_ours_stand_beside_with_the_constant_predictor_last(tmp_path: Path) -> N
     assert sum(table.written.marked) == 21
 
 
-def test_comparable_on_the_papers_dataset_and_protocol_alone(tmp_path: Path) -> None:
-    recipe = {"tasks": ["segmentation", "depth", "normals"], "penalty": "group_lasso"}
-    for dataset, protocol, comparable in (
-        ("rooms", "paper", False),
-        ("nyuv2", "standard", False),
-        ("nyuv2", "paper", True),
-    ):
-        folder = tmp_path / f"{dataset}-{protocol}"
-        write_sweep(folder, info={"recipe": recipe | {"dataset": dataset, "protocol": protocol}})
-        table = tables_of(folder)[1]
-        assert table.comparable == comparable
-        assert ("do NOT compare" in table.note) == (not comparable)
+@pytest.mark.parametrize(
+    ("recipe", "override", "says"),
+    [
+        ("nyuv2", "", ""),
+        ("nyuv2", "protocol=standard", "protocol standard, not paper"),
+        ("nyuv2", "image_size=48", "image_size 48 × 48, not 256 × 256"),
+        ("nyuv2", "backbone=resnet18", "backbone resnet18, not resnet50"),
+        ("nyuv2", "backbone_layers=[1,1,1,1]", "backbone_layers 1 × 1 × 1 × 1, not left out"),
+        ("nyuv2-small", "", "protocol standard, not paper; backbone resnet18, not resnet50"),
+        ("rooms", "", "dataset rooms, not nyuv2; "),
+    ],
+)
+def test_comparable_as_the_paper_trained_alone(tmp_path: Path, recipe: str, override: str, says: str) -> None:
+    asked = load_recipe(recipe, [override] if override else []).model_dump(mode="json")
+    write_sweep(tmp_path, info={"recipe": asked | {"tasks": ["segmentation", "depth", "normals"]}})
+    table = tables_of(tmp_path)[1]
+    assert table.comparable == (not says)
+    assert (f"Ours do NOT compare with them: {says}" in table.note) == bool(says)
 
 
 def test_table_3_holds_l1_alone_and_says_where_there_is_none(tmp_path: Path) -> None:
