@@ -19,7 +19,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fronts import REFERENCES
 from analysis.pareto import hypervolume, pareto_front
 from benchmarks.search_recording import Key, Recording
 from mtl.config import TrialConfig
@@ -27,8 +26,7 @@ from search.results import TrialResult, stopped_result
 
 OBJECTIVES = ("delta_m", "group_sparsity")
 MAXIMIZE = (True, True)
-# As `parsimony analyze` has it: a metric gone by 100 %, no group removed.
-CORNER = (REFERENCES["test_delta_m"], REFERENCES["group_sparsity"])
+ALL_GONE = 0.999
 # Of the smoothing's kernel, in steps of the grid.
 WIDTHS = np.arange(0.5, 6, 0.25)
 MOMENT = "2000-01-01T00:00:00+00:00"
@@ -90,6 +88,12 @@ def means(recording: Recording) -> dict[float, NDArray[np.float64]]:
     }
 
 
+def all_zero(values: Mapping[float, NDArray[np.float64]]) -> float:
+    """The Δm of a model without a group, over all such λ; the worst of all where there is none."""
+    gone = [delta_m for delta_m, sparsity in values.values() if sparsity >= ALL_GONE]
+    return float(np.mean(gone)) if gone else float(min(delta_m for delta_m, _ in values.values()))
+
+
 def smoothed(values: Mapping[float, NDArray[np.float64]]) -> dict[float, NDArray[np.float64]]:
     """Values by λ without most of their noise: local-linear in log λ, the dense model's as they are.
 
@@ -112,16 +116,18 @@ def smoothed(values: Mapping[float, NDArray[np.float64]]) -> dict[float, NDArray
 
 
 class Replay:
-    """A recording with its simulated cluster of `slots`; `corner` is the hypervolume's reference.
+    """A recording with its simulated cluster of `slots`.
 
+    corner: the hypervolume's reference; left out: no group removed, and the Δm of a model that has none left.
     smooth: judge what is found by the means smoothed over λ; strategies see what was recorded all the same.
     """
 
     def __init__(
-        self, recording: Recording, slots: int = 2, corner: tuple[float, float] = CORNER, smooth: bool = False
+        self, recording: Recording, slots: int = 2, corner: tuple[float, float] | None = None, smooth: bool = False
     ) -> None:
-        self.recording, self.slots, self.corner = recording, slots, corner
+        self.recording, self.slots = recording, slots
         self.snap = Snap(recording.lambdas)
+        self.corner = (all_zero(means(recording)), 0.0) if corner is None else corner
         self.means = smoothed(means(recording)) if smooth else means(recording)
         self.whole = self.volume(set(self.means))
         self.grid_epochs = len(recording.lambdas) * len(recording.seeds) * recording.epochs

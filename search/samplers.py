@@ -25,9 +25,7 @@ STARTUP = 4
 POPULATION = 12
 TRIED_OUT = 15
 FRONT = "front"
-# A metric gone by 100 %, no group removed: the worst that is worth naming, in the analysis as well.
 SHARES = ("group_sparsity", "parameter_sparsity")
-REFERENCES = {"delta_m": -1.0} | dict.fromkeys(SHARES, 0.0)
 
 Direction = Literal["maximize", "minimize"]
 MakeSampler = Callable[[int], BaseSampler]
@@ -95,11 +93,13 @@ def find_sampler(
 
 
 def make_front_sampler(objectives: Sequence[Objective], constraints: Sequence[Constraint], seed: int) -> FrontSampler:
-    """With the corner that the analysis has; where a constraint bounds an objective, that is its corner."""
+    """Its corner is no channel removed and the worst Δm known, mostly that of a model whose every channel is: of what
+    sees nothing of the image nothing is to be gained. Where a constraint bounds an objective, that is its corner.
+    """
     bounds = {one.column: one.bound for one in constraints}
     columns = [one.column for one in objectives]
     return FrontSampler(
-        [bounds.get(column, REFERENCES.get(column)) for column in columns],
+        [bounds.get(column, 0.0 if column in SHARES else None) for column in columns],
         [1.0 if column in SHARES else None for column in columns],
         seed,
     )
