@@ -10,7 +10,10 @@ from search.results import read_results
 from search.storage import SWEEP, Store
 from search.sweep import Sweep, open_sweep, run_one, run_sweep
 
-TINY = ["image_size=32", "backbone_width=8", "head_channels=8", "epochs=1", "batch_size=32", "seeds=1"]
+TINY = [
+    "image_size=32", "backbone_width=8", "head_channels=8", "epochs=1", "batch_size=8", "seeds=1",
+    "dataset_options.train=24", "dataset_options.val=8", "dataset_options.test=8",
+]  # fmt: skip
 
 
 def opened(storage: Path, name: str, *sets: str) -> Sweep:

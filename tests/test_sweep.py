@@ -21,8 +21,11 @@ from search.trial import TrialRun
 from tests.commands import finished, halted, parsimony, rows, said_here, trial_processes
 from tests.in_process import without_ray, words
 
-# A trial of rooms at 32 x 32: 40 steps an epoch, about a second on a core.
-TINY = ["image_size=32", "backbone_width=8", "head_channels=8", "epochs=2", "batch_size=32", "seeds=1"]
+# A trial of rooms at 32 x 32: 3 steps an epoch.
+TINY = [
+    "image_size=32", "backbone_width=8", "head_channels=8", "epochs=2", "batch_size=8", "seeds=1",
+    "dataset_options.train=24", "dataset_options.val=8", "dataset_options.test=8",
+]  # fmt: skip
 
 
 def arguments(storage: Path, *sets: str, command: str = "sweep") -> list[str]:
@@ -171,7 +174,15 @@ def test_a_trial_whose_process_dies_is_a_row_and_the_others_finish(tmp_path: Pat
 
 
 def test_a_trial_that_diverges_is_a_row_with_its_error(swept: Path, tmp_path: Path) -> None:
-    sets = ["tasks=depth", "combinations=depth", "lambdas=0", "lr=1e3", "weight_decay=1e3", "lr_schedule=constant"]
+    sets = [
+        "tasks=depth",
+        "combinations=depth",
+        "lambdas=0",
+        "lr=1e3",
+        "weight_decay=1e3",
+        "lr_schedule=constant",
+        "epochs=40",
+    ]
     assert main(arguments(tmp_path, *sets, command="train")) == 1
     row = rows(tmp_path / "rooms").iloc[0]
     assert row["status"] == "failed"
