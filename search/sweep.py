@@ -57,8 +57,13 @@ class Sweep:
         return [self.dataset.tasks[name] for name in self.recipe.tasks]
 
     @cached_property
+    def data_version(self) -> str:
+        """The data's fingerprint, found once: of many files it takes seconds."""
+        return self.dataset.fingerprint()
+
+    @cached_property
     def configs(self) -> list[TrialConfig]:
-        return expand(self.recipe, self.dataset.fingerprint(), self.weights_version)
+        return expand(self.recipe, self.data_version, self.weights_version)
 
     @property
     def metrics(self) -> dict[str, MetricInfo]:
@@ -169,6 +174,13 @@ def open_sweep(
             raise BadInput(
                 f"sweep {store} was run with {fields[0]} = {shortened(before)}, this recipe has {asked}: "
                 "allowed: the same settings, or another --name"
+            )
+        # Trials have their data's version in their ids, so that done ones of other data are never this recipe's.
+        if earlier.data_version and earlier.data_version != sweep.data_version:
+            raise BadInput(
+                f"sweep {store} was run with data of version {shortened(earlier.data_version)}, dataset "
+                f"{recipe.dataset}{f' in {root}' if root else ''} has version {sweep.data_version}: "
+                "allowed: the same files and the same code that reads them, or another --name"
             )
         if version != earlier.weights_version:
             known = shortened(earlier.weights_version) if earlier.weights_version else "none"
@@ -306,7 +318,7 @@ def prepare(
     recipe = sweep.recipe
     arrays = materialise(sweep.dataset, recipe.image_size, progress=data_progress())
     earlier = read_sweep_file(sweep.store)
-    same_data = earlier is not None and earlier.data_version == sweep.dataset.fingerprint()
+    same_data = earlier is not None and earlier.data_version == sweep.data_version
     constant = earlier.constant_predictor if earlier is not None and same_data else {}
     if not set(sweep.metrics) <= set(constant):
         constant = constant_predictor(arrays["train"], arrays["test"], sweep.tasks, recipe.protocol)
@@ -331,7 +343,7 @@ def describe(
         "schema": SCHEMA,
         "name": sweep.store.name,
         "recipe": sweep.recipe.model_dump(mode="json"),
-        "data_version": sweep.dataset.fingerprint(),
+        "data_version": sweep.data_version,
         "weights_version": sweep.weights_version,
         "versions": versions(),
         "git_commit": git_commit(),
