@@ -14,6 +14,7 @@ from PIL import Image
 from mtl.datasets.registry import load_dataset
 from mtl.errors import BadInput
 from search.cli import main
+from search.trial import _dataset_arrays
 from tests.in_process import without_ray
 
 README = Path(__file__).parents[1] / "README.md"
@@ -104,6 +105,7 @@ def test_missing_files_are_counted_and_the_first_is_named(folder: Path) -> None:
     assert "is missing (and 1 more; `parsimony datasets check" in str(caught.value)
 
 
+Capture = pytest.CaptureFixture[str]
 SMALL = ["backbone_width=4", "head_channels=4", "batch_size=4", "image_size=32", "epochs=1", "seeds=1"]
 ONE_TRIAL = [word for text in (*SMALL, "combinations=leaf", "lambdas=0") for word in ("--set", text)]
 
@@ -159,3 +161,47 @@ def test_options_are_part_of_the_fingerprint(folder: Path) -> None:
     versions = [load_dataset("leaves:Leaves", folder / "data", options).fingerprint() for options in given]
     assert len(set(versions)) == 3
     assert load_dataset("leaves:Leaves", folder / "data", {"shade": 1}).fingerprint() == versions[2]
+
+
+def test_compact_and_predict_in_the_folder_of_the_class_and_elsewhere(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    python_path = list(sys.path)
+    assert sweep_again() == 0
+    (trial,) = (folder / "results" / "leaves" / "trials").iterdir()
+    picture = str(folder / "data" / "images" / "leaf0.jpg")
+
+    def run(*words: str, code: int = 0) -> tuple[str, str]:
+        """As a new process would."""
+        sys.modules.pop("leaves", None)
+        monkeypatch.setattr(sys, "path", list(python_path))
+        _dataset_arrays.cache_clear()
+        capsys.readouterr()
+        assert main(list(words)) == code
+        printed = capsys.readouterr()
+        return printed.out, printed.err
+
+    _, said = run("compact", str(trial), "--data", "data")
+    assert "outputs equal on 6 images" in said  # those of validation
+    assert "random" not in said
+    _, said = run("compact", str(trial))
+    assert "random images, as there are none of the trial's own: dataset 'leaves:Leaves' is code, which runs" in said
+    assert "only where you ask for it with --data DIR, in the folder that has leaves" in said
+    assert "leaves" not in sys.modules
+
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    data = str(folder / "data")
+    _, said = run("compact", str(trial), "--data", data, "--out", "compact.pt", code=2)
+    assert "dataset 'leaves:Leaves': cannot import leaves (ModuleNotFoundError: No module named 'leaves'); " in said
+    assert f"looked in {elsewhere}, PYTHONPATH, and what is installed" in said
+    assert len(said.splitlines()) == 1
+    assert list(elsewhere.iterdir()) == []
+    run("compact", str(trial), "--out", "compact.pt")
+    for model in (trial, elsewhere / "compact.pt"):
+        out, _ = run("predict", str(model), picture, "--out", f"maps of {model.name}")
+        assert "leaf0-leaf.png" in out
+    monkeypatch.chdir(folder)
+    run("predict", str(trial / "compact.pt"), picture)
+    assert (folder / "predictions" / "leaf0-leaf.png").is_file()
+    assert "leaves" not in sys.modules
