@@ -27,7 +27,8 @@ class Dataset(ABC):
 
     `layout` says in a few words which published form was recognised, `notes` what a user should know of how it was
     read (such as labels that were derived from others), and `problems` what is missing or wrong, each item one line
-    that names the file. A dataset with problems can be looked at but not trained on.
+    that names the file. A dataset with problems can be looked at but not trained on. `scaled_targets` says that masks
+    and maps are meant to be stored at another size than their images, so that nobody is warned of it.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Dataset(ABC):
     layout: str = ""
     notes: Sequence[str] = ()
     problems: Sequence[str] = ()
+    scaled_targets: bool = False
 
     @abstractmethod
     def fingerprint(self) -> str:

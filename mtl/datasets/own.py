@@ -42,6 +42,7 @@ class OwnDataset(Dataset):
         self.tasks = self._tasks()
         self.layout = self._text("layout", self._get("layout"))
         self.notes = self._texts("notes", self._get("notes"))
+        self.scaled_targets = self._get("scaled_targets") is True
         if isinstance(self._inner, FileDataset):
             self._check_ids(self._get("ids"))
             self._text("variant()", self._call("variant()", self._inner.variant))
