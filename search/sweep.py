@@ -191,6 +191,8 @@ def open_sweep(
     parse_objectives(recipe.objectives, sweep.metrics)
     if recipe.early_stopping != "none":
         check_running(recipe.objectives)
+    if dataset.validates_on_train:
+        say(f"dataset {recipe.dataset}: validates on images that it trains on; choose no model by val_… or delta_m")
     return sweep
 
 

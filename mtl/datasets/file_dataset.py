@@ -61,7 +61,8 @@ class FileDataset(Dataset):
         first_split: dict[str, Split] = {}
         for split in SPLITS:
             for sample_id in self.ids[split]:
-                if sample_id in first_split:
+                meant = self.validates_on_train and (first_split.get(sample_id), split) == ("train", "val")
+                if sample_id in first_split and not meant:
                     found.append(f"sample {sample_id} is listed in {first_split[sample_id]} and again in {split}")
                 first_split.setdefault(sample_id, split)
         found += [f"{self.root / file} is missing" for file in self._all_files if not self.listing.has(file)]

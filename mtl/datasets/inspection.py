@@ -120,7 +120,7 @@ def inspect_dataset(
         splits=splits,
         missing=tuple(dataset.problems),
         broken=tuple(dict.fromkeys(broken)),  # a damaged file that many samples share is named once
-        warnings=(*odd_labels, *_leaks(pictures.values()), *flat),
+        warnings=(*odd_labels, *_leaks(pictures.values(), dataset.validates_on_train), *flat),
     )
 
 
@@ -234,10 +234,11 @@ def _sum(tasks: Mapping[str, Task], contents: Iterable[SplitContent]) -> SplitCo
     return SplitContent(listed, read, sizes, tallies)
 
 
-def _leaks(pictures: Iterable[list[tuple[Split, str]]]) -> list[str]:
-    """One line for each picture that is in more than one split."""
+def _leaks(pictures: Iterable[list[tuple[Split, str]]], validates_on_train: bool) -> list[str]:
+    """One line for each picture that is in more than one split, and is not meant to be."""
     lines = []
     for places in pictures:
-        if len({split for split, _ in places}) > 1:
+        splits = {split for split, _ in places}
+        if len(splits) > 1 and not (validates_on_train and splits == {"train", "val"}):
             lines.append(f"the same picture is in two splits: {', '.join(f'{split} {name}' for split, name in places)}")
     return lines

@@ -43,6 +43,7 @@ class OwnDataset(Dataset):
         self.layout = self._text("layout", self._get("layout"))
         self.notes = self._texts("notes", self._get("notes"))
         self.scaled_targets = self._get("scaled_targets") is True
+        self.validates_on_train = self._get("validates_on_train") is True
         if isinstance(self._inner, FileDataset):
             self._check_ids(self._get("ids"))
             self._text("variant()", self._call("variant()", self._inner.variant))
