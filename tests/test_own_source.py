@@ -104,12 +104,18 @@ def test_modules_of_a_package_count_however_they_are_imported(write: Write) -> N
     assert len(write("from .third import x", "own_package.reader", **inside)) == 5
 
 
-def test_an_import_inside_a_function_counts_before_it_has_run(write: Write) -> None:
-    source = "def read():\n    import own_helper\n"
-    before = write(source)
-    assert len(before) == 2
-    importlib.import_module("own_helper")
-    assert source_digests(["own_reader"]) == before
+def test_imports_that_do_not_run_with_the_module_do_not_count(write: Write) -> None:
+    """What they name need not be on a cluster's other machines."""
+    for before in (
+        "def show():",
+        "class Shown:\n  async def show(self):",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:",
+        "import typing\nif typing.TYPE_CHECKING:",
+        "if __name__ == '__main__':",
+    ):
+        assert len(write(f"{before}\n    import own_helper\n")) == 1
+    for before in ("if True:", "try:\n    import own_nowhere\nexcept ImportError:", "class Reader:"):
+        assert len(write(f"{before}\n    import own_helper\n")) == 2
 
 
 def test_installed_modules_do_not_count(write: Write) -> None:

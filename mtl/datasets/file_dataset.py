@@ -77,7 +77,7 @@ class FileDataset(Dataset):
 
         That is the modules of the class and of its base classes, with the user's modules that these import: all of
         their source but comments, docstrings and formatting, see `mtl.datasets.own_source`. The code and not the
-        samples that it makes, as these would all have to be read at each start.
+        samples that it makes, as to compare these would be to read every one of them at each start.
         """
         tasks = [(task.name, task.kind, task.classes) for task in self.tasks.values()]
         content = json.dumps([self.ids, tasks, self._source(), self.variant(), digests(self.listing, self._all_files)])

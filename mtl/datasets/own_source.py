@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import inspect
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -20,9 +21,9 @@ def source_digests(modules: Sequence[str]) -> list[str]:
     """Hashes of what these imported modules do, and all modules of the user's that they import, in a fixed order.
 
     A module that is imported counts where it is the user's own: neither of Python, nor of parsimony, nor installed in
-    a folder of packages. It is found without being run, so that the answer is the same before and after an import
-    inside a function. One that is named only at run time, as by `importlib.import_module(name)`, or has no source,
-    does not count. Source that Python cannot parse counts by its bytes.
+    a folder of packages. Imports inside functions do not count, nor those that are for type checkers or for a module
+    that is run as a script: what they name may be absent on another machine, where the hashes have to be the same.
+    Source that Python cannot parse counts by its bytes.
 
     Raises OSError, TypeError or KeyError where one of `modules` has no source that can be read.
     """
@@ -33,7 +34,9 @@ def source_digests(modules: Sequence[str]) -> list[str]:
         del waiting[name]
         content = path.read_bytes()
         try:
-            tree = ast.parse(content)
+            with warnings.catch_warnings():  # said as the module was imported
+                warnings.simplefilter("ignore")
+                tree = ast.parse(content)
         except (SyntaxError, ValueError, RecursionError):
             done[name] = hashlib.sha256(content).hexdigest()
             continue
@@ -53,8 +56,8 @@ def _file_of(name: str) -> Path:
 
 
 def _imported(tree: ast.AST, package: str) -> Iterator[str]:
-    """The full names of all that is imported anywhere in a module of `package`, each after those of its packages."""
-    for node in ast.walk(tree):
+    """The full names of all that a module of `package` imports as it is imported, each after those of its packages."""
+    for node in _run_on_import(tree):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -68,8 +71,25 @@ def _imported(tree: ast.AST, package: str) -> Iterator[str]:
             yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1) if parts[0])
 
 
+def _run_on_import(tree: ast.AST) -> Iterator[ast.AST]:
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and _is_false_on_import(node.test):
+            waiting += node.orelse
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield node
+            waiting += ast.iter_child_nodes(node)
+
+
+def _is_false_on_import(test: ast.AST) -> bool:
+    """Whether a condition is one of the usual two, `TYPE_CHECKING` and `__name__ == "__main__"`."""
+    names = {getattr(node, "id", None) or getattr(node, "attr", None) for node in ast.walk(test)}
+    return not names.isdisjoint({"TYPE_CHECKING", "__name__"})
+
+
 def _find(name: str) -> Path | None:
-    """The source file of a module of the user's own; None for any other. Runs none of its code."""
+    """The source file of a module of the user's own; None for any other. Imports nothing."""
     top, *rest = name.split(".")
     if top in sys.stdlib_module_names:
         return None
