@@ -17,6 +17,8 @@ _NOT_OWN = tuple(
     {f"{_PACKAGE / name}/" for name in ("mtl", "search", "analysis")}
     | {f"{sysconfig.get_path(kind)}/" for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
 )
+# Folders of installed packages, this environment's or the user's.
+_PACKAGES = {"site-packages", "dist-packages"}
 
 
 @contextmanager
@@ -64,6 +66,11 @@ def defined_at(owner: object, method: str) -> str:
             if path and not path.startswith(_NOT_OWN):
                 return f" ({Path(path).name}, line {inspect.getsourcelines(target)[1]})"
     return ""
+
+
+def is_own(path: str) -> bool:
+    """Whether a source file is the user's: not of Python, of this package, or of any folder of installed packages."""
+    return not path.startswith(_NOT_OWN) and not _PACKAGES & {*Path(path).parts}
 
 
 def line_of(error: BaseException) -> str:

@@ -115,7 +115,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     compact = commands.add_parser("compact", help="a trial's model with its zero channels physically removed")
     compact.add_argument("checkpoint", metavar="CHECKPOINT", help="a trial's model.pt, or the trial's folder")
-    compact.add_argument("--data", metavar="DIR", help="the dataset's folder, for a published dataset")
+    compact.add_argument(
+        "--data", metavar="DIR", help="the dataset's folder; a class of your own is looked for in the current folder"
+    )
     compact.add_argument("--out", metavar="PATH", help="the file to write (default: compact.pt beside the checkpoint)")
     compact.add_argument(
         "--export", default="", metavar="FORMATS", help="torch (.pt2), onnx, or torch,onnx: written beside as well"

@@ -13,6 +13,7 @@ from mtl.backbones import DilatedResNet
 from mtl.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
 from mtl.compaction import certify, compact, save_compact
 from mtl.datasets.batches import evaluation_batches
+from mtl.datasets.registry import add_module_folders
 from mtl.errors import BadInput
 from mtl.export import SUFFIXES, check_packages, write_export
 from mtl.measurement import Latency, best_format, count_macs, count_parameters, measure_latency, peak_memory_bytes
@@ -140,8 +141,14 @@ def _images(checkpoint: Checkpoint, data: str | None) -> Tensor:
     """(N, 3, H, W): the validation split's first, or random ones where no data are named and there are none."""
     config = checkpoint.config
     try:
-        if ":" in config.dataset and not data:  # the file of a model does not say which code runs
-            raise BadInput(f"dataset {config.dataset!r}: a class of one's own; allowed: with --data")
+        module, own, _ = config.dataset.partition(":")
+        if own and not data:  # the file of a model, which may be a stranger's, does not say which code runs
+            raise BadInput(
+                f"dataset {config.dataset!r} is code, which runs only where you ask for it with --data DIR, "
+                f"in the folder that has {module.partition('.')[0]}"
+            )
+        if own:
+            add_module_folders([Path.cwd()])
         _, arrays = trial_data(config, str(Path(data).expanduser().absolute()) if data else None)
     except BadInput as error:
         if data:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TextIO
 
 from mtl.cache_root import default_cache_root
+from mtl.datasets.base import Dataset
 from mtl.datasets.cached import Cached, hash_files, list_cached, remove_cached
-from mtl.datasets.inspection import inspect_dataset
+from mtl.datasets.inspection import Inspection, inspect_dataset
 from mtl.datasets.registry import GENERATED, PUBLISHED, add_module_folders, open_dataset, recognise
 from mtl.errors import BadInput
 from search.config import parse_assignment
@@ -49,24 +50,21 @@ def check_dataset(
     progress = ReadingProgress()
     found = inspect_dataset(dataset, progress)
     progress.end()
+    # Before anything is drawn, which may fail where most samples cannot be read.
+    for problem in found.problems:
+        print(f"problem: {problem}", file=sys.stderr)
     print(format_inspection(found, root))
     if found.whole.read:
-        # Only now: matplotlib takes a moment to load, and other commands do without it.
-        from mtl.datasets.contact_sheet import draw_contact_sheet
-
-        path = sheet or Path(f"{dataset.name}-contact-sheet.png")
-        draw_contact_sheet(dataset, path, seed=seed)
-        print(f"\ncontact sheet: {path}")
+        _draw_sheet(dataset, sheet or Path(f"{dataset.name}-contact-sheet.png"), seed, found)
     sys.stdout.flush()
     if found.problems:
-        for problem in found.problems:
-            print(f"problem: {problem}", file=sys.stderr)
         count = len(found.problems)
         where = f" in {root}" if root else ""
         raise BadInput(f"dataset {name}: {count:,} problem{'s' * (count > 1)}{where}, the first: {found.problems[0]}")
     if not found.whole.listed:
         raise BadInput(f"dataset {name}: has no samples; allowed: at least one")
-    print("no problems found")
+    count = len(found.warnings)
+    print("no problems found" + (f", {count:,} warning{'s' * (count > 1)}" if count else ""))
 
 
 def list_datasets() -> str:
@@ -127,6 +125,20 @@ class ReadingProgress:
         if self._width and self._terminal:
             self._stream.write(f"\r{' ' * self._width}\r")
             self._stream.flush()
+
+
+def _draw_sheet(dataset: Dataset, path: Path, seed: int, found: Inspection) -> None:
+    # Only now: matplotlib takes a moment to load, and other commands do without it.
+    from mtl.datasets.contact_sheet import draw_contact_sheet
+
+    try:
+        draw_contact_sheet(dataset, path, seed=seed)
+    except BadInput as error:
+        if not found.problems:  # else these are what the command ends with
+            raise
+        print(f"\nno contact sheet: {error}")
+    else:
+        print(f"\ncontact sheet: {path}")
 
 
 def _recognise(root: Path | None) -> str:

@@ -57,8 +57,13 @@ class Sweep:
         return [self.dataset.tasks[name] for name in self.recipe.tasks]
 
     @cached_property
+    def data_version(self) -> str:
+        """The data's fingerprint, found once: of many files it takes seconds."""
+        return self.dataset.fingerprint()
+
+    @cached_property
     def configs(self) -> list[TrialConfig]:
-        return expand(self.recipe, self.dataset.fingerprint(), self.weights_version)
+        return expand(self.recipe, self.data_version, self.weights_version)
 
     @property
     def setup_id(self) -> str:
@@ -175,6 +180,13 @@ def open_sweep(
                 f"sweep {store} was run with {fields[0]} = {shortened(before)}, this recipe has {asked}: "
                 "allowed: the same settings, or another --name"
             )
+        # Trials have their data's version in their ids, so that done ones of other data are never this recipe's.
+        if earlier.data_version and earlier.data_version != sweep.data_version:
+            raise BadInput(
+                f"sweep {store} was run with data of version {shortened(earlier.data_version)}, dataset "
+                f"{recipe.dataset}{f' in {root}' if root else ''} has version {sweep.data_version}: "
+                "allowed: the same files and the same code that reads them, or another --name"
+            )
         if version != earlier.weights_version:
             known = shortened(earlier.weights_version) if earlier.weights_version else "none"
             raise BadInput(
@@ -184,6 +196,8 @@ def open_sweep(
     parse_objectives(recipe.objectives, sweep.metrics)
     if recipe.early_stopping != "none":
         check_running(recipe.objectives)
+    if dataset.validates_on_train:
+        say(f"dataset {recipe.dataset}: validates on images that it trains on; choose no model by val_… or delta_m")
     return sweep
 
 
@@ -313,7 +327,7 @@ def prepare(
     recipe = sweep.recipe
     arrays = materialise(sweep.dataset, recipe.image_size, progress=data_progress())
     earlier = read_sweep_file(sweep.store)
-    same_data = earlier is not None and earlier.data_version == sweep.dataset.fingerprint()
+    same_data = earlier is not None and earlier.data_version == sweep.data_version
     constants: dict[Split, dict[str, float]] = {"val": {}, "test": {}}
     if earlier is not None and same_data:
         constants = {"val": earlier.constant_predictor_val, "test": earlier.constant_predictor}
@@ -343,7 +357,7 @@ def describe(
         "schema": SCHEMA,
         "name": sweep.store.name,
         "recipe": sweep.recipe.model_dump(mode="json"),
-        "data_version": sweep.dataset.fingerprint(),
+        "data_version": sweep.data_version,
         "weights_version": sweep.weights_version,
         "setup": sweep.setup_id,
         "versions": versions(),

@@ -26,13 +26,13 @@ class Frame:
     normals: np.ndarray
 
 
-def random_frame(seed: int, labels: int = 40) -> Frame:
+def random_frame(seed: int, labels: int = 40, size: tuple[int, int] = SIZE) -> Frame:
     rng = np.random.default_rng(seed)
-    normals = rng.normal(size=(*SIZE, 3))
+    normals = rng.normal(size=(*size, 3))
     return Frame(
-        rng.integers(0, 256, (*SIZE, 3), np.uint8),
-        rng.integers(0, labels + 1, SIZE, np.uint8),
-        rng.uniform(0.5, 10, SIZE).astype(np.float32),
+        rng.integers(0, 256, (*size, 3), np.uint8),
+        rng.integers(0, labels + 1, size, np.uint8),
+        rng.uniform(0.5, 10, size).astype(np.float32),
         (normals / np.linalg.norm(normals, axis=-1, keepdims=True)).astype(np.float32),
     )
 
@@ -78,12 +78,18 @@ def raw_names() -> list[str]:
     return names
 
 
-def write_official(root: Path, names: Sequence[str] | None = None) -> dict[str, Frame]:
+def write_official(
+    root: Path,
+    names: Sequence[str] | None = None,
+    train: int = TRAIN,
+    test: int = TEST,
+    size: tuple[int, int] = SIZE,
+) -> dict[str, Frame]:
     """Frames by id, with raw labels 0..894 in `labels`; the first ones train and the last ones test."""
     root.mkdir()
-    count = TRAIN + TEST
-    frames = {f"{k + 1:04d}": random_frame(k) for k in range(count)}
-    raw = np.random.default_rng(0).integers(0, RAW_IDS + 1, (count, *SIZE), np.uint16)
+    count = train + test
+    frames = {f"{k + 1:04d}": random_frame(k, size=size) for k in range(count)}
+    raw = np.random.default_rng(0).integers(0, RAW_IDS + 1, (count, *size), np.uint16)
     frames = {i: Frame(f.image, labels, f.depth, f.normals) for (i, f), labels in zip(frames.items(), raw, strict=True)}
     with h5py.File(root / "nyu_depth_v2_labeled.mat", "w") as file:
         # MATLAB writes the last axis first.
@@ -101,5 +107,5 @@ def write_official(root: Path, names: Sequence[str] | None = None) -> dict[str, 
         cells = np.array([references], dtype=h5py.ref_dtype)
         file.create_dataset("names", data=cells, dtype=h5py.ref_dtype)
     numbers = np.arange(1, count + 1, dtype=np.uint16)[:, np.newaxis]
-    savemat(root / "splits.mat", {"trainNdxs": numbers[:TRAIN], "testNdxs": numbers[TRAIN:]})
+    savemat(root / "splits.mat", {"trainNdxs": numbers[:train], "testNdxs": numbers[train:]})
     return frames

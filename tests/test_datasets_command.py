@@ -67,7 +67,7 @@ def test_a_sound_folder(root: Path, work: Path, capsys: pytest.CaptureFixture[st
     assert ["all", "95.8", "%", "(+0.00,", "+0.00,", "+1.00)"] in cells
     assert ["smile", "33.3", "%", "100.0", "%", "0.0", "%", "40.0", "%", "2"] in cells
     assert "  images without a label: smile 1" in lines
-    assert lines[-2:] == ["contact sheet: labelled-contact-sheet.png", "no problems found"]
+    assert lines[-2:] == ["contact sheet: labelled-contact-sheet.png", "no problems found, 1 warning"]
     with Image.open(work / "labelled-contact-sheet.png") as image:
         assert image.width == 1600
 

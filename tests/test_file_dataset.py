@@ -162,14 +162,14 @@ BASE = "from tests.test_file_dataset import Greys\nclass Base(Greys):\n    pass\
 OWN = "from own_base import Base\nclass Own(Base):\n    pass\n"
 
 
-def test_fingerprint_changes_with_the_source_of_own_classes(
+def test_fingerprint_changes_with_the_code_of_own_classes(
     root: Path, own_modules: Callable[[str, str], ModuleType]
 ) -> None:
     own_modules("own_base", BASE)
     fingerprints = [own_modules("own", OWN).Own(root).fingerprint()]
-    fingerprints.append(own_modules("own", OWN + "# longer\n").Own(root).fingerprint())
-    own_modules("own_base", BASE + "# longer\n")
-    fingerprints.append(own_modules("own", OWN + "# longer\n").Own(root).fingerprint())
+    fingerprints.append(own_modules("own", OWN + "LONGER = 1\n").Own(root).fingerprint())
+    own_modules("own_base", BASE + "LONGER = 1\n")
+    fingerprints.append(own_modules("own", OWN + "LONGER = 1\n").Own(root).fingerprint())
     assert len(set(fingerprints)) == 3
 
 

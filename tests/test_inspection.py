@@ -25,6 +25,7 @@ from tests.labelled_folder import SIZE, LabelledFolder, OpenFile, write_folder
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 PIXELS = SIZE[0] * SIZE[1]
+NO_LAMP = "classes: no image of train has lamp"
 
 
 @pytest.fixture
@@ -42,7 +43,8 @@ def test_counts_and_sizes(root: Path) -> None:
     assert (found.name, found.notes) == ("labelled", ("normals computed from depth",))
     assert set(found.whole.sizes) == {"image", "classes", "depth", "normals"}
     assert found.whole.sizes["image"] == {SIZE: 6}
-    assert found.problems == found.warnings == ()
+    assert found.problems == ()
+    assert found.warnings == (NO_LAMP,)
 
 
 def test_segmentation_by_hand(root: Path) -> None:
@@ -167,6 +169,7 @@ def test_the_same_picture_in_two_splits_is_a_warning(root: Path) -> None:
     found = inspect_dataset(LabelledFolder(root))
     assert found.problems == ()
     assert found.warnings == (
+        NO_LAMP,
         "the same picture is in two splits: train a, train c, test e",
         "the same picture is in two splits: train b, val d",
     )
@@ -174,7 +177,10 @@ def test_the_same_picture_in_two_splits_is_a_warning(root: Path) -> None:
 
 def test_a_picture_of_one_colour_is_a_warning(root: Path) -> None:
     Image.new("RGB", (32, 24), (9, 9, 9)).save(root / "images/d.png")
-    assert inspect_dataset(LabelledFolder(root)).warnings == ("val d: the image has one colour only",)
+    assert inspect_dataset(LabelledFolder(root)).warnings == (
+        NO_LAMP,
+        "val d: the image has one colour only",
+    )
 
 
 def counts(found: Inspection) -> list[object]:
@@ -222,7 +228,10 @@ def test_generated_datasets_are_read_at_a_size() -> None:
 def check_real(dataset: Dataset, expected: int) -> None:
     found = inspect_dataset(dataset)
     assert found.problems == ()
-    assert found.warnings == ()
+    # A few of the frames do not have every class.
+    assert [
+        line for line in found.warnings if "no image of train has" not in line and "in train every" not in line
+    ] == []
     assert found.whole.read == expected == sum(dataset.size(split) for split in SPLITS)
 
 

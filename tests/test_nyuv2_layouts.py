@@ -463,7 +463,7 @@ def test_unreadable_mtan_is_refused(mtan: Path, change: Callable[[Path], object]
         (replace("labels", np.zeros((68, 768), np.uint16)), f"file ROOT/{MAT}: images is uint8 (68, 3, 32, 24)"),
         (replace("labels", np.zeros((68, *SIZE[::-1]), np.uint8)), "labels is uint8 (68, 32, 24); allowed: uint16 (N"),
         (replace("names", np.zeros(3)), f"file ROOT/{MAT}: names has 3 entries; allowed: 894 texts"),
-        (remove("splits.mat"), f"file ROOT/splits.mat: is missing; it is published with {MAT}"),
+        (remove("splits.mat"), f"file ROOT/splits.mat: is missing; it lists the splits of {MAT}"),
         (write("splits.mat", "no such thing"), "file ROOT/splits.mat: cannot be read as MATLAB 5 ("),
         (truncate("splits.mat"), "file ROOT/splits.mat: "),
         (split(trainNdxs=None), "file ROOT/splits.mat: has no variable trainNdxs"),

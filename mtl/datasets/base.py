@@ -27,7 +27,9 @@ class Dataset(ABC):
 
     `layout` says in a few words which published form was recognised, `notes` what a user should know of how it was
     read (such as labels that were derived from others), and `problems` what is missing or wrong, each item one line
-    that names the file. A dataset with problems can be looked at but not trained on.
+    that names the file. A dataset with problems can be looked at but not trained on. `scaled_targets` says that masks
+    and maps are meant to be stored at another size than their images, so that nobody is warned of it, and
+    `validates_on_train` that the validation split is part of the training split, so that nothing may be chosen by it.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Dataset(ABC):
     layout: str = ""
     notes: Sequence[str] = ()
     problems: Sequence[str] = ()
+    scaled_targets: bool = False
+    validates_on_train: bool = False
 
     @abstractmethod
     def fingerprint(self) -> str:

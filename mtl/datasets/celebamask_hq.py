@@ -45,6 +45,7 @@ class CelebAMaskHQ(FileDataset):
 
     name = "celebamask_hq"
     layout = f"CelebAMask-HQ as published: {LAYOUT}"
+    scaled_targets = True  # masks are published at 512 pixels, images at 1024
 
     @staticmethod
     def recognises(root: Path) -> bool:

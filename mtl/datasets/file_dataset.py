@@ -1,7 +1,6 @@
 """Datasets that lie in a folder: what they share, so that one of your own is a list of ids and a way to load one."""
 
 import hashlib
-import inspect
 import json
 import sys
 from abc import abstractmethod
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from mtl.datasets.base import SPLITS, Dataset, Sample, Split
 from mtl.datasets.content import Listing, digests
+from mtl.datasets.own_source import source_digests
 from mtl.datasets.resize import resize_image, resize_target
 from mtl.datasets.validity import invalidity
 from mtl.errors import BadInput
@@ -61,7 +61,8 @@ class FileDataset(Dataset):
         first_split: dict[str, Split] = {}
         for split in SPLITS:
             for sample_id in self.ids[split]:
-                if sample_id in first_split:
+                meant = self.validates_on_train and (first_split.get(sample_id), split) == ("train", "val")
+                if sample_id in first_split and not meant:
                     found.append(f"sample {sample_id} is listed in {first_split[sample_id]} and again in {split}")
                 first_split.setdefault(sample_id, split)
         found += [f"{self.root / file} is missing" for file in self._all_files if not self.listing.has(file)]
@@ -72,9 +73,11 @@ class FileDataset(Dataset):
         return ()
 
     def fingerprint(self) -> str:
-        """Hash of the splits, the tasks, the content of every file, and the source code of a class that is not ours.
+        """Hash of the splits, the tasks, the content of every file, and what the code of a class that is not ours does.
 
-        That is the modules of the class and of its base classes, and not of others that these import.
+        That is the modules of the class and of its base classes, with the user's modules that these import: all of
+        their source but comments, docstrings and formatting, see `mtl.datasets.own_source`. The code and not the
+        samples that it makes, as to compare these would be to read every one of them at each start.
         """
         tasks = [(task.name, task.kind, task.classes) for task in self.tasks.values()]
         content = json.dumps([self.ids, tasks, self._source(), self.variant(), digests(self.listing, self._all_files)])
@@ -109,11 +112,11 @@ class FileDataset(Dataset):
         return BadInput(f"dataset {self.name}: {problem}")
 
     def _source(self) -> list[str]:
-        """The source code of the user's own modules that the class and its base classes are in."""
+        """What the code does in the user's own modules that the class and its base classes are in, as hashes."""
         modules = dict.fromkeys(cls.__module__ for cls in type(self).__mro__)
         own = [m for m in modules if not m.startswith("mtl.") and m not in sys.stdlib_module_names]
         try:
-            return [inspect.getsource(sys.modules[module]) for module in own]
+            return source_digests(own)
         except (OSError, TypeError, KeyError) as error:
             raise self.bad(f"the source code of {', '.join(own)} cannot be read; allowed: classes in a file") from error
 

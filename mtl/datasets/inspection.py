@@ -18,6 +18,7 @@ from multiprocessing import get_context
 import numpy as np
 
 from mtl.datasets.base import SPLITS, Dataset, Split
+from mtl.datasets.plausibility import Place, look_at, warnings
 from mtl.datasets.tallies import Tally, empty_tally, tally
 from mtl.datasets.validity import invalidity
 from mtl.errors import BadInput
@@ -53,7 +54,8 @@ class Inspection:
     """All that was found in a dataset.
 
     `missing` are the dataset's own problems, `broken` what came up as samples were read, and both make it unusable.
-    `warnings` do not: samples of different splits that are the same picture, and pictures of one colour.
+    `warnings` do not: labels that are hardly meant, see `mtl.datasets.plausibility`, samples of different splits that
+    are the same picture, and pictures of one colour.
     """
 
     name: str
@@ -94,6 +96,7 @@ def inspect_dataset(
     broken: list[str] = []
     pictures: dict[str, list[tuple[Split, str]]] = {}
     flat: list[str] = []
+    odd: dict[tuple[str, str], list[Place]] = {}
     done = 0
     for (split, indices), found in zip(batches, _read_all(dataset, batches, total, processes), strict=True):
         contents[split].append(found.content)
@@ -101,18 +104,23 @@ def inspect_dataset(
         flat += [f"{split} {name}: the image has one colour only" for name in found.flat]
         for name, digest in found.pictures:
             pictures.setdefault(digest, []).append((split, name))
+        for key, places in found.odd.items():
+            odd.setdefault(key, []).extend(places)
         done += len(indices)
         if progress:
             progress(done, total)
+    splits = {split: _sum(dataset.tasks, contents[split]) for split in SPLITS}
+    whole = _sum(dataset.tasks, splits.values())
+    odd_labels = warnings(dataset.tasks, odd, whole.read, splits["train"].tallies, whole.tallies)
     return Inspection(
         name=dataset.name,
         layout=dataset.layout,
         notes=tuple(dataset.notes),
         tasks=dict(dataset.tasks),
-        splits={split: _sum(dataset.tasks, contents[split]) for split in SPLITS},
+        splits=splits,
         missing=tuple(dataset.problems),
         broken=tuple(dict.fromkeys(broken)),  # a damaged file that many samples share is named once
-        warnings=(*_leaks(pictures.values()), *flat),
+        warnings=(*odd_labels, *_leaks(pictures.values(), dataset.validates_on_train), *flat),
     )
 
 
@@ -124,6 +132,7 @@ class _Found:
     broken: list[str] = field(default_factory=list)
     pictures: list[tuple[str, str]] = field(default_factory=list)
     flat: list[str] = field(default_factory=list)
+    odd: dict[tuple[str, str], list[Place]] = field(default_factory=dict)
 
 
 Batch = tuple[Split, range]
@@ -174,6 +183,7 @@ def _read_batch(dataset: Dataset, batch: Batch) -> _Found:
     broken: list[str] = []
     pictures: list[tuple[str, str]] = []
     flat: list[str] = []
+    odd: dict[tuple[str, str], list[Place]] = {}
     for index in indices:
         if not dataset.is_complete(split, index):
             continue
@@ -193,12 +203,14 @@ def _read_batch(dataset: Dataset, batch: Batch) -> _Found:
         pictures.append((name, _digest(sample.image)))
         if (sample.image == sample.image[0, 0]).all():
             flat.append(name)
+        for one in look_at(sample, dataset.tasks, dataset.scaled_targets):
+            odd.setdefault((one.task, one.what), []).append(Place(f"{split} {name}", one.value))
         sizes.setdefault("image", Counter())[_size(sample.image)] += 1
         for key, task in dataset.tasks.items():
             tallies[key] += tally(task, sample.targets[key])  # type: ignore[operator]
             if task.dense:
                 sizes.setdefault(key, Counter())[_size(sample.targets[key])] += 1
-    return _Found(SplitContent(len(indices), len(pictures), sizes, tallies), broken, pictures, flat)
+    return _Found(SplitContent(len(indices), len(pictures), sizes, tallies), broken, pictures, flat, odd)
 
 
 def _size(pixels: np.ndarray) -> Size:
@@ -222,10 +234,11 @@ def _sum(tasks: Mapping[str, Task], contents: Iterable[SplitContent]) -> SplitCo
     return SplitContent(listed, read, sizes, tallies)
 
 
-def _leaks(pictures: Iterable[list[tuple[Split, str]]]) -> list[str]:
-    """One line for each picture that is in more than one split."""
+def _leaks(pictures: Iterable[list[tuple[Split, str]]], validates_on_train: bool) -> list[str]:
+    """One line for each picture that is in more than one split, and is not meant to be."""
     lines = []
     for places in pictures:
-        if len({split for split, _ in places}) > 1:
+        splits = {split for split, _ in places}
+        if len(splits) > 1 and not (validates_on_train and splits == {"train", "val"}):
             lines.append(f"the same picture is in two splits: {', '.join(f'{split} {name}' for split, name in places)}")
     return lines

@@ -1,5 +1,7 @@
 """A dataset of the user's own as the rest may rely on it: each of its answers checked, each error with its place."""
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -31,7 +33,7 @@ class OwnDataset(Dataset):
 
     def __init__(self, name: str, make: Callable[..., Dataset], root: Path, options: Mapping[str, Any]) -> None:
         """name: as the recipe has it, my_module:MyDataset. make: the class."""
-        self._what, self._class = f"dataset {name}", make
+        self._what, self._class, self._options = f"dataset {name}", make, dict(options)
         with own_code(self._what, "__init__", make):
             self._inner = make(root, **options)
         if isinstance(self._inner, FileDataset) and not hasattr(self._inner, "listing"):
@@ -40,6 +42,8 @@ class OwnDataset(Dataset):
         self.tasks = self._tasks()
         self.layout = self._text("layout", self._get("layout"))
         self.notes = self._texts("notes", self._get("notes"))
+        self.scaled_targets = self._get("scaled_targets") is True
+        self.validates_on_train = self._get("validates_on_train") is True
         if isinstance(self._inner, FileDataset):
             self._check_ids(self._get("ids"))
             self._text("variant()", self._call("variant()", self._inner.variant))
@@ -55,10 +59,14 @@ class OwnDataset(Dataset):
         return self._texts("problems", self._get("problems"))
 
     def fingerprint(self) -> str:
+        """The class's own, and its options where it is given any: they may change what it makes of the same files."""
         found = self._text("fingerprint()", self._call("fingerprint()", self._inner.fingerprint))
         if not found or len(found) > 4 * MOST_NAME or not found.isprintable():
             raise self._bad("fingerprint()", f"gave {found[:MOST_NAME]!r}; allowed: a short line of text")
-        return found
+        if not self._options:
+            return found
+        options = json.dumps(self._options, sort_keys=True, default=str)
+        return f"{found}-{hashlib.sha256(options.encode()).hexdigest()[:8]}"
 
     def size(self, split: Split) -> int:
         call = f"size({split!r})"

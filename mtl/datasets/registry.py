@@ -27,6 +27,8 @@ RECOGNISED: dict[str, Callable[[Path], bool]] = {
 }
 # How many of a folder's names are said where it is not recognised.
 NAMES_SHOWN = 6
+# Where modules of the user's were said to be, besides where Python looks, for the message where one is not there.
+_module_folders: list[str] = []
 
 
 def load_dataset(name: str, root: Path | None, options: Mapping[str, Any] | None = None) -> Dataset:
@@ -119,9 +121,10 @@ def import_own(what: str, module_name: str) -> ModuleType:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # also SystemExit, of a script that was meant to be run
-        places = "the folder of the recipe, the current folder, or PYTHONPATH"
+        places = "".join(f"{folder}, " for folder in _module_folders if folder in sys.path)
         raise BadInput(
-            f"{what}: cannot import {module_name} ({describe(error)}){line_of(error)}; looked in {places}"
+            f"{what}: cannot import {module_name} ({describe(error)}){line_of(error)}; looked in {places}PYTHONPATH, "
+            "and what is installed"
         ) from error
 
 
@@ -131,7 +134,11 @@ def _is_own_dataset(value: object, module_name: str) -> bool:
 
 def add_module_folders(folders: Sequence[Path]) -> None:
     """Let modules in these folders be imported, after all that is installed."""
-    sys.path.extend(str(folder) for folder in folders if str(folder) not in sys.path)
+    for folder in dict.fromkeys(map(str, folders)):
+        if folder not in sys.path:
+            sys.path.append(folder)
+        if folder not in _module_folders:
+            _module_folders.append(folder)
 
 
 def module_to_ship(name: str) -> Path | None:

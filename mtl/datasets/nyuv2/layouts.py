@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mtl.datasets.nyuv2 import mtan, nyud_mt, official
-from mtl.datasets.nyuv2.dataset import Nyuv2
+from mtl.datasets.nyuv2.dataset import HELD_OUT, Nyuv2
 from mtl.errors import BadInput
 
 # In the order of preference in a folder that holds several: those with stored normals come first.
-_LAYOUTS: tuple[tuple[Callable[[Path], bool], Callable[[Path, int | None], Nyuv2], str], ...] = (
+_LAYOUTS: tuple[tuple[Callable[[Path], bool], Callable[[Path, int | None, str], Nyuv2], str], ...] = (
     (nyud_mt.recognise, nyud_mt.NyudMT, nyud_mt.LOOKED_FOR),
     (mtan.recognise, mtan.Mtan, mtan.LOOKED_FOR),
     (official.recognise, official.Official, official.LOOKED_FOR),
@@ -20,18 +20,21 @@ def recognise_nyuv2(root: Path) -> bool:
     return any(recognise(root) for recognise, _, _ in _LAYOUTS)
 
 
-def open_nyuv2(root: Path, classes: int | None = None) -> Nyuv2:
+def open_nyuv2(root: Path, classes: int | None = None, split: str = HELD_OUT) -> Nyuv2:
     """The dataset in the folder `root`, of the official, the NYUD_MT or the MTAN layout.
 
     classes: 40 or 13, which follow from 40; by default those that are stored.
+    split: `held_out` validates on frames of the training list that are not trained on. `published` trains on all 795 of
+    them, as other papers do, and so validates on frames that it has seen: for a model that has been chosen before. Both
+    test on the same frames.
 
-    Raises `BadInput` where `root` has none of the layouts, where its lists or tables cannot be read, and for classes
-    that it does not have. Missing files are the dataset's `problems`.
+    Raises `BadInput` where `root` has none of the layouts, where its lists or tables cannot be read, for classes
+    that it does not have, and for a published split that its lists are not. Missing files are the dataset's `problems`.
     """
     if not root.is_dir():
         raise BadInput(f"dataset nyuv2: {root} {'is not a directory' if root.exists() else 'does not exist'}")
     for recognise, make, _ in _LAYOUTS:
         if recognise(root):
-            return make(root, classes)
+            return make(root, classes, split)
     looked_for = "; ".join(text for _, _, text in _LAYOUTS)
     raise BadInput(f"dataset nyuv2: {root} has no layout that is known; looked for {looked_for}")

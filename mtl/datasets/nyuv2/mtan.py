@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtl.datasets.nyuv2.classes import NAMES, Classes
+from mtl.datasets.nyuv2.dataset import HELD_OUT
 from mtl.datasets.nyuv2.frame_files import FrameFiles, read_map, stored_targets, with_shape
 from mtl.datasets.reading import read_npy
 from mtl.errors import BadInput
@@ -41,13 +42,12 @@ class Mtan(FrameFiles):
 
     layout = "MTAN folder"
 
-    def __init__(self, root: Path, classes: int | None = None) -> None:
+    def __init__(self, root: Path, classes: int | None = None, split: str = HELD_OUT) -> None:
         super().__init__(root)
         self.stored = stored_targets(root / "train", FOLDER)
         listed, test = self._frames("train"), self._frames("val")
         self.choose_tasks(self.stored, self._look_at_labels(listed), classes)
-        train, val = self.split_training_list(listed, f"folder {root / 'train'}")
-        self.ids = {"train": train, "val": val, "test": test}
+        self.choose_ids(split, listed, test, f"folder {root / 'train'}")
 
     def image_file(self, sample_id: str) -> str:
         part, number = sample_id.split("/")

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtl.datasets.nyuv2.classes import FORTY
+from mtl.datasets.nyuv2.dataset import HELD_OUT
 from mtl.datasets.nyuv2.frame_files import FrameFiles, checked_map, stored_targets, with_shape
 from mtl.datasets.reading import read_image, read_mask, read_mat, read_words
 from mtl.errors import BadInput
@@ -50,16 +51,14 @@ class NyudMT(FrameFiles):
 
     layout = "NYUD_MT folder"
 
-    def __init__(self, root: Path, classes: int | None = None) -> None:
+    def __init__(self, root: Path, classes: int | None = None, split: str = HELD_OUT) -> None:
         super().__init__(root)
         self.stored = stored_targets(root, {folder: folder for folder in SUFFIXES if folder != "images"})
         self.choose_tasks(self.stored, 40, classes)
         lists = root / "gt_sets"
         train, val = read_words(lists / "train.txt"), read_words(lists / "val.txt")
         test = read_words(lists / "test.txt") if (lists / "test.txt").exists() else val
-        if test == val:
-            train, val = self.split_training_list(train, f"file {lists / 'train.txt'}")
-        self.ids = {"train": train, "val": val, "test": test}
+        self.choose_ids(split, train, test, f"file {lists / 'train.txt'}", () if test == val else val)
 
     def image_file(self, sample_id: str) -> str:
         return self._file("images", sample_id)

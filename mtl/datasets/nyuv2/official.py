@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 
 from mtl.datasets.base import Sample
 from mtl.datasets.nyuv2.classes import FORTY, FORTY_OF_RAW, NAMED_RAW_IDS, RAW_IDS, regroup
-from mtl.datasets.nyuv2.dataset import Nyuv2, usable_depth
+from mtl.datasets.nyuv2.dataset import HELD_OUT, Nyuv2, usable_depth
 from mtl.datasets.nyuv2.normals_from_depth import normals_from_depth
 from mtl.datasets.reading import read_mat
 from mtl.errors import BadInput
 
 FRAMES = "nyu_depth_v2_labeled.mat"
 SPLITS = "splits.mat"
+SPLITS_AT = "http://horatio.cs.nyu.edu/mit/silberman/indoor_seg_sup/splits.mat"
 LOOKED_FOR = f"{FRAMES} (official)"
 # The types and axes of the variables that frames are read from.
 FORMS = {
@@ -54,7 +55,7 @@ class Official(Nyuv2):
 
     layout = "official .mat file"
 
-    def __init__(self, root: Path, classes: int | None = None) -> None:
+    def __init__(self, root: Path, classes: int | None = None, split: str = HELD_OUT) -> None:
         super().__init__(root)
         self._path = root / FRAMES
         self._variables: dict[str, h5py.Dataset] = {}
@@ -62,8 +63,7 @@ class Official(Nyuv2):
         self.choose_tasks(("segmentation", "depth"), 40, classes)
         count = self._check_variables()
         listed, test = (self._read_split(name, count) for name in ("trainNdxs", "testNdxs"))
-        train, val = self.split_training_list(listed, f"file {root / SPLITS}: trainNdxs")
-        self.ids = {"train": train, "val": val, "test": test}
+        self.choose_ids(split, listed, test, f"file {root / SPLITS}: trainNdxs")
 
     def files(self, sample_id: str) -> Sequence[str]:
         return (FRAMES,)
@@ -131,7 +131,7 @@ class Official(Nyuv2):
     def _read_split(self, name: str, count: int) -> list[str]:
         path = self.root / SPLITS
         if not path.is_file():
-            raise self.bad(f"file {path}: is missing; it is published with {FRAMES} and lists its splits")
+            raise self.bad(f"file {path}: is missing; it lists the splits of {FRAMES} and is published at {SPLITS_AT}")
         found = read_mat(path, name)
         if not found.size:
             raise BadInput(f"file {path}: {name} is empty; allowed: frame numbers 1..{count}")
