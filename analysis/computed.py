@@ -126,6 +126,11 @@ def further_cautions(sweep: Sweep, runs: pd.DataFrame) -> list[str]:
             f"{text.count(len(rows), 'done trial')} {'has' if len(rows) == 1 else 'have'} {why} and "
             f"{'is' if len(rows) == 1 else 'are'} on no front of single runs: {named}{more}."
         )
+    if biased := [part.name for part in sweep.parts or (sweep,) if part.info.get("validates_on_train")]:
+        sentences.append(
+            f"{', '.join(biased)}: the images that validate were trained on, so that whatever was chosen by "
+            "validation, the fronts and the model to use, is chosen badly; the test split is untouched."
+        )
     setups = sweep.results["setup"].unique()
     if len(setups) > 1:
         sentences.append(

@@ -81,6 +81,7 @@ class SweepInfo(_Part):
     constant_predictor: dict[str, float] | None = None
     constant_predictor_val: dict[str, float] | None = None
     setup: str | None = None
+    validates_on_train: bool = False
     trials: list[str] | None = None
     versions: dict[str, Any] | None = None
     git_commit: str | None = None

@@ -360,6 +360,7 @@ def describe(
         "data_version": sweep.data_version,
         "weights_version": sweep.weights_version,
         "setup": sweep.setup_id,
+        "validates_on_train": sweep.dataset.validates_on_train,
         "versions": versions(),
         "git_commit": git_commit(),
         "trials_planned": len(trials),

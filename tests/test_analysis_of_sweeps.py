@@ -124,3 +124,16 @@ def test_the_command_of_the_model_to_use_compacts_it(
     assert table.loc[trial, "tasks"] == "depth+normals"
     assert main([*command[1:], "--out", str(tmp_path / "compact.pt")]) == 0
     assert (tmp_path / "compact.pt").is_file()
+
+
+def test_that_the_validation_images_were_trained_on_is_a_caution(storage: Path) -> None:
+    path = storage / "first" / SWEEP
+    before = path.read_text()
+    assert json.loads(before)["validates_on_train"] is False
+    path.write_text(json.dumps(json.loads(before) | {"validates_on_train": True}))
+    try:
+        found = compute([storage / "first", storage / "second"])
+    finally:
+        path.write_text(before)
+    assert any(one.startswith("first: the images that validate were trained on") for one in found.cautions)
+    assert not any("were trained on" in one for one in compute(storage / "first").cautions)
