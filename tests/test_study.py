@@ -111,7 +111,9 @@ def test_a_study_that_is_not_of_a_search_is_bad_input(tmp_path: Path) -> None:
         check_study(StudyPlace(Store(str(tmp_path), "search"), url), IDENTITY)
 
 
+@pytest.fixture
 def closed_port() -> int:
+    """Found as the test runs: test processes beside one another must collect the same tests."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -120,7 +122,7 @@ def closed_port() -> int:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        (f"postgresql+psycopg://me:{PASSWORD}@127.0.0.1:{closed_port()}/db", "postgresql+psycopg://me:***@127.0.0.1:"),
+        (f"postgresql+psycopg://me:{PASSWORD}@127.0.0.1:CLOSED/db", "postgresql+psycopg://me:***@127.0.0.1:"),
         (f"postgresql+psycopg://me:{PASSWORD}@nowhere.invalid/db", "postgresql+psycopg://me:***@nowhere.invalid/db"),
         (f"mysql+nothing://me:{PASSWORD}@127.0.0.1/db", "mysql+nothing://me:***@127.0.0.1/db"),
         (f"nosuch://me:{PASSWORD}@127.0.0.1/db", "nosuch://me:***@127.0.0.1/db"),
@@ -130,9 +132,11 @@ def closed_port() -> int:
         ("", "--study URL: "),
     ],
 )
-def test_what_cannot_be_reached_is_a_line_without_the_password(url: str, said: str, tmp_path: Path) -> None:
+def test_what_cannot_be_reached_is_a_line_without_the_password(
+    url: str, said: str, closed_port: int, tmp_path: Path
+) -> None:
     with pytest.raises(BadInput) as caught:
-        check_study(StudyPlace(Store(str(tmp_path), "search"), url), IDENTITY)
+        check_study(StudyPlace(Store(str(tmp_path), "search"), url.replace("CLOSED", str(closed_port))), IDENTITY)
     line = str(caught.value)
     assert said in line
     assert "; allowed: an Optuna storage URL that can be reached, such as sqlite:///study.db or postgresql+" in line
