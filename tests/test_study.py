@@ -111,9 +111,7 @@ def test_a_study_that_is_not_of_a_search_is_bad_input(tmp_path: Path) -> None:
         check_study(StudyPlace(Store(str(tmp_path), "search"), url), IDENTITY)
 
 
-@pytest.fixture
 def closed_port() -> int:
-    """Found as the test runs: test processes beside one another must collect the same tests."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -132,11 +130,11 @@ def closed_port() -> int:
         ("", "--study URL: "),
     ],
 )
-def test_what_cannot_be_reached_is_a_line_without_the_password(
-    url: str, said: str, closed_port: int, tmp_path: Path
-) -> None:
+def test_what_cannot_be_reached_is_a_line_without_the_password(url: str, said: str, tmp_path: Path) -> None:
+    # Found as the test runs: processes that test beside one another must collect the same tests.
+    url = url.replace("CLOSED", str(closed_port()))
     with pytest.raises(BadInput) as caught:
-        check_study(StudyPlace(Store(str(tmp_path), "search"), url.replace("CLOSED", str(closed_port))), IDENTITY)
+        check_study(StudyPlace(Store(str(tmp_path), "search"), url), IDENTITY)
     line = str(caught.value)
     assert said in line
     assert "; allowed: an Optuna storage URL that can be reached, such as sqlite:///study.db or postgresql+" in line
