@@ -17,7 +17,7 @@ from analysis.load import Objective, Sweep
 from analysis.merge import load_sweeps
 from analysis.missing import missing_table
 from analysis.paper_tables import PaperTable, paper_tables
-from analysis.runs import run_table, run_volumes
+from analysis.runs import run_table, run_volumes, torch_versions
 from analysis.settings import settings_table
 
 NAMED = 3  # trials that a caution names
@@ -127,6 +127,11 @@ def further_cautions(sweep: Sweep, runs: pd.DataFrame) -> list[str]:
         sentences.append(
             f"The sweeps are of {len(setups)} setups ({', '.join(map(str, setups))}), whose recipes differ in more "
             "than tasks, λ, seeds and penalty: their trials are not averaged together, and Δm is each setup's own."
+        )
+    if len(versions := torch_versions(sweep)) > 1:
+        sentences.append(
+            f"The trials ran with torch {' and '.join(versions)}: the same trial may come to other numbers with "
+            "another version."
         )
     known = {name for part in sweep.parts for name in part.constant_predictor}
     if differing := sorted(known - set(sweep.constant_predictor)):

@@ -20,7 +20,7 @@ DIRECTIONS = ("maximize", "minimize")
 RESULT_TEXTS = ("trial_id", "status", "tasks", "penalty")
 HISTORY: Kinds = {"trial_id": TEXT, "epoch": NUMBER}
 LAYERS: Kinds = {"trial_id": TEXT, "layer": TEXT, "position": WHOLE, "groups": WHOLE, "alive": FLAGS}
-FURTHER: Kinds = {"retraining": TEXT, "settings": TEXT, "train_seconds": NUMBER}
+FURTHER: Kinds = {"retraining": TEXT, "settings": TEXT, "train_seconds": NUMBER, "torch_version": TEXT}
 # More than any measurement is: sums and squares of it are finite.
 LARGEST = 1e30
 MOST_GROUPS, MOST_EPOCHS = 10**7, 10**7

@@ -25,8 +25,14 @@ Seed = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 Integer = Annotated[int, Field(strict=True, ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Retraining = Literal["none", "scratch", "fine_tune"]
-# Fields that came later, with what trials did before there were any: at that they leave a trial's name as it was.
+# Of how a trial is trained, chosen and measured. To be raised with every change after which the same settings come to
+# other numbers: it is a part of a trial's name, so that trials of two methods are never taken for the same.
+# 2: the epoch is chosen on metrics once the sparsity has settled, and learned task weights have their own rate.
+METHOD_VERSION = 2
+# Fields that came later, with what they are where a file has none: at that they leave a trial's name as it was, and
+# results of earlier versions keep theirs.
 LATER_FIELDS = {
+    "method_version": 1,
     "weights_version": "",
     "stage_factors": [1.0, 1.0, 1.0, 1.0],
     "measure_latency": False,
@@ -121,7 +127,9 @@ class TrialSettings(BaseModel):
     resident: bool = Field(
         False, description="on CUDA: true keeps the whole dataset in the GPU's memory, for every trial that runs there"
     )
-    precision: Literal["auto", "float32"] = Field("auto", description="auto: bfloat16 autocast on CUDA, else float32")
+    precision: Literal["auto", "float32"] = Field(
+        "auto", description="auto: bfloat16 autocast where gpus_per_trial is above 0, else float32"
+    )
     measure_latency: bool = Field(
         False,
         description="true times each trial's compacted backbone at its end, for one image: the column latency_ms; what "
@@ -137,9 +145,12 @@ class TrialSettings(BaseModel):
 class TrialConfig(TrialSettings):
     """One trial. Its `trial_id` is a hash of all fields, so that a trial is the same wherever and whenever it runs.
 
-    Pretrained weights count by their content, `weights_version`, and not by the path where they happen to lie.
+    Pretrained weights count by their content, `weights_version`, and not by the path where they happen to lie. The
+    precision is the one that the trial runs at; "auto" is in files of the first method alone, which do not tell.
     """
 
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"  # type: ignore[assignment]
+    method_version: int = Field(METHOD_VERSION, ge=1)
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     strength: Strength
     seed: Seed
@@ -152,6 +163,11 @@ class TrialConfig(TrialSettings):
         if len(set(self.tasks)) < len(self.tasks):
             raise ValueError(f"tasks {list(self.tasks)}; allowed: each task once")
         return self
+
+    @classmethod
+    def recorded(cls, fields: object) -> object:
+        """A trial's fields as a file has them, to be validated: files of the first method do not name it."""
+        return {"method_version": 1, **fields} if isinstance(fields, dict) else fields
 
     @property
     def trial_id(self) -> str:

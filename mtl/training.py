@@ -57,7 +57,7 @@ class Training:
         if config.resident and device.type == "cuda":
             self.arrays = {split: resident(arrays[split], tasks, device) for split in arrays}
         self.losses = loss_settings(config.protocol, config.depth_loss, config.label_smoothing)
-        self.autocast = config.precision == "auto" and device.type == "cuda"
+        self.autocast = config.precision == "bfloat16"
         self.history: list[dict[str, float]] = []
         torch.manual_seed(config.seed)
         self._start(build_model(config, tasks))
@@ -330,3 +330,5 @@ def set_deterministic() -> None:
     # Nothing here reads memory that it has not written, and filling it all takes time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+    # TensorFloat-32 has 10 bits, and no convolution with it is of precision float32.
+    torch.backends.cudnn.allow_tf32 = False

@@ -210,6 +210,11 @@ class Recipe(TrialSettings):
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
     @property
+    def trial_precision(self) -> Literal["float32", "bfloat16"]:
+        """That of the recipe's trials, which is known before it is known where they run."""
+        return trial_precision(self.precision, self.gpus_per_trial)
+
+    @property
     def first_rung(self) -> int:
         """Epochs after which trials are first compared."""
         return self.grace_epochs or max(1, self.epochs // 3)
@@ -225,9 +230,19 @@ class Recipe(TrialSettings):
         return tuple(tuple(task for task in self.tasks if task in c) for c in chosen)
 
 
+def trial_precision(precision: str, gpus_per_trial: float) -> Literal["float32", "bfloat16"]:
+    """What `precision` comes to: trials with a share of a GPU run on CUDA, all others on the CPU."""
+    return "bfloat16" if precision == "auto" and gpus_per_trial > 0 else "float32"
+
+
+def trial_settings(recipe: Recipe) -> dict[str, Any]:
+    """The fields of a TrialConfig that the recipe's trials share."""
+    return recipe.model_dump(include=set(TrialSettings.model_fields)) | {"precision": recipe.trial_precision}
+
+
 def expand(recipe: Recipe, data_version: str, weights_version: str = "") -> list[TrialConfig]:
     """Every trial of a recipe; those with the most tasks, the longest, first, so that none ends a sweep alone."""
-    settings = recipe.model_dump(include=set(TrialSettings.model_fields))
+    settings = trial_settings(recipe)
     combinations = sorted(recipe.task_combinations, key=len, reverse=True)
     settings |= {"data_version": data_version, "weights_version": weights_version}
     return [
@@ -347,7 +362,11 @@ def differing_settings(old: Mapping[str, Any], recipe: Recipe) -> list[str]:
     # A field that the earlier run did not have yet was what it is by default.
     fields = {name: field.get_default() for name, field in Recipe.model_fields.items() if not field.is_required()}
     defaults = json.loads(json.dumps(fields))
-    return [name for name in new if name not in same and old.get(name, defaults.get(name)) != new[name]]
+    found = [name for name in new if name not in same and old.get(name, defaults.get(name)) != new[name]]
+    # A GPU is a resource, but for the precision that it may bring.
+    gpus, precision = (old.get(name, defaults[name]) for name in ("gpus_per_trial", "precision"))
+    before = trial_precision(precision, gpus) if isinstance(gpus, int | float) else None
+    return found if before == recipe.trial_precision or "precision" in found else [*found, "gpus_per_trial"]
 
 
 def _subsets(tasks: Sequence[str]) -> tuple[tuple[str, ...], ...]:

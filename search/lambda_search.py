@@ -19,7 +19,7 @@ from search.lease import Lease
 from search.objectives import Objective, known_objectives, parse_objectives
 from search.progress import Progress
 from search.proposals import Proposal, proposals_table
-from search.results import TrialResult, read_results
+from search.results import TrialResult, mixed_versions, read_results, torch_version
 from search.samplers import MakeSampler, find_sampler
 from search.search_space import RETRAINING, SearchSpace, make_space
 from search.searcher import LambdaSearcher
@@ -221,6 +221,8 @@ def _run(search: Search, address: str | None, lease: Lease) -> Outcome:
         f"{'as many as the time allows' if search.proposals == MANY else max(0, search.proposals - before)} to make, "
         f"{seeds} seeds each; {search.place}"
     )
+    if mixed := mixed_versions(known.values(), "" if searcher.exhausted else torch_version()):
+        say(f"search {store}: {mixed}")
     if not searcher.exhausted:
         to_come = len(searcher.waiting) + (0 if search.proposals == MANY else (search.proposals - before) * seeds)
         progress.to_come(to_come)

@@ -48,6 +48,7 @@ class SweepFile(BaseModel):
     trials: tuple[str, ...] = ()
     data_version: str = ""
     weights_version: str = ""
+    method_version: Count = 1  # files of the first method do not name it
     constant_predictor: dict[str, float] = {}
     objectives: tuple[dict[str, str], ...] = ()
     search: dict[str, Any] | None = None
