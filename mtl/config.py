@@ -122,7 +122,11 @@ class TrialSettings(BaseModel):
     batch_size: int = Field(16, ge=2, le=LARGEST_BATCH, description="images a step")
     epochs: int = Field(ge=1, le=MOST_EPOCHS, description="passes over the training split, at most")
     patience: int = Field(
-        0, ge=0, le=MOST_EPOCHS, description="stop after so many epochs without a better validation loss; 0: never"
+        0,
+        ge=0,
+        le=MOST_EPOCHS,
+        description="stop after so many epochs in which validation metrics got no better and the sparsity moved by no "
+        "more than a hundredth; 0: never, which one_cycle needs",
     )
     resident: bool = Field(
         False, description="on CUDA: true keeps the whole dataset in the GPU's memory, for every trial that runs there"

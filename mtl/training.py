@@ -1,7 +1,6 @@
 """One trial's training: epochs, validation, the best model, early stopping, resuming, and the test at the end."""
 
 import copy
-import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from mtl.backbone_costs import backbone_costs
 from mtl.backbones import DilatedResNet
+from mtl.chosen_epoch import takes_over
 from mtl.config import TrialConfig
 from mtl.constant_predictor import best_constant
 from mtl.datasets.augmentation import Batch
@@ -72,7 +72,6 @@ class Training:
         self.optimizer = make_optimizer(self.model, self.weighting, config)
         self.scheduler = self._make_scheduler()
         self.best_epoch = -1
-        self.best_score = math.inf
         self.best_model: dict[str, Tensor] = {}
 
     @property
@@ -86,7 +85,7 @@ class Training:
 
     @property
     def _ended(self) -> bool:
-        """Whether the epochs are used up, or as many as `patience` have passed without a better validation."""
+        """Whether the epochs are used up, or as many as `patience` have passed since the one chosen so far."""
         before = self.first.epochs if self.first else 0
         patience = self.config.patience
         run, stale = self.epochs_run - before, self.epochs_run - 1 - max(self.best_epoch, before - 1)
@@ -112,21 +111,21 @@ class Training:
             load_weights(backbone, self.config)
         losses = self._train_epoch(epoch)
         val_losses, val_metrics = self._evaluate("val")
-        score = validation_score(val_losses)
-        if score < self.best_score:
-            self.best_epoch, self.best_score = epoch, score
-            self.best_model = copy.deepcopy(self.model.state_dict())
         row: dict[str, float] = {"epoch": epoch}
         row |= {f"train_{name}_loss": value for name, value in losses.items()}
         row |= {f"val_{name}_loss": value for name, value in val_losses.items()}
         row |= {f"val_{name}": value for name, value in val_metrics.items()}
         row |= sparsities(self.model, self.first)
+        if takes_over(self.tasks, row, self.history[self.best_epoch] if self.best_epoch >= 0 else None):
+            self.best_epoch, self.best_model = epoch, copy.deepcopy(self.model.state_dict())
         row["seconds"] = time.perf_counter() - started
         self.history.append(row)
         return row
 
     def test(self) -> dict[str, float]:
-        """Metrics of the best model by validation, on val and on test, its sparsity and what its backbone costs.
+        """Metrics of the chosen epoch's model on val and on test, its sparsity and what its backbone costs.
+
+        `last_group_sparsity` is that of the last epoch, whose model may be another.
 
         Raises TrialFailed where no epoch had a finite validation loss.
         """
@@ -136,6 +135,7 @@ class Training:
         result = {name: value for name, value in best.items() if name.startswith("val_") and not name.endswith("_loss")}
         result |= {f"test_{name}": value for name, value in metrics.items()}
         result |= {name: best[name] for name in ("group_sparsity", "parameter_sparsity")}
+        result["last_group_sparsity"] = self.history[-1]["group_sparsity"]
         if self.first is not None:
             return result | self.first.costs
         config = self.config
@@ -151,7 +151,6 @@ class Training:
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
             "history": self.history,
             "best_epoch": self.best_epoch,
-            "best_score": self.best_score,
             "best_model": self.best_model,
         }
 
@@ -166,8 +165,7 @@ class Training:
         if self.scheduler:
             self.scheduler.load_state_dict(state["scheduler"])
         self.history = list(state["history"])
-        self.best_epoch, self.best_score = state["best_epoch"], state["best_score"]
-        self.best_model = state["best_model"]
+        self.best_epoch, self.best_model = state["best_epoch"], state["best_model"]
 
     def _load_best(self) -> None:
         if self.best_epoch < 0:
@@ -302,17 +300,6 @@ def _stage_factor(parameter: str, config: TrialConfig) -> float:
         if parameter.startswith(f"backbone.layer{stage}."):
             return factor
     return 1.0
-
-
-def validation_score(losses: Mapping[str, float]) -> float:
-    """Mean log of the tasks' validation losses, lower is better; NaN losses count as the worst.
-
-    The log of a loss changes alike whatever its unit, so that no task rules the choice of the best epoch by its scale,
-    and the learned task weights, which drift, play no part.
-    """
-    if not all(math.isfinite(loss) for loss in losses.values()):
-        return math.inf
-    return sum(math.log(max(loss, 1e-12)) for loss in losses.values()) / len(losses)
 
 
 def epoch_seed(seed: int, epoch: int) -> int:

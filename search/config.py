@@ -189,6 +189,11 @@ class Recipe(TrialSettings):
             raise ValueError(
                 f"gpus_per_trial = {self.gpus_per_trial:g}; allowed: a fraction below 1, or a whole number"
             )
+        if self.patience and "one_cycle" in (self.lr_schedule, *self.search_space.get("lr_schedule", ())):
+            raise ValueError(
+                f"patience = {self.patience} with lr_schedule one_cycle; allowed: patience = 0, as it would cut the "
+                "schedule before its end, or lr_schedule = constant"
+            )
         # Counted and not listed: of 40 tasks there are a million million combinations.
         if (count := self.trial_count) > MOST_TRIALS:
             shown = f"{count:,}" if count < 10**12 else f"{float(count):.1e}"

@@ -27,6 +27,7 @@ from search.stored import STRICT, Damaged, Number, parse, read_columns, warn
 Status = Literal["done", "failed", "stopped"]
 IDENTITY = ["trial_id", "status", "tasks", "penalty", "lambda", "seed", "epochs_run"]
 SPARSITY = ["group_sparsity", "parameter_sparsity"]
+LAST_SPARSITY = "last_group_sparsity"  # the last epoch's, beside that of the epoch that the trial's model is of
 # Of the compacted backbone of a done trial, see `mtl.backbone_costs`.
 COSTS = ["latency_ms", "macs", "active_parameters"]
 DELTA = ["delta_m", "test_delta_m"]
@@ -133,6 +134,8 @@ def stopped_result(
         for name, value in rows[-1].items()
         if name in SPARSITY or (name.startswith("val_") and not name.endswith("_loss"))
     }
+    if (last := rows[-1].get("group_sparsity")) is not None:
+        metrics[LAST_SPARSITY] = last
     return TrialResult(
         config,
         "stopped",
@@ -256,7 +259,7 @@ def results_table(
 ) -> pd.DataFrame:
     """One row a trial; the columns are the same whichever trials have ended. `settings` is empty unless `more` says."""
     metrics = [f"{split}_{name}" for split in ("val", "test") for name in infos]
-    columns = IDENTITY + metrics + SPARSITY + DELTA + COSTS + RUN
+    columns = [*IDENTITY, *metrics, *SPARSITY, LAST_SPARSITY, *DELTA, *COSTS, *RUN]
     table = pd.DataFrame([result.row() for result in results], columns=columns)
     table["settings"] = ""
     for column, values in (more or {}).items():
@@ -264,7 +267,8 @@ def results_table(
     table["settings"] = table["settings"].fillna("")
     for column, split in (("delta_m", "val"), ("test_delta_m", "test")):
         table[column] = delta_m(table, split, infos, primaries)
-    kinds = dict.fromkeys(metrics + SPARSITY + DELTA + COSTS + ["lambda", "train_seconds"], "float64")
+    numbers = [*metrics, *SPARSITY, LAST_SPARSITY, *DELTA, *COSTS, "lambda", "train_seconds"]
+    kinds = dict.fromkeys(numbers, "float64")
     texts = dict.fromkeys(["error", "status", "settings", "retraining", "torch_version"], "str")
     return table.astype(kinds | {"seed": "int64", "epochs_run": "int64"} | texts)
 
