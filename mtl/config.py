@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 # Upper bounds: each is far above any real use, and below what takes a machine down before a trial can say why. Whether
 # a network within them fits is for `mtl.limits` to say.
 LARGEST_STRENGTH = 1e9  # every group is gone long before; what the proximal step makes of it still fits a float32
-LARGEST_RATE = 1e3  # of lr and weight_decay
+LARGEST_RATE = 1e3  # of lr, weighting_lr and weight_decay
 LARGEST_SIDE = 16_384  # pixels: of a photograph of 268 megapixels
 LARGEST_WIDTH = 4096  # 64 times the published ResNet, 16 times the published DeepLabV3 head
 MOST_BLOCKS = 256  # in a stage; the deepest published ResNet, of 1,202 layers, has 200
@@ -33,6 +33,7 @@ METHOD_VERSION = 2
 # results of earlier versions keep theirs.
 LATER_FIELDS = {
     "method_version": 1,
+    "weighting_lr": 0.025,
     "weights_version": "",
     "stage_factors": [1.0, 1.0, 1.0, 1.0],
     "measure_latency": False,
@@ -109,6 +110,10 @@ class TrialSettings(BaseModel):
     )
 
     lr: Positive = Field(1e-4, description="learning rate, the highest where it has a schedule")
+    weighting_lr: Positive = Field(
+        0.025,
+        description="learning rate of task weights that are trained with the network (uncertainty); same schedule",
+    )
     lr_schedule: Literal["constant", "one_cycle"] = Field("constant", description="over the whole training")
     weight_decay: Annotated[float, Field(ge=0, le=LARGEST_RATE, allow_inf_nan=False)] = Field(
         0.0, description="decoupled (AdamW), on weights but not on biases and norms"

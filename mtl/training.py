@@ -263,14 +263,19 @@ class Training:
             return None
         count = len(self.arrays["train"]["image"])
         steps = self.config.epochs * (count // min(self.config.batch_size, count))
+        highest = [group["lr"] for group in self.optimizer.param_groups]
         # Momentum stays as it is: the betas belong to the metric of the proximal step.
         return torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, max_lr=self.config.lr, total_steps=steps, cycle_momentum=False
+            self.optimizer, max_lr=highest, total_steps=steps, cycle_momentum=False
         )
 
 
 def make_optimizer(model: MultiTaskModel, weighting: nn.Module, config: TrialConfig) -> ProximalAdamW:
-    """The same optimizer at every strength, 0 included; weight decay on matrices and kernels only."""
+    """The same optimizer at every strength, 0 included; weight decay on matrices and kernels only.
+
+    What the task weighting learns has its own rate: Adam's steps are of about the rate whatever the gradient, and
+    the log-variances of losses that differ by a factor of 100 lie 4.6 apart.
+    """
     convolutions = {id(m.weight) for m in model.backbone.modules() if isinstance(m, nn.Conv2d)}
     penalised: dict[float, list[tuple[str, nn.Parameter]]] = {}
     for name, p in model.named_parameters():
@@ -278,7 +283,7 @@ def make_optimizer(model: MultiTaskModel, weighting: nn.Module, config: TrialCon
             penalised.setdefault(config.strength * _stage_factor(name, config), []).append((name, p))
     others = [(name, p) for name, p in model.named_parameters() if id(p) not in convolutions]
     small = [(name, p) for name, p in others if p.ndim <= 1]
-    small += [(f"weighting.{name}", p) for name, p in weighting.named_parameters()]
+    learned = [(f"weighting.{name}", p) for name, p in weighting.named_parameters()]
     groups: list[dict[str, Any]] = [
         {
             "params": parameters,
@@ -291,6 +296,8 @@ def make_optimizer(model: MultiTaskModel, weighting: nn.Module, config: TrialCon
         {"params": [(name, p) for name, p in others if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": small, "weight_decay": 0.0},
     ]
+    if learned:
+        groups.append({"params": learned, "weight_decay": 0.0, "lr": config.weighting_lr})
     return ProximalAdamW(groups, lr=config.lr, metric=config.metric)
 
 
