@@ -13,7 +13,7 @@ from analysis.claims import Claim, judge_claims
 from analysis.constant import constant_table
 from analysis.fronts import hypervolume_table, knee_table, with_fronts
 from analysis.layers import layer_survival, overlap_table, stage_survival
-from analysis.load import Objective, Sweep
+from analysis.load import LONGER, LONGER_NAME, NO_RETRAINING, Objective, Sweep
 from analysis.merge import load_sweeps
 from analysis.missing import missing_table
 from analysis.paper_tables import PaperTable, paper_tables
@@ -128,6 +128,7 @@ def further_cautions(sweep: Sweep, runs: pd.DataFrame) -> list[str]:
             f"The sweeps are of {len(setups)} setups ({', '.join(map(str, setups))}), whose recipes differ in more "
             "than tasks, λ, seeds and penalty: their trials are not averaged together, and Δm is each setup's own."
         )
+    sentences += _retraining_caution(sweep)
     if len(versions := torch_versions(sweep)) > 1:
         sentences.append(
             f"The trials ran with torch {' and '.join(versions)}: the same trial may come to other numbers with "
@@ -146,3 +147,18 @@ def further_cautions(sweep: Sweep, runs: pd.DataFrame) -> list[str]:
         if absent:
             sentences.append(f"{absent} of {len(done)} done trials have no rows in layers.parquet.")
     return sentences
+
+
+def _retraining_caution(sweep: Sweep) -> list[str]:
+    """What retrained models are to be compared with, and which of them have nothing to be compared with."""
+    done = sweep.trials("done")
+    longer = set(done["tasks"][done["retraining"] == LONGER])
+    retrained = done["tasks"][~done["retraining"].isin([NO_RETRAINING, LONGER])].unique()
+    if not len(retrained):
+        return []
+    alone = [str(tasks) for tasks in retrained if tasks not in longer]
+    lacking = f" There is none of {', '.join(alone)}." if alone else ""
+    return [
+        f"Retrained models have had twice the epochs of the others: what that gains is to be read against "
+        f"{LONGER_NAME}, and not against Δm = 0, where the models have the recipe's own epochs.{lacking}"
+    ]

@@ -26,6 +26,8 @@ LARGEST = 1e30
 MOST_GROUPS, MOST_EPOCHS = 10**7, 10**7
 SHARES = ("group_sparsity", "parameter_sparsity")
 NO_RETRAINING = "none"
+LONGER = "longer"  # of a dense trial: trained once, for as many epochs as a retrained one in all
+LONGER_NAME = "dense, 2 × epochs"
 NUMBERS = ["lambda", "seed", "group_sparsity", "parameter_sparsity", "delta_m", "test_delta_m"]
 
 
@@ -50,6 +52,8 @@ class Objective:
 def method_name(penalty: str, retraining: str, settings: str) -> str:
     """What people read; two methods have two names."""
     name = penalty if retraining == NO_RETRAINING else f"{penalty} + {retraining}"
+    if retraining == LONGER:
+        name = LONGER_NAME  # without a penalty
     return f"{name} · {settings}" if settings else name
 
 

@@ -150,7 +150,7 @@ def _epoch_rows(result: TrialResult, tasks: Sequence[Task]) -> list[dict[str, ob
             chosen = place
     identity: dict[str, object] = {"tasks": config.combination, "lambda": config.strength, "seed": config.seed}
     # All of one recipe: what delta_m asks for besides.
-    identity |= {"status": result.status, "settings": ""}
+    identity |= {"status": result.status, "settings": "", "retraining": config.retraining}
     return [identity | {"chosen": place == chosen} | dict(row) for place, row in enumerate(result.history)]
 
 

@@ -25,6 +25,7 @@ Seed = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 Integer = Annotated[int, Field(strict=True, ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Retraining = Literal["none", "scratch", "fine_tune"]
+LONGER: Literal["longer"] = "longer"  # of a dense trial: one training, of as many epochs as the two of a retrained one
 # Of how a trial is trained, chosen and measured. To be raised with every change after which the same settings come to
 # other numbers: it is a part of a trial's name, so that trials of two methods are never taken for the same.
 # 2: the epoch is chosen on metrics once the sparsity has settled, and learned task weights have their own rate.
@@ -165,7 +166,7 @@ class TrialConfig(TrialSettings):
     seed: Seed
     data_version: str = Field(description="fingerprint of the dataset: other data, another trial")
     weights_version: str = Field("", description="fingerprint of the pretrained weights; empty where there are none")
-    retraining: Retraining = "none"
+    retraining: Retraining | Literal["longer"] = "none"
 
     @model_validator(mode="after")
     def _distinct_tasks(self) -> Self:
@@ -201,6 +202,16 @@ class TrialConfig(TrialSettings):
     def total_epochs(self) -> int:
         """At most, with those of the second training where there is one."""
         return self.epochs if self.retraining == "none" else 2 * self.epochs
+
+    @property
+    def retrained(self) -> bool:
+        """Whether there is a second training."""
+        return self.retraining not in ("none", LONGER)
+
+    @property
+    def epochs_a_training(self) -> int:
+        """At most, of the first training and of the second where there is one."""
+        return self.epochs if self.retrained else self.total_epochs
 
     @property
     def combination(self) -> str:

@@ -43,7 +43,7 @@ class Training:
     `state_dict` after any epoch, loaded into a new Training of the same config, goes on to the same numbers: every
     random number of an epoch comes from the seed and the epoch's index alone.
 
-    With `config.retraining` there is a second training after the first: of the first's best model without its zero
+    With `config.retrained` there is a second training after the first: of the first's best model without its zero
     channels, for as many epochs again, without a penalty. The history goes on, and the best model is one of the second.
 
     arrays: by split, what `mtl.datasets.cache.materialise` gives. Raises TrialFailed when a loss is not finite.
@@ -81,7 +81,7 @@ class Training:
     @property
     def done(self) -> bool:
         """Whether the last training there is to be has ended."""
-        return self._ended and (self.config.retraining == "none" or self.first is not None)
+        return self._ended and (self.first is not None or not self.config.retrained)
 
     @property
     def _ended(self) -> bool:
@@ -89,7 +89,7 @@ class Training:
         before = self.first.epochs if self.first else 0
         patience = self.config.patience
         run, stale = self.epochs_run - before, self.epochs_run - 1 - max(self.best_epoch, before - 1)
-        return run >= self.config.epochs or bool(patience and run and stale >= patience)
+        return run >= self.config.epochs_a_training or bool(patience and run and stale >= patience)
 
     @property
     def survivors(self) -> dict[str, np.ndarray]:
@@ -262,7 +262,7 @@ class Training:
         if self.config.lr_schedule == "constant":
             return None
         count = len(self.arrays["train"]["image"])
-        steps = self.config.epochs * (count // min(self.config.batch_size, count))
+        steps = self.config.epochs_a_training * (count // min(self.config.batch_size, count))
         highest = [group["lr"] for group in self.optimizer.param_groups]
         # Momentum stays as it is: the betas belong to the metric of the proximal step.
         return torch.optim.lr_scheduler.OneCycleLR(

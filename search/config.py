@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mtl.config import MOST_EPOCHS, Finite, Integer, Retraining, Seed, Strength, TrialConfig, TrialSettings
+from mtl.config import LONGER, MOST_EPOCHS, Finite, Integer, Retraining, Seed, Strength, TrialConfig, TrialSettings
 from mtl.errors import BadInput
 from mtl.paths import check_text, user_path
 
@@ -65,7 +65,8 @@ class Recipe(TrialSettings):
         ("none",),
         description="of the model without its removed channels, for the same epochs again and without a penalty; "
         "fine_tune: from its weights, scratch: from new ones, none: not at all; of several each is a trial of its own, "
-        "and a search chooses among them. A dense model (lambda 0) is not retrained",
+        "and a search chooses among them. A dense model (lambda 0) is not retrained; beside it one is trained for "
+        "as many epochs as a retrained one has in all",
     )
     early_stopping: Literal["none", "asha", "mo_asha"] = Field(
         "none",
@@ -208,7 +209,17 @@ class Recipe(TrialSettings):
         every = {"all": 2 ** len(self.tasks) - 1, "single": len(self.tasks)}
         combinations = every[self.combinations] if isinstance(self.combinations, str) else len(self.combinations)
         seeds = self.seeds if isinstance(self.seeds, int) else len(self.seeds)
-        return combinations * seeds * sum(len(self.retraining) if strength else 1 for strength in self.lambdas)
+        return combinations * seeds * sum(len(self.retrainings(strength)) for strength in self.lambdas)
+
+    def retrainings(self, strength: float) -> tuple[Retraining | Literal["longer"], ...]:
+        """Those of the trials of this strength.
+
+        Of a dense model nothing is removed, and delta_m needs it as it is. What retrained models gain is compared with
+        one that has had as many epochs.
+        """
+        if strength:
+            return self.retraining
+        return ("none", LONGER) if self.retraining != ("none",) and any(self.lambdas) else ("none",)
 
     @property
     def seed_list(self) -> tuple[int, ...]:
@@ -253,8 +264,7 @@ def expand(recipe: Recipe, data_version: str, weights_version: str = "") -> list
     return [
         TrialConfig(**settings, tasks=tasks, strength=strength, seed=seed, retraining=retraining)
         for tasks, seed, strength in itertools.product(combinations, recipe.seed_list, recipe.lambdas)
-        # Of a dense model nothing is removed, and delta_m needs it as it is.
-        for retraining in (recipe.retraining if strength else ("none",))
+        for retraining in recipe.retrainings(strength)
     ]
 
 

@@ -279,9 +279,10 @@ def delta_m(
     """Mean over a row's tasks of the relative change of the primary metric, as a fraction, better is positive.
 
     The reference of each task is its dense (lambda 0) single-task model of the same seed and the recipe's own settings
-    (Maninis et al. 2019, eq. 7); NaN where a reference is missing or 0.
+    and epochs (Maninis et al. 2019, eq. 7); NaN where a reference is missing or 0.
     """
-    dense = table[(table["lambda"] == 0) & (table["status"] == "done") & (table["settings"] == "")]
+    own = (table["settings"] == "") & (table["retraining"] == "none")
+    dense = table[(table["lambda"] == 0) & (table["status"] == "done") & own]
     reference = {
         (row["tasks"], row["seed"]): row[f"{split}_{primaries[row['tasks']]}"]
         for row in dense.to_dict("records")

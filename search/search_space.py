@@ -119,6 +119,11 @@ class SearchSpace:
         return self.recipe.retraining[0] if name == RETRAINING else getattr(self.recipe, name)
 
     @property
+    def retrains(self) -> bool:
+        """Whether proposals may be retrained."""
+        return any(one != "none" for one in self.choices.get(RETRAINING, [self.own(RETRAINING)]))
+
+    @property
     def names(self) -> list[str]:
         """Of all parameters."""
         return list(self.distributions)

@@ -93,6 +93,7 @@ class LambdaSearcher:
                 baselines.record(self._known[config.trial_id])
             else:
                 self._queue.append(config)
+        self._queue += [config for config in baselines.beside if config.trial_id not in self._known]
         self._restore()
         self._seed_from_known()
         # A sweep that has been taken over has covered the range, but not the baselines alone.
