@@ -18,6 +18,7 @@ from mtl.datasets.augmentation import Batch
 from mtl.datasets.base import Split
 from mtl.datasets.batches import SplitArrays, evaluation_batches, resident, training_batches
 from mtl.errors import TrialFailed
+from mtl.groups import plain_convolutions
 from mtl.losses import align, loss_settings, task_loss
 from mtl.metrics import TaskMetrics
 from mtl.model import MultiTaskModel, build_model, start_from_constants
@@ -275,8 +276,10 @@ def make_optimizer(model: MultiTaskModel, weighting: nn.Module, config: TrialCon
 
     What the task weighting learns has its own rate: Adam's steps are of about the rate whatever the gradient, and
     the log-variances of losses that differ by a factor of 100 lie 4.6 apart.
+
+    Raises BadInput for a backbone with a convolution that `mtl.groups.plain_convolutions` refuses.
     """
-    convolutions = {id(m.weight) for m in model.backbone.modules() if isinstance(m, nn.Conv2d)}
+    convolutions = {id(module.weight) for _, module in plain_convolutions(model.backbone)}
     penalised: dict[float, list[tuple[str, nn.Parameter]]] = {}
     for name, p in model.named_parameters():
         if id(p) in convolutions:
