@@ -8,7 +8,7 @@ from datetime import datetime
 from statistics import median
 from typing import Any
 
-from mtl.config import LONGER, TrialConfig
+from mtl.config import LONGER, METHOD_VERSION, TrialConfig
 from mtl.errors import BadInput
 from search.baselines import Baselines, reuse_trials
 from search.config import MOST_TRIALS, Recipe
@@ -64,6 +64,7 @@ class Search:
             "search_space": self.space.described(),
             "data_version": self.space.data_version,
             "retraining": list(self.space.recipe.retraining),
+            "method_version": METHOD_VERSION,
         }
 
     @property

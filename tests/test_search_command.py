@@ -140,7 +140,7 @@ def test_the_same_command_does_nothing_and_a_larger_number_extends(
     longer, _ = finished(parsimony(*same, "5"), 0)
     assert longer.startswith("5 proposals, 0 trials failed: ")
     assert {path: when for path, when in results_files(folder).items() if path in before} == before
-    assert sorted(rows(folder)["proposal"]) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert sorted(rows(folder)["proposal"].dropna()) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
 
 
 def test_kill_9_of_the_driver_then_the_same_command_goes_on(tmp_path: Path) -> None:

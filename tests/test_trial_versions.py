@@ -152,3 +152,16 @@ def test_a_trial_that_goes_on_with_another_torch_tells_of_both(tmp_path: Path, m
     assert run.result.torch_version == "1.0.0, 2.0.0"
     assert "torch 1.0.0 and 2.0.0 " in mixed_versions([run.result])
     assert load_checkpoint(tmp_path / "s" / "trials" / chosen.trial_id / "model.pt").config == chosen
+
+
+def test_a_study_of_another_method_is_refused_wherever_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search_words = words("search", tmp_path, "--trials", "1", "--study", f"sqlite:///{tmp_path}/study.db")
+    search_words += ["--set", "search_space.lambda=1e-3,1"]
+    with without_ray():
+        assert main(search_words) == 0
+        (tmp_path / "rooms" / SWEEP).unlink()
+        monkeypatch.setattr("search.lambda_search.METHOD_VERSION", METHOD_VERSION + 1)
+        assert main(search_words) == 2
+    assert f"was made with method_version = {METHOD_VERSION}, this search has" in capsys.readouterr().err
