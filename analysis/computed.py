@@ -14,11 +14,11 @@ from analysis.claims import Claim, judge_claims
 from analysis.constant import constant_table
 from analysis.fronts import hypervolume_table, with_fronts
 from analysis.layers import layer_survival, overlap_table, stage_survival
-from analysis.load import Objective, Sweep
+from analysis.load import LONGER, LONGER_NAME, NO_RETRAINING, Objective, Sweep
 from analysis.merge import load_sweeps
 from analysis.missing import missing_table
 from analysis.paper_tables import PaperTable, paper_tables
-from analysis.runs import run_table, run_volumes
+from analysis.runs import run_table, run_volumes, torch_versions
 from analysis.settings import settings_table
 
 NAMED = 3  # trials that a caution names
@@ -142,6 +142,12 @@ def further_cautions(sweep: Sweep, runs: pd.DataFrame) -> list[str]:
                 f"{', '.join(old)}: of an earlier version, which did not write the setup, so that nothing is averaged "
                 "with it; the sweep's own command, given again, writes it."
             )
+    sentences += _retraining_caution(sweep)
+    if len(versions := torch_versions(sweep)) > 1:
+        sentences.append(
+            f"The trials ran with torch {' and '.join(versions)}: the same trial may come to other numbers with "
+            "another version."
+        )
     known = {name for part in sweep.parts for name in part.constant_predictor}
     if differing := sorted(known - set(sweep.constant_predictor)):
         sentences.append(
@@ -155,3 +161,18 @@ def further_cautions(sweep: Sweep, runs: pd.DataFrame) -> list[str]:
         if absent:
             sentences.append(f"{absent} of {len(done)} done trials have no rows in layers.parquet.")
     return sentences
+
+
+def _retraining_caution(sweep: Sweep) -> list[str]:
+    """What retrained models are to be compared with, and which of them have nothing to be compared with."""
+    done = sweep.trials("done")
+    longer = set(done["tasks"][done["retraining"] == LONGER])
+    retrained = done["tasks"][~done["retraining"].isin([NO_RETRAINING, LONGER])].unique()
+    if not len(retrained):
+        return []
+    alone = [str(tasks) for tasks in retrained if tasks not in longer]
+    lacking = f" There is none of {', '.join(alone)}." if alone else ""
+    return [
+        f"Retrained models have had twice the epochs of the others: what that gains is to be read against "
+        f"{LONGER_NAME}, and not against Δm = 0, where the models have the recipe's own epochs.{lacking}"
+    ]

@@ -20,7 +20,7 @@ DIRECTIONS = ("maximize", "minimize")
 RESULT_TEXTS = ("trial_id", "status", "tasks", "penalty")
 HISTORY: Kinds = {"trial_id": TEXT, "epoch": NUMBER}
 LAYERS: Kinds = {"trial_id": TEXT, "layer": TEXT, "position": WHOLE, "groups": WHOLE, "alive": FLAGS}
-FURTHER: Kinds = {"retraining": TEXT, "settings": TEXT, "train_seconds": NUMBER}
+FURTHER: Kinds = {"retraining": TEXT, "settings": TEXT, "train_seconds": NUMBER, "torch_version": TEXT}
 # More than any measurement is: sums and squares of it are finite.
 LARGEST = 1e30
 MOST_GROUPS, MOST_EPOCHS = 10**7, 10**7
@@ -28,6 +28,8 @@ SHARES = ("group_sparsity", "parameter_sparsity")
 # What a model costs, and whether more of it is better.
 COSTS = {"latency_ms": False, "macs": False, "active_parameters": False} | dict.fromkeys(SHARES, True)
 NO_RETRAINING = "none"
+LONGER = "longer"  # of a dense trial: trained once, for as many epochs as a retrained one in all
+LONGER_NAME = "dense, 2 × epochs"
 NUMBERS = ["lambda", "seed", "group_sparsity", "parameter_sparsity", "delta_m", "test_delta_m"]
 
 
@@ -52,6 +54,8 @@ class Objective:
 def method_name(penalty: str, retraining: str, settings: str) -> str:
     """What people read; two methods have two names."""
     name = penalty if retraining == NO_RETRAINING else f"{penalty} + {retraining}"
+    if retraining == LONGER:
+        name = LONGER_NAME  # without a penalty
     return f"{name} · {settings}" if settings else name
 
 

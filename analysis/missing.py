@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.load import NO_RETRAINING, Sweep, method_name
+from analysis.load import LONGER, NO_RETRAINING, Sweep, method_name
 
 COLUMNS = ["sweep", "tasks", "method", "lambda", "seed", "state"]
 NOT_FINISHED = "not finished"
@@ -24,14 +24,22 @@ def missing_table(sweep: Sweep) -> pd.DataFrame:
             rows.append((part.name, row["tasks"], row["method"], row["lambda"], row["seed"], row["status"]))
         known = set(zip(ended["tasks"], ended["lambda"], ended["seed"], ended["retraining"], strict=True))
         penalty = str(part.info["recipe"].get("penalty"))
-        retraining = part.info["recipe"].get("retraining") or [NO_RETRAINING]
-        for (tasks, strength, seed), one in itertools.product(_planned(part, part.info["recipe"]), retraining):
-            # A dense model is not retrained.
-            again = one if strength else NO_RETRAINING
-            if (tasks, strength, seed, again) not in known:
-                rows.append((part.name, tasks, method_name(penalty, again, ""), strength, seed, NOT_FINISHED))
-                known.add((tasks, strength, seed, again))
+        for tasks, strength, seed in _planned(part, part.info["recipe"]):
+            for again in _retrainings(part.info, strength):
+                if (tasks, strength, seed, again) not in known:
+                    rows.append((part.name, tasks, method_name(penalty, again, ""), strength, seed, NOT_FINISHED))
+                    known.add((tasks, strength, seed, again))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _retrainings(info: dict[str, Any], strength: float) -> list[str]:
+    """Of the planned trials of this λ: a dense model is not retrained, but beside it one is trained as long."""
+    retraining: list[str] = info["recipe"].get("retraining") or [NO_RETRAINING]
+    if strength:
+        return retraining
+    # Sweeps of the first method, which do not name it, had none.
+    longer = retraining != [NO_RETRAINING] and any(info["recipe"]["lambdas"]) and "method_version" in info
+    return [NO_RETRAINING, LONGER] if longer else [NO_RETRAINING]
 
 
 def _planned(sweep: Sweep, recipe: dict[str, Any]) -> list[tuple[str, float, float]]:

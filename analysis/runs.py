@@ -47,6 +47,13 @@ def run_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(judged=judged, why_not=why_not, on_front=on_front)
 
 
+def torch_versions(sweep: Sweep) -> list[str]:
+    """Those that done trials ran with; empty where the sweep is from before trials told."""
+    done = sweep.trials("done")
+    told = done["torch_version"].dropna().tolist() if "torch_version" in done else []
+    return sorted({version for one in told for version in str(one).split(", ")})
+
+
 def run_volumes(sweep: Sweep, runs: pd.DataFrame, volumes: pd.DataFrame) -> pd.DataFrame:
     """The hypervolume of each seed's own front, test values of what was chosen on validation.
 

@@ -16,8 +16,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mtl.chosen_epoch import takes_over
 from mtl.config import TrialConfig
-from mtl.training import validation_score
+from mtl.tasks import Task
 from search.config import load_recipe
 from search.results import TrialResult, delta_m
 from search.sweep import Sweep, open_sweep, run_sweep
@@ -128,7 +129,7 @@ def record(name: str, storage: str, data: str | None, overrides: Sequence[str] =
 
 def epoch_table(results: Sequence[TrialResult], sweep: Sweep) -> pd.DataFrame:
     """The rows of a recording."""
-    table = pd.DataFrame([row for result in results for row in _epoch_rows(result)])
+    table = pd.DataFrame([row for result in results for row in _epoch_rows(result, sweep.tasks)])
     # A baseline's last word is its result, whichever epoch of the other trial stands beside it.
     baselines = table[table["chosen"] & table["tasks"].isin(sweep.primaries)]
     for epoch in table["epoch"].unique():
@@ -140,13 +141,16 @@ def epoch_table(results: Sequence[TrialResult], sweep: Sweep) -> pd.DataFrame:
     return table[[*kept, "group_sparsity", "parameter_sparsity", "delta_m", "seconds"]]
 
 
-def _epoch_rows(result: TrialResult) -> list[dict[str, object]]:
+def _epoch_rows(result: TrialResult, tasks: Sequence[Task]) -> list[dict[str, object]]:
     config = result.config
-    scores = [validation_score({task: row[f"val_{task}_loss"] for task in config.tasks}) for row in result.history]
-    chosen = int(np.argmin(scores))
+    own = [task for task in tasks if task.name in config.tasks]
+    chosen = 0
+    for place, row in enumerate(result.history):
+        if takes_over(own, row, result.history[chosen]):
+            chosen = place
     identity: dict[str, object] = {"tasks": config.combination, "lambda": config.strength, "seed": config.seed}
     # All of one recipe: what delta_m asks for besides.
-    identity |= {"status": result.status, "settings": ""}
+    identity |= {"status": result.status, "settings": "", "retraining": config.retraining}
     return [identity | {"chosen": place == chosen} | dict(row) for place, row in enumerate(result.history)]
 
 

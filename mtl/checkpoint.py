@@ -84,7 +84,7 @@ def read_about(what: str, content: Mapping[str, Any]) -> tuple[TrialConfig, list
 
 def _read_config(what: str, fields: Any) -> TrialConfig:
     try:
-        return TrialConfig.model_validate(fields)
+        return TrialConfig.model_validate(TrialConfig.recorded(fields))
     except ValidationError as error:
         first = error.errors()[0]
         field = unquoted(first["loc"][0]) if first["loc"] else "config"

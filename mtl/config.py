@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 # Upper bounds: each is far above any real use, and below what takes a machine down before a trial can say why. Whether
 # a network within them fits is for `mtl.limits` to say.
 LARGEST_STRENGTH = 1e9  # every group is gone long before; what the proximal step makes of it still fits a float32
-LARGEST_RATE = 1e3  # of lr and weight_decay
+LARGEST_RATE = 1e3  # of lr, weighting_lr and weight_decay
 LARGEST_SIDE = 16_384  # pixels: of a photograph of 268 megapixels
 LARGEST_WIDTH = 4096  # 64 times the published ResNet, 16 times the published DeepLabV3 head
 MOST_BLOCKS = 256  # in a stage; the deepest published ResNet, of 1,202 layers, has 200
@@ -25,8 +25,16 @@ Seed = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 Integer = Annotated[int, Field(strict=True, ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Retraining = Literal["none", "scratch", "fine_tune"]
-# Fields that came later, with what trials did before there were any: at that they leave a trial's name as it was.
+LONGER: Literal["longer"] = "longer"  # of a dense trial: one training, of as many epochs as the two of a retrained one
+# Of how a trial is trained, chosen and measured. To be raised with every change after which the same settings come to
+# other numbers: it is a part of a trial's name, so that trials of two methods are never taken for the same.
+# 2: the epoch is chosen on metrics once the sparsity has settled, and learned task weights have their own rate.
+METHOD_VERSION = 2
+# Fields that came later, with what they are where a file has none: at that they leave a trial's name as it was, and
+# results of earlier versions keep theirs.
 LATER_FIELDS = {
+    "method_version": 1,
+    "weighting_lr": 0.025,
     "weights_version": "",
     "stage_factors": [1.0, 1.0, 1.0, 1.0],
     "measure_latency": False,
@@ -115,6 +123,10 @@ class TrialSettings(BaseModel):
     )
 
     lr: Positive = Field(1e-4, description="learning rate, the highest where it has a schedule")
+    weighting_lr: Positive = Field(
+        0.025,
+        description="learning rate of task weights that are trained with the network (uncertainty); same schedule",
+    )
     lr_schedule: Literal["constant", "one_cycle"] = Field("constant", description="over the whole training")
     weight_decay: Annotated[float, Field(ge=0, le=LARGEST_RATE, allow_inf_nan=False)] = Field(
         0.0, description="decoupled (AdamW), on weights but not on biases and norms"
@@ -128,12 +140,18 @@ class TrialSettings(BaseModel):
     batch_size: int = Field(16, ge=2, le=LARGEST_BATCH, description="images a step")
     epochs: int = Field(ge=1, le=MOST_EPOCHS, description="passes over the training split, at most")
     patience: int = Field(
-        0, ge=0, le=MOST_EPOCHS, description="stop after so many epochs without a better validation loss; 0: never"
+        0,
+        ge=0,
+        le=MOST_EPOCHS,
+        description="stop after so many epochs in which validation metrics got no better and the sparsity moved by no "
+        "more than a hundredth; 0: never, which one_cycle needs",
     )
     resident: bool = Field(
         False, description="on CUDA: true keeps the whole dataset in the GPU's memory, for every trial that runs there"
     )
-    precision: Literal["auto", "float32"] = Field("auto", description="auto: bfloat16 autocast on CUDA, else float32")
+    precision: Literal["auto", "float32"] = Field(
+        "auto", description="auto: bfloat16 autocast where gpus_per_trial is above 0, else float32"
+    )
     measure_latency: bool = Field(
         False,
         description="true times each trial's compacted backbone at its end, for one image: the column latency_ms; what "
@@ -149,21 +167,29 @@ class TrialSettings(BaseModel):
 class TrialConfig(TrialSettings):
     """One trial. Its `trial_id` is a hash of all fields, so that a trial is the same wherever and whenever it runs.
 
-    Pretrained weights count by their content, `weights_version`, and not by the path where they happen to lie.
+    Pretrained weights count by their content, `weights_version`, and not by the path where they happen to lie. The
+    precision is the one that the trial runs at; "auto" is in files of the first method alone, which do not tell.
     """
 
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"  # type: ignore[assignment]
+    method_version: int = Field(METHOD_VERSION, ge=1)
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     strength: Strength
     seed: Seed
     data_version: str = Field(description="fingerprint of the dataset: other data, another trial")
     weights_version: str = Field("", description="fingerprint of the pretrained weights; empty where there are none")
-    retraining: Retraining = "none"
+    retraining: Retraining | Literal["longer"] = "none"
 
     @model_validator(mode="after")
     def _distinct_tasks(self) -> Self:
         if len(set(self.tasks)) < len(self.tasks):
             raise ValueError(f"tasks {list(self.tasks)}; allowed: each task once")
         return self
+
+    @classmethod
+    def recorded(cls, fields: object) -> object:
+        """A trial's fields as a file has them, to be validated: files of the first method do not name it."""
+        return {"method_version": 1, **fields} if isinstance(fields, dict) else fields
 
     @property
     def trial_id(self) -> str:
@@ -195,6 +221,16 @@ class TrialConfig(TrialSettings):
     def total_epochs(self) -> int:
         """At most, with those of the second training where there is one."""
         return self.epochs if self.retraining == "none" else 2 * self.epochs
+
+    @property
+    def retrained(self) -> bool:
+        """Whether there is a second training."""
+        return self.retraining not in ("none", LONGER)
+
+    @property
+    def epochs_a_training(self) -> int:
+        """At most, of the first training and of the second where there is one."""
+        return self.epochs if self.retrained else self.total_epochs
 
     @property
     def combination(self) -> str:

@@ -2,22 +2,42 @@
 
 Kinds of groups of a weight `W` of shape (F, C, h, w), or (out, in) for a linear layer:
 
-    input_channels   W[:, c], all filters of one input channel (arXiv 2308.12114, section 3); a linear layer's inputs
+    input_channels   W[:, c], all filters of one input channel (arXiv 2308.12114, section 3); a linear layer's inputs.
+                     Of plain convolutions alone: with groups, as depthwise ones have, W[:, c] is a channel of each
+                     group, and transposed ones have their inputs first. `plain_convolutions` tells them apart.
     filters, rows    W[f], one output channel or output feature; two names for convolutions and linear layers
     layer            W, the whole layer
     elements         every weight on its own
 """
 
+from collections.abc import Iterator
 from math import prod
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtl.errors import BadInput
 
 GroupKind = Literal["input_channels", "filters", "rows", "layer", "elements"]
 GROUP_KINDS: tuple[GroupKind, ...] = get_args(GroupKind)
+
+
+def plain_convolutions(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
+    """Its convolutions with their names, in its order.
+
+    Raises BadInput, with the layer's name, for one whose `weight[:, c]` is not input channel c.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, nn.ConvTranspose2d) or (isinstance(module, nn.Conv2d) and module.groups > 1):
+            transposed = isinstance(module, nn.ConvTranspose2d)
+            found = "a transposed convolution" if transposed else f"a convolution with groups = {module.groups}"
+            raise BadInput(
+                f"layer {name or type(module).__name__}: {found}; allowed: Conv2d with groups = 1, as in others the "
+                "weights W[:, c] are not those of input channel c"
+            )
+        if isinstance(module, nn.Conv2d):
+            yield name, module
 
 
 def check_groupable(weight: Tensor, kind: GroupKind, name: str) -> None:

@@ -103,7 +103,7 @@ class L1(Penalty):
 
 
 class _GroupPenalty(Penalty):
-    """A penalty on the norms of groups of weights of a kind that `mtl.groups` knows."""
+    """A penalty on the norms of groups of weights, of a kind and of weights as `mtl.groups` says."""
 
     def __init__(self, strength: float, groups: GroupKind = "input_channels") -> None:
         super().__init__(strength)
@@ -113,7 +113,11 @@ class _GroupPenalty(Penalty):
 
 
 class GroupLasso(_GroupPenalty):
-    """strength * sum_g sqrt(n_g) ||w_g||_2, n_g the group's size (Yuan & Lin 2006; arXiv 2308.12114, eq. 3)."""
+    """strength * sum_g sqrt(n_g) ||w_g||_2, n_g the group's size (Yuan & Lin 2006; arXiv 2308.12114, eq. 3).
+
+    For weights of convolutions with groups = 1 and of linear layers. Those of grouped, depthwise and transposed
+    convolutions cannot be told from them, but their W[:, c] is not input channel c; `measure_sparsity` refuses these.
+    """
 
     def _value(self, x: Tensor) -> Tensor:
         return self.strength * _root_size(x) * group_norm(x).sum()

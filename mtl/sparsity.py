@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mtl.groups import group_rows
+from mtl.groups import group_rows, plain_convolutions
 
 
 @dataclass(frozen=True)
@@ -42,35 +42,40 @@ class Sparsity:
 
 
 def measure_sparsity(model: nn.Module) -> Sparsity:
-    """Sparsity of the convolutions of `model.backbone`, or of the whole module where it has no backbone."""
+    """Sparsity of the convolutions of `model.backbone`, or of the whole module where it has no backbone.
+
+    Raises BadInput, with the layer's name, for a grouped, depthwise or transposed convolution: it has other groups, and
+    a measurement without it would not be of the network.
+    """
     backbone = getattr(model, "backbone", None)
     scope = backbone if isinstance(backbone, nn.Module) else model
     layers = []
     with torch.no_grad():
-        for name, module in scope.named_modules():
-            if isinstance(module, nn.Conv2d):
-                zero = group_rows(module.weight) == 0
-                zero_groups = zero.all(dim=1)
-                layers.append(
-                    LayerSparsity(
-                        name=name,
-                        groups=zero.shape[0],
-                        zero_groups=int(zero_groups.sum()),
-                        weights=zero.numel(),
-                        weights_in_zero_groups=int(zero_groups.sum()) * zero.shape[1],
-                        zero_weights=int(zero.sum()),
-                    )
+        for name, module in plain_convolutions(scope):
+            zero = group_rows(module.weight) == 0
+            zero_groups = zero.all(dim=1)
+            layers.append(
+                LayerSparsity(
+                    name=name,
+                    groups=zero.shape[0],
+                    zero_groups=int(zero_groups.sum()),
+                    weights=zero.numel(),
+                    weights_in_zero_groups=int(zero_groups.sum()) * zero.shape[1],
+                    zero_weights=int(zero.sum()),
                 )
+            )
     return Sparsity(tuple(layers))
 
 
 def surviving_groups(model: nn.Module) -> dict[str, np.ndarray]:
-    """For each convolution of `model.backbone`, in the network's order, which of its groups are not zero: (C,) bool."""
+    """For each convolution of `model.backbone`, in the network's order, which of its groups are not zero: (C,) bool.
+
+    Raises BadInput as `measure_sparsity` does.
+    """
     with torch.no_grad():
         return {
             name: (group_rows(module.weight) != 0).any(dim=1).cpu().numpy()
-            for name, module in model.get_submodule("backbone").named_modules()
-            if isinstance(module, nn.Conv2d)
+            for name, module in plain_convolutions(model.get_submodule("backbone"))
         }
 
 

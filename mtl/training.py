@@ -1,7 +1,6 @@
 """One trial's training: epochs, validation, the best model, early stopping, resuming, and the test at the end."""
 
 import copy
-import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,12 +11,14 @@ from torch import Tensor, nn
 
 from mtl.backbone_costs import backbone_costs
 from mtl.backbones import DilatedResNet
+from mtl.chosen_epoch import takes_over
 from mtl.config import TrialConfig
 from mtl.constant_predictor import best_constant
 from mtl.datasets.augmentation import Batch
 from mtl.datasets.base import Split
 from mtl.datasets.batches import SplitArrays, evaluation_batches, resident, training_batches
 from mtl.errors import TrialFailed
+from mtl.groups import plain_convolutions
 from mtl.losses import align, loss_settings, task_loss
 from mtl.metrics import TaskMetrics
 from mtl.model import MultiTaskModel, build_model, start_from_constants
@@ -43,7 +44,7 @@ class Training:
     `state_dict` after any epoch, loaded into a new Training of the same config, goes on to the same numbers: every
     random number of an epoch comes from the seed and the epoch's index alone.
 
-    With `config.retraining` there is a second training after the first: of the first's best model without its zero
+    With `config.retrained` there is a second training after the first: of the first's best model without its zero
     channels, for as many epochs again, without a penalty. The history goes on, and the best model is one of the second.
 
     arrays: by split, what `mtl.datasets.cache.materialise` gives. Raises TrialFailed when a loss is not finite.
@@ -57,7 +58,7 @@ class Training:
         if config.resident and device.type == "cuda":
             self.arrays = {split: resident(arrays[split], tasks, device) for split in arrays}
         self.losses = loss_settings(config.protocol, config.depth_loss, config.label_smoothing)
-        self.autocast = config.precision == "auto" and device.type == "cuda"
+        self.autocast = config.precision == "bfloat16"
         self.history: list[dict[str, float]] = []
         torch.manual_seed(config.seed)
         self._start(build_model(config, tasks))
@@ -72,7 +73,6 @@ class Training:
         self.optimizer = make_optimizer(self.model, self.weighting, config)
         self.scheduler = self._make_scheduler()
         self.best_epoch = -1
-        self.best_score = math.inf
         self.best_model: dict[str, Tensor] = {}
 
     @property
@@ -82,15 +82,15 @@ class Training:
     @property
     def done(self) -> bool:
         """Whether the last training there is to be has ended."""
-        return self._ended and (self.config.retraining == "none" or self.first is not None)
+        return self._ended and (self.first is not None or not self.config.retrained)
 
     @property
     def _ended(self) -> bool:
-        """Whether the epochs are used up, or as many as `patience` have passed without a better validation."""
+        """Whether the epochs are used up, or as many as `patience` have passed since the one chosen so far."""
         before = self.first.epochs if self.first else 0
         patience = self.config.patience
         run, stale = self.epochs_run - before, self.epochs_run - 1 - max(self.best_epoch, before - 1)
-        return run >= self.config.epochs or bool(patience and run and stale >= patience)
+        return run >= self.config.epochs_a_training or bool(patience and run and stale >= patience)
 
     @property
     def survivors(self) -> dict[str, np.ndarray]:
@@ -112,21 +112,21 @@ class Training:
             load_weights(backbone, self.config)
         losses = self._train_epoch(epoch)
         val_losses, val_metrics = self._evaluate("val")
-        score = validation_score(val_losses)
-        if score < self.best_score:
-            self.best_epoch, self.best_score = epoch, score
-            self.best_model = copy.deepcopy(self.model.state_dict())
         row: dict[str, float] = {"epoch": epoch}
         row |= {f"train_{name}_loss": value for name, value in losses.items()}
         row |= {f"val_{name}_loss": value for name, value in val_losses.items()}
         row |= {f"val_{name}": value for name, value in val_metrics.items()}
         row |= sparsities(self.model, self.first)
+        if takes_over(self.tasks, row, self.history[self.best_epoch] if self.best_epoch >= 0 else None):
+            self.best_epoch, self.best_model = epoch, copy.deepcopy(self.model.state_dict())
         row["seconds"] = time.perf_counter() - started
         self.history.append(row)
         return row
 
     def test(self) -> dict[str, float]:
-        """Metrics of the best model by validation, on val and on test, its sparsity and what its backbone costs.
+        """Metrics of the chosen epoch's model on val and on test, its sparsity and what its backbone costs.
+
+        `last_group_sparsity` is that of the last epoch, whose model may be another.
 
         Raises TrialFailed where no epoch had a finite validation loss.
         """
@@ -136,6 +136,7 @@ class Training:
         result = {name: value for name, value in best.items() if name.startswith("val_") and not name.endswith("_loss")}
         result |= {f"test_{name}": value for name, value in metrics.items()}
         result |= {name: best[name] for name in ("group_sparsity", "parameter_sparsity")}
+        result["last_group_sparsity"] = self.history[-1]["group_sparsity"]
         if self.first is not None:
             return result | self.first.costs
         config = self.config
@@ -151,7 +152,6 @@ class Training:
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
             "history": self.history,
             "best_epoch": self.best_epoch,
-            "best_score": self.best_score,
             "best_model": self.best_model,
         }
 
@@ -166,8 +166,7 @@ class Training:
         if self.scheduler:
             self.scheduler.load_state_dict(state["scheduler"])
         self.history = list(state["history"])
-        self.best_epoch, self.best_score = state["best_epoch"], state["best_score"]
-        self.best_model = state["best_model"]
+        self.best_epoch, self.best_model = state["best_epoch"], state["best_model"]
 
     def _load_best(self) -> None:
         if self.best_epoch < 0:
@@ -264,23 +263,30 @@ class Training:
         if self.config.lr_schedule == "constant":
             return None
         count = len(self.arrays["train"]["image"])
-        steps = self.config.epochs * (count // min(self.config.batch_size, count))
+        steps = self.config.epochs_a_training * (count // min(self.config.batch_size, count))
+        highest = [group["lr"] for group in self.optimizer.param_groups]
         # Momentum stays as it is: the betas belong to the metric of the proximal step.
         return torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, max_lr=self.config.lr, total_steps=steps, cycle_momentum=False
+            self.optimizer, max_lr=highest, total_steps=steps, cycle_momentum=False
         )
 
 
 def make_optimizer(model: MultiTaskModel, weighting: nn.Module, config: TrialConfig) -> ProximalAdamW:
-    """The same optimizer at every strength, 0 included; weight decay on matrices and kernels only."""
-    convolutions = {id(m.weight) for m in model.backbone.modules() if isinstance(m, nn.Conv2d)}
+    """The same optimizer at every strength, 0 included; weight decay on matrices and kernels only.
+
+    What the task weighting learns has its own rate: Adam's steps are of about the rate whatever the gradient, and
+    the log-variances of losses that differ by a factor of 100 lie 4.6 apart.
+
+    Raises BadInput for a backbone with a convolution that `mtl.groups.plain_convolutions` refuses.
+    """
+    convolutions = {id(module.weight) for _, module in plain_convolutions(model.backbone)}
     penalised: dict[float, list[tuple[str, nn.Parameter]]] = {}
     for name, p in model.named_parameters():
         if id(p) in convolutions:
             penalised.setdefault(config.strength * _stage_factor(name, config), []).append((name, p))
     others = [(name, p) for name, p in model.named_parameters() if id(p) not in convolutions]
     small = [(name, p) for name, p in others if p.ndim <= 1]
-    small += [(f"weighting.{name}", p) for name, p in weighting.named_parameters()]
+    learned = [(f"weighting.{name}", p) for name, p in weighting.named_parameters()]
     groups: list[dict[str, Any]] = [
         {
             "params": parameters,
@@ -293,6 +299,8 @@ def make_optimizer(model: MultiTaskModel, weighting: nn.Module, config: TrialCon
         {"params": [(name, p) for name, p in others if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": small, "weight_decay": 0.0},
     ]
+    if learned:
+        groups.append({"params": learned, "weight_decay": 0.0, "lr": config.weighting_lr})
     return ProximalAdamW(groups, lr=config.lr, metric=config.metric)
 
 
@@ -302,17 +310,6 @@ def _stage_factor(parameter: str, config: TrialConfig) -> float:
         if parameter.startswith(f"backbone.layer{stage}."):
             return factor
     return 1.0
-
-
-def validation_score(losses: Mapping[str, float]) -> float:
-    """Mean log of the tasks' validation losses, lower is better; NaN losses count as the worst.
-
-    The log of a loss changes alike whatever its unit, so that no task rules the choice of the best epoch by its scale,
-    and the learned task weights, which drift, play no part.
-    """
-    if not all(math.isfinite(loss) for loss in losses.values()):
-        return math.inf
-    return sum(math.log(max(loss, 1e-12)) for loss in losses.values()) / len(losses)
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -330,3 +327,5 @@ def set_deterministic() -> None:
     # Nothing here reads memory that it has not written, and filling it all takes time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+    # TensorFloat-32 has 10 bits, and no convolution with it is of precision float32.
+    torch.backends.cudnn.allow_tf32 = False

@@ -14,12 +14,19 @@ CARRIED_OVER = ("model.pt", "result.json")  # the result last: a trial that has 
 
 
 class Baselines:
-    """One for each task and seed, and what follows from those that have ended."""
+    """One for each task and seed, and what follows from those that have ended.
+
+    beside: further dense trials, to be run with them, that nothing is measured against while others run.
+    """
 
     def __init__(
-        self, configs: Sequence[TrialConfig], infos: Mapping[str, MetricInfo], primaries: Mapping[str, str]
+        self,
+        configs: Sequence[TrialConfig],
+        infos: Mapping[str, MetricInfo],
+        primaries: Mapping[str, str],
+        beside: Sequence[TrialConfig] = (),
     ) -> None:
-        self.configs = tuple(configs)
+        self.configs, self.beside = tuple(configs), tuple(beside)
         self._ids = {config.trial_id for config in configs}
         self._infos, self._primaries = infos, primaries
         self._metrics: dict[tuple[str, int], Mapping[str, float]] = {}
@@ -45,7 +52,7 @@ class Baselines:
 
 def is_baseline(config: TrialConfig) -> bool:
     """Whether delta_m may be measured against this trial."""
-    return config.strength == 0 and len(config.tasks) == 1
+    return config.strength == 0 and len(config.tasks) == 1 and config.retraining == "none"
 
 
 def reuse_trials(store: Store, wanted: Iterable[TrialConfig], besides: Sequence[Store] = ()) -> list[TrialResult]:

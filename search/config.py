@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mtl.config import MOST_EPOCHS, Finite, Integer, Retraining, Seed, Strength, TrialConfig, TrialSettings
+from mtl.config import LONGER, MOST_EPOCHS, Finite, Integer, Retraining, Seed, Strength, TrialConfig, TrialSettings
 from mtl.errors import BadInput
 from mtl.paths import check_text, user_path
 
@@ -65,7 +65,8 @@ class Recipe(TrialSettings):
         ("none",),
         description="of the model without its removed channels, for the same epochs again and without a penalty; "
         "fine_tune: from its weights, scratch: from new ones, none: not at all; of several each is a trial of its own, "
-        "and a search chooses among them. A dense model (lambda 0) is not retrained",
+        "and a search chooses among them. A dense model (lambda 0) is not retrained; beside it one is trained for "
+        "as many epochs as a retrained one has in all",
     )
     early_stopping: Literal["none", "asha", "mo_asha"] = Field(
         "none",
@@ -190,6 +191,11 @@ class Recipe(TrialSettings):
             raise ValueError(
                 f"gpus_per_trial = {self.gpus_per_trial:g}; allowed: a fraction below 1, or a whole number"
             )
+        if self.patience and "one_cycle" in (self.lr_schedule, *self.search_space.get("lr_schedule", ())):
+            raise ValueError(
+                f"patience = {self.patience} with lr_schedule one_cycle; allowed: patience = 0, as it would cut the "
+                "schedule before its end, or lr_schedule = constant"
+            )
         # Counted and not listed: of 40 tasks there are a million million combinations.
         if (count := self.trial_count) > MOST_TRIALS:
             shown = f"{count:,}" if count < 10**12 else f"{float(count):.1e}"
@@ -204,11 +210,26 @@ class Recipe(TrialSettings):
         every = {"all": 2 ** len(self.tasks) - 1, "single": len(self.tasks)}
         combinations = every[self.combinations] if isinstance(self.combinations, str) else len(self.combinations)
         seeds = self.seeds if isinstance(self.seeds, int) else len(self.seeds)
-        return combinations * seeds * sum(len(self.retraining) if strength else 1 for strength in self.lambdas)
+        return combinations * seeds * sum(len(self.retrainings(strength)) for strength in self.lambdas)
+
+    def retrainings(self, strength: float) -> tuple[Retraining | Literal["longer"], ...]:
+        """Those of the trials of this strength.
+
+        Of a dense model nothing is removed, and delta_m needs it as it is. What retrained models gain is compared with
+        one that has had as many epochs.
+        """
+        if strength:
+            return self.retraining
+        return ("none", LONGER) if self.retraining != ("none",) and any(self.lambdas) else ("none",)
 
     @property
     def seed_list(self) -> tuple[int, ...]:
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+    @property
+    def trial_precision(self) -> Literal["float32", "bfloat16"]:
+        """That of the recipe's trials, which is known before it is known where they run."""
+        return trial_precision(self.precision, self.gpus_per_trial)
 
     @property
     def first_rung(self) -> int:
@@ -226,16 +247,25 @@ class Recipe(TrialSettings):
         return tuple(tuple(task for task in self.tasks if task in c) for c in chosen)
 
 
+def trial_precision(precision: str, gpus_per_trial: float) -> Literal["float32", "bfloat16"]:
+    """What `precision` comes to: trials with a share of a GPU run on CUDA, all others on the CPU."""
+    return "bfloat16" if precision == "auto" and gpus_per_trial > 0 else "float32"
+
+
+def trial_settings(recipe: Recipe) -> dict[str, Any]:
+    """The fields of a TrialConfig that the recipe's trials share."""
+    return recipe.model_dump(include=set(TrialSettings.model_fields)) | {"precision": recipe.trial_precision}
+
+
 def expand(recipe: Recipe, data_version: str, weights_version: str = "") -> list[TrialConfig]:
     """Every trial of a recipe; those with the most tasks, the longest, first, so that none ends a sweep alone."""
-    settings = recipe.model_dump(include=set(TrialSettings.model_fields))
+    settings = trial_settings(recipe)
     combinations = sorted(recipe.task_combinations, key=len, reverse=True)
     settings |= {"data_version": data_version, "weights_version": weights_version}
     return [
         TrialConfig(**settings, tasks=tasks, strength=strength, seed=seed, retraining=retraining)
         for tasks, seed, strength in itertools.product(combinations, recipe.seed_list, recipe.lambdas)
-        # Of a dense model nothing is removed, and delta_m needs it as it is.
-        for retraining in (recipe.retraining if strength else ("none",))
+        for retraining in recipe.retrainings(strength)
     ]
 
 
@@ -348,7 +378,11 @@ def differing_settings(old: Mapping[str, Any], recipe: Recipe) -> list[str]:
     # A field that the earlier run did not have yet was what it is by default.
     fields = {name: field.get_default() for name, field in Recipe.model_fields.items() if not field.is_required()}
     defaults = json.loads(json.dumps(fields))
-    return [name for name in new if name not in same and old.get(name, defaults.get(name)) != new[name]]
+    found = [name for name in new if name not in same and old.get(name, defaults.get(name)) != new[name]]
+    # A GPU is a resource, but for the precision that it may bring.
+    gpus, precision = (old.get(name, defaults[name]) for name in ("gpus_per_trial", "precision"))
+    before = trial_precision(precision, gpus) if isinstance(gpus, int | float) else None
+    return found if before == recipe.trial_precision or "precision" in found else [*found, "gpus_per_trial"]
 
 
 def _subsets(tasks: Sequence[str]) -> tuple[tuple[str, ...], ...]:

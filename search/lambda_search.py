@@ -8,7 +8,7 @@ from datetime import datetime
 from statistics import median
 from typing import Any
 
-from mtl.config import TrialConfig
+from mtl.config import LONGER, METHOD_VERSION, TrialConfig
 from mtl.errors import BadInput
 from search.baselines import Baselines, reuse_trials
 from search.config import MOST_TRIALS, Recipe
@@ -19,7 +19,7 @@ from search.lease import Lease
 from search.objectives import Objective, known_objectives, parse_objectives
 from search.progress import Progress
 from search.proposals import Proposal, proposals_table
-from search.results import TrialResult, read_results
+from search.results import TrialResult, mixed_versions, read_results, torch_version
 from search.samplers import MakeSampler, find_sampler
 from search.search_space import RETRAINING, SearchSpace, make_space
 from search.searcher import LambdaSearcher
@@ -64,6 +64,7 @@ class Search:
             "search_space": self.space.described(),
             "data_version": self.space.data_version,
             "retraining": list(self.space.recipe.retraining),
+            "method_version": METHOD_VERSION,
         }
 
     @property
@@ -72,7 +73,10 @@ class Search:
         return tuple(dict.fromkeys([*self.constraints, *([self.target] if self.target else [])]))
 
     def baselines(self) -> Baselines:
-        """Those of every task and seed that proposals may have; none where nothing asks for delta_m."""
+        """Those of every task and seed that proposals may have; none where nothing asks for delta_m.
+
+        Beside them, where proposals may be retrained, the dense model with as many epochs as a retrained one.
+        """
         columns = {one.column for one in self.objectives} | {one.column for one in self.all_constraints}
         tasks = {task for combination in self.space.task_combinations for task in combination}
         configs = [
@@ -81,7 +85,9 @@ class Search:
             for task in self.sweep.recipe.tasks
             if task in tasks
         ]
-        return Baselines(configs if "delta_m" in columns else [], self.sweep.metrics, self.sweep.primaries)
+        dense = self.space.configs(self.space.dense_params) if self.space.retrains else []
+        longer = [config.model_copy(update={"retraining": LONGER}) for config in dense]
+        return Baselines(configs if "delta_m" in columns else [], self.sweep.metrics, self.sweep.primaries, longer)
 
     @property
     def _own(self) -> dict[str, Any]:
@@ -180,10 +186,11 @@ def _run(search: Search, address: str | None, lease: Lease) -> Outcome:
         with nothing_run_yet():
             earlier = read_results(search.warm_start)
     baselines = search.baselines()
-    for config in baselines.configs:
+    dense = [*baselines.configs, *baselines.beside]
+    for config in dense:
         if config.trial_id in results and results[config.trial_id].status != "done":
             del results[config.trial_id]  # tried again: without it delta_m of its seed is not known
-    missing = [config for config in baselines.configs if config.trial_id not in results]
+    missing = [config for config in dense if config.trial_id not in results]
     for result in reuse_trials(store, missing, [search.warm_start] if search.warm_start else []):
         results[result.config.trial_id] = result
     known = earlier | results
@@ -221,6 +228,8 @@ def _run(search: Search, address: str | None, lease: Lease) -> Outcome:
         f"{'as many as the time allows' if search.proposals == MANY else max(0, search.proposals - before)} to make, "
         f"{seeds} seeds each; {search.place}"
     )
+    if mixed := mixed_versions(known.values(), "" if searcher.exhausted else torch_version()):
+        say(f"search {store}: {mixed}")
     if not searcher.exhausted:
         to_come = len(searcher.waiting) + (0 if search.proposals == MANY else (search.proposals - before) * seeds)
         progress.to_come(to_come)
@@ -299,7 +308,8 @@ def _seconds(moment: str) -> float:
 
 
 def _trials(searcher: LambdaSearcher) -> list[TrialConfig]:
-    return [*searcher.baselines.configs, *(config for one in searcher.proposals for config in one.configs)]
+    dense = [*searcher.baselines.configs, *searcher.baselines.beside]
+    return [*dense, *(config for one in searcher.proposals for config in one.configs)]
 
 
 def _described(search: Search) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Rows of trials and epochs, and the tables that are made of them."""
 
+import functools
+import importlib.metadata
 import io
 import json
 import math
@@ -13,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
@@ -25,13 +27,14 @@ from search.stored import STRICT, Damaged, Number, parse, read_columns, warn
 Status = Literal["done", "failed", "stopped"]
 IDENTITY = ["trial_id", "status", "tasks", "penalty", "lambda", "seed", "epochs_run"]
 SPARSITY = ["group_sparsity", "parameter_sparsity"]
+LAST_SPARSITY = "last_group_sparsity"  # the last epoch's, beside that of the epoch that the trial's model is of
 # Of the compacted backbone of a done trial, see `mtl.backbone_costs`.
 COSTS = ["latency_ms", "macs", "active_parameters"]
 DELTA = ["delta_m", "test_delta_m"]
 # An object store or a network folder takes its time for each file, and many at once.
 READERS = 16
 AGAIN = "remove it, and the same command runs its trial again"
-RUN = ["settings", "retraining", "train_seconds", "started_at", "ended_at", "error"]
+RUN = ["settings", "retraining", "train_seconds", "started_at", "ended_at", "torch_version", "error"]
 
 
 def _row(row: Mapping[str, float]) -> Mapping[str, float]:
@@ -56,12 +59,15 @@ def _packed(text: str) -> str:
 class TrialResult:
     """How a trial ended. Times are UTC, ISO 8601; `history` has a row an epoch; `details` may hold a traceback.
 
+    torch_version: that it was trained with, such as 2.11.0; several, joined by ", ", where it went on with another;
+    empty where it is not known, as of a trial that was stopped early.
+
     What is read from a file has been checked against the annotations, see `from_json`.
     """
 
     __pydantic_config__: ClassVar = STRICT
 
-    config: TrialConfig
+    config: Annotated[TrialConfig, BeforeValidator(TrialConfig.recorded)]
     status: Status
     started_at: Moment
     ended_at: Moment
@@ -71,6 +77,7 @@ class TrialResult:
     error: str = ""
     details: str = ""
     layers: Mapping[str, Annotated[str, AfterValidator(_packed)]] = field(default_factory=dict)
+    torch_version: str = ""
 
     def row(self) -> dict[str, Any]:
         """The trial's row of results.parquet, delta_m apart, which needs other trials' rows."""
@@ -87,6 +94,7 @@ class TrialResult:
             "train_seconds": self.train_seconds,
             "started_at": self.started_at,
             "ended_at": self.ended_at,
+            "torch_version": self.torch_version or None,
             "error": _text(self.error) or None,
         }
 
@@ -98,6 +106,7 @@ class TrialResult:
             "started_at": self.started_at,
             "ended_at": self.ended_at,
             "train_seconds": self.train_seconds,
+            "torch_version": self.torch_version,
             "metrics": dict(self.metrics),
             "history": [dict(row) for row in self.history],
             "layers": dict(self.layers),
@@ -125,6 +134,8 @@ def stopped_result(
         for name, value in rows[-1].items()
         if name in SPARSITY or (name.startswith("val_") and not name.endswith("_loss"))
     }
+    if (last := rows[-1].get("group_sparsity")) is not None:
+        metrics[LAST_SPARSITY] = last
     return TrialResult(
         config,
         "stopped",
@@ -164,6 +175,24 @@ def refusal(damaged: Sequence[str]) -> BadInput:
     """Of damaged results, each a line that names its file."""
     more = f" (and {len(damaged) - 1} more results are damaged)" if len(damaged) > 1 else ""
     return BadInput(f"{damaged[0]}{more}; allowed: a trial's result; {AGAIN}")
+
+
+@functools.cache
+def torch_version() -> str:
+    """Of this environment, without the build's name, such as 2.11.0."""
+    return importlib.metadata.version("torch").partition("+")[0]
+
+
+def mixed_versions(results: Iterable[TrialResult], coming: str = "") -> str:
+    """A line where done trials, and those to come, are of several versions of torch; empty where they are of one."""
+    found = {one for result in results if result.status == "done" for one in result.torch_version.split(", ")}
+    versions = sorted(found | {coming} - {""})
+    if len(versions) < 2:
+        return ""
+    return (
+        f"trials of torch {' and '.join(versions)} stand in one table: "
+        "the same trial may come to other numbers with another version"
+    )
 
 
 @dataclass(frozen=True)
@@ -230,7 +259,7 @@ def results_table(
 ) -> pd.DataFrame:
     """One row a trial; the columns are the same whichever trials have ended. `settings` is empty unless `more` says."""
     metrics = [f"{split}_{name}" for split in ("val", "test") for name in infos]
-    columns = IDENTITY + metrics + SPARSITY + DELTA + COSTS + RUN
+    columns = [*IDENTITY, *metrics, *SPARSITY, LAST_SPARSITY, *DELTA, *COSTS, *RUN]
     table = pd.DataFrame([result.row() for result in results], columns=columns)
     table["settings"] = ""
     for column, values in (more or {}).items():
@@ -238,8 +267,9 @@ def results_table(
     table["settings"] = table["settings"].fillna("")
     for column, split in (("delta_m", "val"), ("test_delta_m", "test")):
         table[column] = delta_m(table, split, infos, primaries)
-    kinds = dict.fromkeys(metrics + SPARSITY + DELTA + COSTS + ["lambda", "train_seconds"], "float64")
-    texts = dict.fromkeys(["error", "status", "settings", "retraining"], "str")
+    numbers = [*metrics, *SPARSITY, LAST_SPARSITY, *DELTA, *COSTS, "lambda", "train_seconds"]
+    kinds = dict.fromkeys(numbers, "float64")
+    texts = dict.fromkeys(["error", "status", "settings", "retraining", "torch_version"], "str")
     return table.astype(kinds | {"seed": "int64", "epochs_run": "int64"} | texts)
 
 
@@ -249,9 +279,10 @@ def delta_m(
     """Mean over a row's tasks of the relative change of the primary metric, as a fraction, better is positive.
 
     The reference of each task is its dense (lambda 0) single-task model of the same seed and the recipe's own settings
-    (Maninis et al. 2019, eq. 7); NaN where a reference is missing or 0.
+    and epochs (Maninis et al. 2019, eq. 7); NaN where a reference is missing or 0.
     """
-    dense = table[(table["lambda"] == 0) & (table["status"] == "done") & (table["settings"] == "")]
+    own = (table["settings"] == "") & (table["retraining"] == "none")
+    dense = table[(table["lambda"] == 0) & (table["status"] == "done") & own]
     reference = {
         (row["tasks"], row["seed"]): row[f"{split}_{primaries[row['tasks']]}"]
         for row in dense.to_dict("records")

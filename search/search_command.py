@@ -57,4 +57,5 @@ def describe(opened: Search) -> str:
     lines += [f"sampler: {opened.sweep.recipe.sampler}", f"study: {opened.place}"]
     count = "as many as the time allows" if opened.proposals == MANY else str(opened.proposals)
     lines += [f"proposals: {count}, each with seeds {list(opened.sweep.recipe.seed_list)}", "baselines:"]
-    return "\n".join([*lines, *(f"  {config}" for config in opened.baselines().configs)])
+    baselines = opened.baselines()
+    return "\n".join([*lines, *(f"  {config}" for config in (*baselines.configs, *baselines.beside))])

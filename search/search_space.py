@@ -10,9 +10,9 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from pydantic import ValidationError
 
-from mtl.config import LARGEST_STRENGTH, TrialConfig, TrialSettings
+from mtl.config import LARGEST_STRENGTH, TrialConfig
 from mtl.errors import BadInput
-from search.config import MOST_TRIALS, Recipe
+from search.config import MOST_TRIALS, Recipe, trial_settings
 
 LAMBDA, COMBINATION, RETRAINING = "lambda", "combination", "retraining"
 STAGES = tuple(f"lambda_stage{stage}" for stage in range(1, 5))
@@ -119,6 +119,11 @@ class SearchSpace:
         return self.recipe.retraining[0] if name == RETRAINING else getattr(self.recipe, name)
 
     @property
+    def retrains(self) -> bool:
+        """Whether proposals may be retrained."""
+        return any(one != "none" for one in self.choices.get(RETRAINING, [self.own(RETRAINING)]))
+
+    @property
     def names(self) -> list[str]:
         """Of all parameters."""
         return list(self.distributions)
@@ -176,7 +181,7 @@ class SearchSpace:
         return tuple(task for task in self.recipe.tasks if task in combination.split("+"))
 
     def _config(self, params: Mapping[str, Any], strength: float, seed: int, exact: bool = False) -> TrialConfig:
-        settings = self.recipe.model_dump(include=set(TrialSettings.model_fields))
+        settings = trial_settings(self.recipe)
         settings[RETRAINING] = self.own(RETRAINING)
         factors = list(self.recipe.stage_factors)
         tasks = self.joint_tasks

@@ -46,7 +46,7 @@ class LambdaSearcher:
         make_sampler: by `search.samplers.find_sampler`.
         objectives: of the study, in its order.
         constraints: that a proposal's means should keep; the samplers prefer proposals that do.
-        baselines: those to be run; they may have results already.
+        baselines: those to be run, and trials beside them, after the first proposal; they may have results already.
         proposals: how many to make in all, those of earlier runs included.
         seed: of the samplers.
         known: results of trials that have ended, by their id, whoever ran them.
@@ -93,6 +93,7 @@ class LambdaSearcher:
                 baselines.record(self._known[config.trial_id])
             else:
                 self._queue.append(config)
+        self._beside = [config for config in baselines.beside if config.trial_id not in self._known]
         self._restore()
         self._seed_from_known()
         # A sweep that has been taken over has covered the range, but not the baselines alone.
@@ -106,27 +107,30 @@ class LambdaSearcher:
 
     def next(self) -> TrialConfig | None:
         """The next trial to start; None where there is none now."""
-        while not self._queue and not self._closed and self._made < self._wanted:
-            if not self._propose():
-                self._closed = True  # nothing new is left to propose
         if not self._queue:
-            return None
-        return self._queue.popleft()
+            while not self._queue and not self._closed and self._made < self._wanted:
+                if not self._propose():
+                    self._closed = True  # nothing new is left to propose
+            # Not sooner: the dense proposal is made while its trials, which may be baselines, still run.
+            self._queue += self._beside
+            self._beside.clear()
+        return self._queue.popleft() if self._queue else None
 
     @property
     def exhausted(self) -> bool:
         """Whether no trial is left to start."""
-        return not self._queue and (self._closed or self._made >= self._wanted)
+        return not self._queue and not self._beside and (self._closed or self._made >= self._wanted)
 
     @property
     def waiting(self) -> list[TrialConfig]:
-        """Trials of the baselines and of proposals that are to be started."""
-        return list(self._queue)
+        """Trials of the baselines, beside them and of proposals that are to be started."""
+        return [*self._queue, *self._beside]
 
     def close(self) -> None:
         """Start nothing more; what is not told stays open for another run."""
         self._closed = True
         self._queue.clear()
+        self._beside.clear()
 
     # What becomes of trials
 

@@ -49,6 +49,7 @@ class SweepFile(BaseModel):
     data_version: str = ""
     weights_version: str = ""
     setup: str = ""
+    method_version: Count = 1  # files of the first method do not name it
     constant_predictor: dict[str, float] = {}
     constant_predictor_val: dict[str, float] = {}
     objectives: tuple[dict[str, str], ...] = ()

@@ -28,7 +28,7 @@ from search.stored import STRICT, Damaged, check, shortened
 
 IDENTITY = "parsimony"
 # What came into the identity later, with what studies were before it did.
-EARLIER: Mapping[str, Any] = {"retraining": ["none"]}
+EARLIER: Mapping[str, Any] = {"retraining": ["none"], "method_version": 1}
 CONNECT_SECONDS = 10
 LOCK_SECONDS = 60  # a dashboard may read a SQLite file while the search writes to it
 ARGUMENTS: Mapping[str, Mapping[str, Any]] = {

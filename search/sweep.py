@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from mtl.config import TrialConfig
+from mtl.config import METHOD_VERSION, TrialConfig
 from mtl.constant_predictor import constant_predictor
 from mtl.datasets.base import Dataset, Split
 from mtl.datasets.cache import check_room, materialise
@@ -30,7 +30,15 @@ from search.drive import drive, say
 from search.lease import Lease
 from search.objectives import Objective, check_running, parse_objectives
 from search.progress import Progress
-from search.results import TrialResult, read_result, read_results, search_columns, write_tables
+from search.results import (
+    TrialResult,
+    mixed_versions,
+    read_result,
+    read_results,
+    search_columns,
+    torch_version,
+    write_tables,
+)
 from search.run_context import RunContext
 from search.storage import PATIENCE_SECONDS, SWEEP, Store, trial_file
 from search.stored import SCHEMA, Damaged, nothing_run_yet, read_sweep_file, shortened
@@ -173,11 +181,17 @@ def open_sweep(
     with nothing_run_yet():
         earlier = read_sweep_file(store)
     if earlier is not None:
+        if earlier.method_version != METHOD_VERSION:
+            raise BadInput(
+                f"sweep {store} was run with method {earlier.method_version}, this version of parsimony has "
+                f"{METHOD_VERSION}, by which the same settings come to other numbers: allowed: another --name"
+            )
         fields = differing_settings(earlier.recipe, recipe)
         if fields and not (done_will_do and all(_is_done(store, config) for config in sweep.configs)):
             before, asked = earlier.recipe.get(fields[0]), recipe.model_dump(mode="json")[fields[0]]
+            why = f", so that trials are of {recipe.trial_precision}" if fields[0] == "gpus_per_trial" else ""
             raise BadInput(
-                f"sweep {store} was run with {fields[0]} = {shortened(before)}, this recipe has {asked}: "
+                f"sweep {store} was run with {fields[0]} = {shortened(before)}, this recipe has {asked}{why}: "
                 "allowed: the same settings, or another --name"
             )
         # Trials have their data's version in their ids, so that done ones of other data are never this recipe's.
@@ -232,6 +246,8 @@ def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialRes
     done_before = len(sweep.configs) - len(to_run)
     others = f" ({len(reused)} baselines of other sweeps in the storage)" if reused else ""
     say(f"sweep {store}: {len(sweep.configs)} trials, {done_before} done before{others}, {len(to_run)} to run")
+    if mixed := mixed_versions(results.values(), torch_version() if to_run else ""):
+        say(f"sweep {store}: {mixed}")
     # What an earlier run planned and never ran is not missing, unless this recipe asks for it too.
     ended = set(results)
     if to_run:
@@ -291,6 +307,8 @@ def _run_one(sweep: Sweep, config: TrialConfig, lease: Lease) -> TrialResult:
     if sweep.recipe.gpus_per_trial and not torch.cuda.is_available():
         raise BadInput(f"gpus_per_trial = {sweep.recipe.gpus_per_trial:g}; allowed: 0, as this machine has no GPU")
     prepare(sweep, sweep.configs)
+    if mixed := mixed_versions(results.values(), torch_version()):
+        say(f"sweep {sweep.store}: {mixed}")
     from search.trial import TrialRun
 
     run = TrialRun(config, sweep.context)
@@ -361,6 +379,7 @@ def describe(
         "weights_version": sweep.weights_version,
         "setup": sweep.setup_id,
         "validates_on_train": sweep.dataset.validates_on_train,
+        "method_version": METHOD_VERSION,
         "versions": versions(),
         "git_commit": git_commit(),
         "trials_planned": len(trials),

@@ -23,7 +23,7 @@ from mtl.tasks import Task
 from mtl.training import Arrays, Training, set_deterministic
 from search.errors import StorageError
 from search.moments import Moment, now
-from search.results import EpochRow, Status, TrialResult, packed_layers, read_result, refusal
+from search.results import EpochRow, Status, TrialResult, packed_layers, read_result, refusal, torch_version
 from search.run_context import RunContext
 from search.storage import CHECKPOINT, ERROR, MODEL, PATIENCE_SECONDS, RESULT, trial_file
 from search.stored import STRICT, Damaged, check, shortened, warn
@@ -40,6 +40,7 @@ class _Saved(BaseModel):
 
     trial_id: str = ""
     training: dict[str, Any]
+    torch_version: str = ""
     train_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     started_at: Moment
 
@@ -62,6 +63,7 @@ class TrialRun:
         self.failures = 0
         self.train_seconds = 0.0
         self.started_at = now()
+        self.torch_version = torch_version()
         self._saved = time.monotonic()
         self._training: Training | None = None
 
@@ -115,6 +117,7 @@ class TrialRun:
             state = {
                 "trial_id": self.config.trial_id,
                 "training": self._training.state_dict(),
+                "torch_version": self.torch_version,
                 "train_seconds": self.train_seconds,
                 "started_at": self.started_at,
             }
@@ -169,6 +172,8 @@ class TrialRun:
         if training.best_epoch >= 0 and _shapes(training.best_model) != _shapes(own):
             raise Damaged("its best model is of another network")
         self.train_seconds, self.started_at = state.train_seconds, state.started_at
+        versions = dict.fromkeys([*filter(None, state.torch_version.split(", ")), torch_version()])
+        self.torch_version = ", ".join(versions)
 
     def _file(self, name: str) -> str:
         return trial_file(self.config.trial_id, name)
@@ -186,7 +191,14 @@ class TrialRun:
     def _finish(self, status: Status, **fields: Any) -> None:
         history = tuple(self._training.history) if self._training else ()
         self.result = TrialResult(
-            self.config, status, self.started_at, now(self.started_at), self.train_seconds, history=history, **fields
+            self.config,
+            status,
+            self.started_at,
+            now(self.started_at),
+            self.train_seconds,
+            history=history,
+            torch_version=self.torch_version,
+            **fields,
         )
         self.store.write(self._file(RESULT), self.result.to_json())
         if status == "done":

@@ -159,8 +159,9 @@ def test_a_trials_name_is_for_good() -> None:
 
 
 def test_names_from_before_a_field_was_there_stay() -> None:
-    assert config().trial_id == "9e34090fca9c633e"
-    assert expand(load_recipe("rooms"), "v")[0].trial_id == "7f575e48e9e62458"
+    assert config(method_version=1, precision="auto").trial_id == "9e34090fca9c633e"
+    first = expand(load_recipe("rooms"), "v")[0].model_copy(update={"method_version": 1, "precision": "auto"})
+    assert first.trial_id == "7f575e48e9e62458"
     again = {config(**later).trial_id for later in ({"measure_latency": True}, {"retraining": "scratch"})}
     assert len(again | {config().trial_id}) == 3
 
@@ -175,15 +176,21 @@ def test_a_sweep_from_before_a_field_was_there_goes_on() -> None:
     assert differing_settings(old, load_recipe("rooms", ["measure_latency=true"])) == ["measure_latency"]
 
 
-def test_each_sparse_trial_is_retrained_in_each_way_and_a_dense_one_in_none() -> None:
+def test_each_sparse_trial_is_retrained_in_each_way_and_beside_the_dense_one_is_one_of_as_many_epochs() -> None:
     recipe = load_recipe("rooms", ["combinations=depth", "seeds=1", "lambdas=0,1e-3", "retraining=none,scratch"])
     trials = [(trial.strength, trial.retraining) for trial in expand(recipe, "v")]
-    assert trials == [(0, "none"), (1e-3, "none"), (1e-3, "scratch")]
+    assert trials == [(0, "none"), (0, "longer"), (1e-3, "none"), (1e-3, "scratch")]
     alone = load_recipe("rooms", ["combinations=depth", "seeds=1", "lambdas=0,1e-3", "retraining=fine_tune"])
-    assert [(t.strength, t.retraining) for t in expand(alone, "v")] == [(0, "none"), (1e-3, "fine_tune")]
+    assert [(t.strength, t.retraining) for t in expand(alone, "v")] == [(0, "none"), (0, "longer"), (1e-3, "fine_tune")]
+    for overrides in (["lambdas=0", "retraining=scratch"], ["lambdas=0,1e-3"], ["lambdas=1e-3", "retraining=scratch"]):
+        some = load_recipe("rooms", ["combinations=depth", "seeds=1", *overrides])
+        assert [one.retraining for one in expand(some, "v") if one.strength == 0] == ["none"] * (0 in some.lambdas)
     last = expand(alone, "v")[-1]
     assert str(last) == f"{last.trial_id} depth lambda=0.001 seed=0 retraining=fine_tune"
-    assert (last.total_epochs, expand(alone, "v")[0].total_epochs) == (2 * recipe.epochs, recipe.epochs)
+    dense, longer, _ = expand(alone, "v")
+    assert str(longer) == f"{longer.trial_id} depth lambda=0 seed=0 retraining=longer"
+    assert [one.total_epochs for one in (dense, longer, last)] == [8, 16, 16]
+    assert [one.epochs_a_training for one in (dense, longer, last)] == [8, 16, 8]
     with pytest.raises(BadInput, match=r"retraining = .*twice.*; allowed"):
         load_recipe("rooms", ["retraining=twice"])
     with pytest.raises(BadInput, match="each value once"):

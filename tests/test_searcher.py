@@ -11,13 +11,27 @@ from optuna.trial import TrialState
 
 from mtl.config import TrialConfig
 from search.asking import TRIALS, mixed, spread
+from search.baselines import Baselines
 from search.constraints import Constraint
 from search.objectives import Objective
 from search.results import TrialResult
 from search.samplers import STARTUP, quiet
 from search.search_space import LAMBDA
 from search.successive_halving import SuccessiveHalving
-from tests.made_up_search import OBJECTIVES, PRIMARIES, none_wanted, result, run, searcher, space, study, well
+from tests.made_up_search import (
+    INFOS,
+    OBJECTIVES,
+    PRIMARIES,
+    baselines,
+    none_wanted,
+    result,
+    run,
+    searcher,
+    space,
+    study,
+    summary,
+    well,
+)
 
 quiet()
 SPARSITY = (Objective("group_sparsity", "maximize"),)
@@ -299,3 +313,20 @@ def test_baselines_that_end_late(at_once: int) -> None:
     run(early, at_once=at_once)
     assert states(late.study) == states(early.study) == [TrialState.COMPLETE] * 6
     assert [trial.values for trial in late.study.trials] == [trial.values for trial in early.study.trials]
+
+
+def test_dense_trials_beside_the_baselines_are_run_once_and_change_no_proposal() -> None:
+    of = space("seeds=2", "retraining=scratch")
+    beside = [config.model_copy(update={"retraining": "longer"}) for config in of.configs(of.dense_params)]
+    with_them = Baselines(baselines(of).configs, INFOS, PRIMARIES, beside)
+    plain, one = searcher(of, 3), searcher(of, 3, baselines=with_them)
+    without, started = run(plain), run(one)
+    assert [config for config in started if config not in beside] == without
+    assert [config for config in started if config in beside] == beside
+    assert summary(one.proposals) == summary(plain.proposals)
+    assert one.exhausted
+    known = {config.trial_id: well(config) for config in without}
+    again = searcher(of, 3, one.study, baselines=with_them, known=known)
+    assert not again.exhausted
+    assert again.waiting == beside
+    assert run(again) == beside

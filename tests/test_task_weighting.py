@@ -15,6 +15,8 @@ from mtl.task_weighting.base import TaskWeighting
 from mtl.task_weighting.nash import NashBargaining
 from mtl.task_weighting.registry import TASK_WEIGHTINGS
 from mtl.tasks import Task
+from mtl.training import make_optimizer
+from search.config import load_recipe
 from tests.small import TASKS, config
 
 AGGREGATIONS = ("pcgrad", "cagrad", "nash_mtl", "mgda")
@@ -151,6 +153,24 @@ def test_dwa_by_its_formula() -> None:
     assert weighting(losses).item() == pytest.approx(expected, rel=1e-6)
     weighting.epoch_ended({"segmentation": 2.0, "depth": 0.9})
     assert weighting(losses).item() == pytest.approx(11, rel=1e-6)
+
+
+def test_log_variances_of_losses_that_stay_come_to_the_closed_form_within_ten_epochs_of_nyuv2() -> None:
+    """49 steps an epoch, at the recipe's own rates; exp(-s) L + s, halved or not, is smallest at s = log L."""
+    tasks = TASKS[:3]
+    model, _ = small_model(tasks, 0)
+    weighting = TASK_WEIGHTINGS["uncertainty"](tasks)
+    recipe = load_recipe("nyuv2")
+    optimizer = make_optimizer(model, weighting, config(lr=recipe.lr, weighting_lr=recipe.weighting_lr))
+    losses = {"segmentation": torch.tensor(3.7), "depth": torch.tensor(0.02), "normals": torch.tensor(0.2)}
+    for _ in range(10 * 49):
+        optimizer.zero_grad()
+        weighting(losses).backward()
+        optimizer.step()
+    for name, loss in losses.items():
+        assert weighting.log_variances[name].item() == pytest.approx(math.log(loss), abs=0.02)
+    at_optimum = 1 + math.log(3.7) + (1 + math.log(0.02)) / 2 + (1 + math.log(0.2)) / 2
+    assert weighting(losses).item() == pytest.approx(at_optimum, abs=1e-3)
 
 
 def batch_losses(model: MultiTaskModel, tasks: list[Task], features: Tensor) -> dict[str, Tensor]:

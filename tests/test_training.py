@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from mtl.chosen_epoch import validation_score
 from mtl.errors import TrialFailed
 from mtl.task_weighting.registry import TASK_WEIGHTINGS
-from mtl.training import Training, epoch_seed, make_optimizer, set_deterministic, validation_score
+from mtl.training import Training, epoch_seed, make_optimizer, set_deterministic
 from tests.small import TASKS, arrays, config
 
 CPU = torch.device("cpu")
@@ -36,8 +37,8 @@ def numbers(training: Training) -> list[dict[str, float]]:
 def test_training_learns_and_the_test_is_of_the_best_epoch() -> None:
     training = trained(epochs=30, lr=1e-2, strength=0.0)
     assert training.history[-1]["train_depth_loss"] < 0.7 * training.history[0]["train_depth_loss"]
-    scores = [validation_score({task.name: row[f"val_{task.name}_loss"] for task in TASKS}) for row in training.history]
-    assert training.best_epoch == int(np.argmin(scores))
+    scores = [validation_score(TASKS, row) for row in training.history]
+    assert training.best_epoch == int(np.argmax(scores))
     metrics = training.test()
     assert metrics["val_depth_mae"] == training.history[training.best_epoch]["val_depth_mae"]
     # Tested in eval mode with the best weights: evaluating again on val gives the best epoch's very numbers.
@@ -118,38 +119,52 @@ def test_one_task_is_trained_plainly(task_weighting: str) -> None:
     assert numbers(trained(task_weighting=task_weighting, tasks=("depth",), epochs=4)) == plain
 
 
-def test_best_model_is_kept_as_it_was() -> None:
+def test_best_model_is_kept_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     """Later epochs must not change the weights that were best."""
+    monkeypatch.setattr("mtl.training.takes_over", lambda tasks, row, best: best is None)
     training = Training(config(epochs=4, lr=0.05, lr_schedule="constant"), TASKS, arrays(), CPU)
     training.run_epoch()
     best = {name: value.clone() for name, value in training.best_model.items()}
-    training.best_score = -math.inf  # nothing can be better from here on
     training.run_epoch()
     assert training.best_epoch == 0
     assert all(torch.equal(best[name], value) for name, value in training.best_model.items())
     assert any(not torch.equal(best[name], value) for name, value in training.model.state_dict().items())
 
 
-def test_patience_stops() -> None:
-    training = Training(config(epochs=50, patience=2), TASKS, arrays(), CPU)
-    training.run_epoch()
-    training.best_score = -math.inf
-    epochs = 1
+def test_patience_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtl.training.takes_over", lambda tasks, row, best: best is None)
+    training = Training(config(epochs=50, patience=2, lr_schedule="constant"), TASKS, arrays(), CPU)
+    epochs = 0
     while not training.done:
         training.run_epoch()
         epochs += 1
     assert epochs == 3
 
 
-def test_log_variances_are_trained_and_move_towards_their_optimum() -> None:
-    """At the optimum of exp(-s) L + s, s = log L: a loss below 1 pulls its log-variance down."""
-    training = trained(epochs=20, lr=1e-2, strength=0.0)
-    variances = training.weighting.log_variances
-    assert all(value.item() != 0 for value in variances.values())
-    assert variances["normals"].item() < -0.1
+def test_log_variances_come_to_their_optimum_though_the_network_learns_slowly() -> None:
+    """At the optimum of exp(-s) L + s, s = log L."""
+    training = trained(epochs=25, batch_size=4, lr=1e-4, lr_schedule="constant", strength=0.0)
+    last = training.history[-1]
+    for name, value in training.weighting.log_variances.items():
+        # The losses fall meanwhile, so that it is always a little behind.
+        assert value.item() == pytest.approx(math.log(last[f"train_{name}_loss"]), abs=0.25)
     optimised = {id(p) for group in training.optimizer.param_groups for p in group["params"]}
     everything = [*training.model.parameters(), *training.weighting.parameters()]
     assert optimised == {id(p) for p in everything}
+
+
+def test_the_rate_of_the_task_weights_follows_the_schedule_in_proportion() -> None:
+    training = Training(config(epochs=5, lr=1e-3, weighting_lr=0.02, lr_schedule="one_cycle"), TASKS, arrays(), CPU)
+    rates = []
+    for _ in range(5 * 3):
+        rates.append([group["lr"] for group in training.optimizer.param_groups])
+        training.optimizer.step()
+        assert training.scheduler is not None
+        training.scheduler.step()
+    own, weights = np.array(rates)[:, :-1], np.array(rates)[:, -1:]
+    np.testing.assert_allclose(weights / own, 20)
+    assert own.max() == pytest.approx(1e-3, rel=0.01)
+    assert own[0].max() < own.max() / 10
 
 
 def test_penalty_is_on_the_backbones_convolutions_alone() -> None:
@@ -187,14 +202,6 @@ def test_epoch_seeds_are_distinct() -> None:
     seeds = {epoch_seed(seed, epoch) for seed in range(20) for epoch in range(200)}
     assert len(seeds) == 4000
     assert all(0 <= seed < 2**63 for seed in seeds)
-
-
-def test_validation_score_does_not_depend_on_units() -> None:
-    one, other = {"a": 1.0, "b": 2.0}, {"a": 1.1, "b": 1.7}
-    metres = validation_score(one) - validation_score(other)
-    millimetres = validation_score(one | {"b": 2000.0}) - validation_score(other | {"b": 1700.0})
-    assert metres == pytest.approx(millimetres)
-    assert validation_score({"a": math.nan}) == math.inf
 
 
 @pytest.mark.gpu

@@ -10,7 +10,14 @@ from mtl.tasks import Task
 
 
 class UncertaintyWeighting(WeightedSum):
-    """Kendall et al. 2018: sum_t exp(-s_t) L_t + s_t, halved for regressions, with s_t = log sigma_t^2 learned.
+    """sum_t f_t (exp(-s_t) L_t + s_t) with s_t = log sigma_t^2 learned; f_t is 1/2 for depth and normals, else 1.
+
+    The form of arXiv 2308.12114, after Kendall, Gal & Cipolla 2018 (arXiv 1705.07115). For regressions it is theirs.
+    For labels their paper has exp(-s_t) L_t + s_t / 2; exp(-s_t) L_t + s_t is in the code that they published with it.
+    Liebel & Körner 2018 (arXiv 1805.06334) have another, L_t / (2 sigma_t^2) + log(1 + sigma_t^2).
+
+    For losses that stay what they are the optimum is s_t = log L_t, where the network's gradient is that of
+    sum_t f_t log L_t.
 
     The log-variances are parameters of this module: they train only if its parameters are given to the optimizer.
     """
