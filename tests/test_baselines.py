@@ -81,7 +81,8 @@ def test_beside_retrained_models_stands_a_dense_one_of_as_many_epochs_that_nothi
     assert longer["test_delta_m"] == pytest.approx(1 - longer["test_depth_mae"] / dense["test_depth_mae"])
     assert longer["test_delta_m"] != 0
     found = compute(tmp_path / "rooms")
-    again = delta_m(found.sweep.results, "test", found.sweep.tasks, found.sweep.metrics)
+    primaries = {task: [found.sweep.metrics[primary]] for task, primary in found.sweep.tasks.items()}
+    again = delta_m(found.sweep.results, "test", primaries)
     assert again.tolist() == pytest.approx(found.sweep.results["test_delta_m"].tolist())
     rows = found.marked.set_index(["method", "lambda"])["trials"]
     assert rows.to_dict() == {

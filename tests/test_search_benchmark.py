@@ -19,6 +19,10 @@ ENDS = {0.0: (0.0, 0.0), 0.01: (-0.1, 0.5), 0.1: (-0.2, 0.5), 1.0: (-0.5, 1.0)}
 WHOLE = 0.7
 
 
+def replay_of(recording: Recording, slots: int = 2) -> Replay:
+    return Replay(recording, slots, corner=(-1.0, 0.0))
+
+
 def made_up(seeds: int = 2, epochs: int = 2) -> Recording:
     """Seeds differ by ±0.05 in delta_m; an epoch before the last is worse by 0.2 in it."""
     config = TrialConfig(
@@ -86,17 +90,18 @@ def trials(recording: Recording, *lambdas: float) -> list[TrialConfig]:
 
 
 def test_the_whole_grid_has_the_volume_of_its_mean_front() -> None:
-    replay = Replay(made_up())
+    replay = replay_of(made_up())
     assert replay.whole == pytest.approx(WHOLE)
     assert replay.grid_epochs == 4 * 2 * 2
     assert replay.volume({0.1, 1.0}) == pytest.approx(0.8 * 0.5 + 0.25)
     assert replay.volume({0.0}) == 0
-    assert Replay(made_up(), corner=(-0.5, 0.0)).whole == pytest.approx(0.4 * 0.5)
+    # By default the corner is the Δm of the model without a group, which is -0.5.
+    assert Replay(made_up(), corner=(-0.5, 0.0)).whole == Replay(made_up()).whole == pytest.approx(0.4 * 0.5)
 
 
 def test_epochs_are_counted_as_they_run_and_a_proposal_once_all_its_seeds_have_ended() -> None:
     recording = made_up()
-    track = Replay(recording, slots=2).run(Scripted(trials(recording, 0.011, 1.0)))
+    track = replay_of(recording, slots=2).run(Scripted(trials(recording, 0.011, 1.0)))
     assert track.steps == [(4, pytest.approx(0.45 / WHOLE)), (8, pytest.approx(1.0))]
     assert (track.epochs, track.trials, track.stopped) == (8, 4, 0)
     assert track.epochs_to(0.6) == 4
@@ -107,30 +112,30 @@ def test_slots_run_side_by_side() -> None:
     recording = made_up()
     configs = trials(recording, 1.0, 0.01)
     # Three slots: both seeds of 1 end in the second step, beside them two epochs of the first seed of 0.01.
-    assert Replay(recording, slots=3).run(Scripted(configs)).steps[0] == (5, pytest.approx(0.5 / WHOLE))
-    assert Replay(recording, slots=1).run(Scripted(configs)).steps[0] == (4, pytest.approx(0.5 / WHOLE))
+    assert replay_of(recording, slots=3).run(Scripted(configs)).steps[0] == (5, pytest.approx(0.5 / WHOLE))
+    assert replay_of(recording, slots=1).run(Scripted(configs)).steps[0] == (4, pytest.approx(0.5 / WHOLE))
 
 
 def test_one_seed_is_not_enough() -> None:
     recording = made_up()
-    track = Replay(recording).run(Scripted([recording.config(1.0, 0), recording.config(0.01, 1)]))
+    track = replay_of(recording).run(Scripted([recording.config(1.0, 0), recording.config(0.01, 1)]))
     assert (track.steps, track.epochs) == ([], 4)
     assert track.epochs_to(0.1) == float("inf")
 
 
 def test_two_proposals_of_the_same_recorded_lambda_cost_twice_and_do_not_make_up_for_each_others_seeds() -> None:
     recording = made_up()
-    track = Replay(recording).run(Scripted(trials(recording, 1.0, 0.9)))
+    track = replay_of(recording).run(Scripted(trials(recording, 1.0, 0.9)))
     assert track.epochs == 8
     assert len(track.steps) == 1
-    track = Replay(recording).run(Scripted([recording.config(1.0, 0), recording.config(0.9, 1)]))
+    track = replay_of(recording).run(Scripted([recording.config(1.0, 0), recording.config(0.9, 1)]))
     assert track.steps == []
 
 
 def test_a_stopped_trial_costs_what_it_ran_and_counts_for_nothing() -> None:
     recording = made_up()
     strategy = Scripted(trials(recording, 1.0), stop_after=1)
-    track = Replay(recording).run(strategy)
+    track = replay_of(recording).run(strategy)
     assert (track.epochs, track.stopped, track.steps) == (2, 2, [])
     assert [(result.status, len(result.history)) for result in strategy.results] == [("stopped", 1)] * 2
 
@@ -139,7 +144,7 @@ def test_baselines_cost_nothing() -> None:
     recording = made_up()
     baseline = recording.config(0, 0).model_copy(update={"tasks": ("depth",)})
     strategy = Scripted([baseline, *trials(recording, 1.0)])
-    assert Replay(recording, slots=1).run(strategy).steps == [(4, pytest.approx(0.5 / WHOLE))]
+    assert replay_of(recording, slots=1).run(strategy).steps == [(4, pytest.approx(0.5 / WHOLE))]
     assert strategy.results[0].config == baseline
 
 
@@ -147,7 +152,7 @@ def test_a_result_is_of_the_chosen_epoch() -> None:
     recording = made_up()
     for seed in recording.seeds:
         recording.chosen[JOINT, 1.0, seed] = 0  # type: ignore[index]
-    replay, strategy = Replay(recording), Scripted(trials(recording, 1.0))
+    replay, strategy = replay_of(recording), Scripted(trials(recording, 1.0))
     assert replay.means[1.0] == pytest.approx([-0.7, 1.0])
     replay.run(strategy)
     assert strategy.results[0].metrics == pytest.approx(
@@ -158,8 +163,8 @@ def test_a_result_is_of_the_chosen_epoch() -> None:
 def test_a_replay_ends_where_it_is_told_to() -> None:
     recording = made_up()
     configs = trials(recording, 1.0, 0.01, 0.1)
-    assert Replay(recording).run(Scripted(configs), share=0.7).epochs == 4
-    assert Replay(recording).run(Scripted(configs), limit=5).epochs == 6
+    assert replay_of(recording).run(Scripted(configs), share=0.7).epochs == 4
+    assert replay_of(recording).run(Scripted(configs), limit=5).epochs == 6
 
 
 def test_a_strategy_that_waits_for_nothing_is_an_error() -> None:
@@ -167,7 +172,7 @@ def test_a_strategy_that_waits_for_nothing_is_an_error() -> None:
         done = False
 
     with pytest.raises(RuntimeError, match="nothing runs"):
-        Replay(made_up()).run(Waiting([]))
+        replay_of(made_up()).run(Waiting([]))
 
 
 @pytest.mark.parametrize(
@@ -179,7 +184,7 @@ def test_a_proposal_stands_for_the_nearest_recorded_lambda(strength: float, reco
 
 
 def test_the_fewest_lambdas_that_have_a_share() -> None:
-    replay = Replay(made_up())
+    replay = replay_of(made_up())
     assert smallest_share(replay, 0.5 / WHOLE - 1e-9) == 1
     assert smallest_share(replay, 0.5 / WHOLE + 1e-9) == 2
     assert smallest_share(replay, 0.99) == 2
@@ -187,7 +192,7 @@ def test_the_fewest_lambdas_that_have_a_share() -> None:
 
 def test_peers_train_each_proposal_with_every_seed_and_are_the_same_for_the_same_seed() -> None:
     recording = made_up()
-    replay = Replay(recording)
+    replay = replay_of(recording)
     assert replay.run(Grid(recording, 0), share=2).epochs == replay.grid_epochs
     for peer in (Grid, Random, Stock):
         strategies = [peer(recording, seed) for seed in (3, 3, 4)]
