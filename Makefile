@@ -24,7 +24,7 @@ sweep: install
 	  [ $$status -eq 2 ] || $(BIN)/parsimony analyze $(STORAGE)/rooms || exit; exit $$status
 
 test: install
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -213,7 +213,7 @@ def test_a_sweep_knows_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     sweep = open_sweep(recipe, str(tmp_path / "results"), "s", None)
     assert {trial.weights for trial in sweep.configs} == {str(tmp_path / "w.pt")}
     assert {trial.weights_version for trial in sweep.configs} == {weights_version("w.pt")}
-    sweep.store.write(SWEEP, json.dumps(describe(sweep, {}, sweep.configs, [])).encode())
+    sweep.store.write(SWEEP, json.dumps(describe(sweep, {"val": {}, "test": {}}, sweep.configs, [])).encode())
     Path("copy.pt").write_bytes(Path("w.pt").read_bytes())
     elsewhere = open_sweep(load_recipe("rooms", [*SMALL, "weights=copy.pt"]), str(tmp_path / "results"), "s", None)
     assert [t.trial_id for t in elsewhere.configs] == [t.trial_id for t in sweep.configs]

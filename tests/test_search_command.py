@@ -118,7 +118,7 @@ def test_search_and_analyze_name_one_model_with_the_command_that_compacts_it(
     chosen = table.loc[Path(command[2]).parent.name]
     proposals = pd.read_parquet(folder / PROPOSALS).set_index("proposal")
     assert chosen["proposal"] == proposals[proposals["group_sparsity"] >= 0.1]["delta_m"].idxmax()
-    copied = shutil.copytree(folder, folder.parent / "looked at")
+    copied = shutil.copytree(folder, folder.parent / "looked-at")
     printed, _ = said_here(["analyze", str(copied)], 0, capsys)
     assert answer.replace(str(folder), str(copied)) in printed.splitlines()
     best = pd.read_csv(copied / "analysis" / "tables" / "best.csv")
