@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis import summary
-from analysis.claims_tables import claim_data_table, claims_table, written_claims
-from analysis.computed import Computed, compute
+from analysis.compute import summary
+from analysis.compute.everything import Computed, compute
 from analysis.figures.every import draw_all
 from analysis.files import write_bytes
-from analysis.load import Objective
-from analysis.report import csv_bytes, render_report
-from analysis.tables import best_table, front_table, results_table, written_results, written_trade_offs
+from analysis.read.load import Objective
+from analysis.write.claims_tables import claim_data_table, claims_table, written_claims
+from analysis.write.report import csv_bytes, render_report
+from analysis.write.tables import best_table, front_table, results_table, written_results, written_trade_offs
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def analyze(
     Everything is computed before anything is written, and each file is replaced as a whole.
 
     Args:
-        sweeps: a sweep's folder, or several, which are merged (see `analysis.merge`).
+        sweeps: a sweep's folder, or several, which are merged (see `analysis.compute.merge`).
         objectives: what the fronts trade; those of `sweep.json` where empty.
         places: where people find each folder's sweep, where that is not the folder.
 

@@ -26,11 +26,11 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fronts import hypervolume_table, with_fronts
-from analysis.load import load_sweep
+from analysis.compute.fronts import hypervolume_table, with_fronts
+from analysis.compute.runs import run_table
+from analysis.compute.settings import settings_table
 from analysis.pareto import pareto_front
-from analysis.runs import run_table
-from analysis.settings import settings_table
+from analysis.read.load import load_sweep
 from benchmarks.made_up_sweep import write_made_up_sweep
 
 POINTS, SORTED_POINTS, ROWS, COLUMNS, TRIALS, EPOCHS = 1_000_000, 5_000, 1_000_000, 40, 5_000, 50

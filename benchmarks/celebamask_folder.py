@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mtl.datasets.celebamask_attributes import ATTRIBUTES
-from mtl.datasets.celebamask_hq import ATTRIBUTE_FILE, IMAGES, MASKS, CelebAMaskHQ
+from mtl.datasets.celebamask_hq.attributes import ATTRIBUTES
+from mtl.datasets.celebamask_hq.dataset import ATTRIBUTE_FILE, IMAGES, MASKS, CelebAMaskHQ
 
 # The parts of the published set, and the share of 400 of its images that have each.
 SHARE_OF_PART = {

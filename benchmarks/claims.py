@@ -5,12 +5,13 @@ each normal with a standard deviation of 1 %; luck shows on validation and on te
 measured on `rooms`. A claim should be found in at most 2.5 % of sweeps without an effect (5 % two-sided).
 
 The first table compares ways to choose the best λ and to test its gain: on the same models, leaving each seed out, and
-forward, which the analysis does (`analysis.choice`); without an effect, and with gains that are a bump over λ whose top
-is +3 %. "unequal": the standard deviation grows to three times along λ. "t3": luck has Student's t distribution with
-three degrees of freedom.
+forward, which the analysis does (`analysis.compute.choice`); without an effect, and with gains that are a bump over λ
+whose top is +3 %. "unequal": the standard deviation grows to three times along λ. "t3": luck has Student's t
+distribution with three degrees of freedom.
 
-The second runs all that the analysis does (`analysis.claims.judge_claims`) on whole made-up sweeps of 3 combinations
-and six λ, each claim where it is just not true, and where it is true by 2 %. Corrected for four claims (Holm).
+The second runs all that the analysis does (`analysis.compute.claims.judge_claims`) on whole made-up sweeps of three
+combinations and six λ, each claim where it is just not true, and where it is true by 2 %. Corrected for four claims
+(Holm).
 """
 
 import argparse
@@ -26,9 +27,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.choice import forward_choice
-from analysis.claims import NON_INFERIORITY_MARGIN, judge_claims
-from analysis.load import NO_RETRAINING, Metric, Objective, Sweep
+from analysis.compute.choice import forward_choice
+from analysis.compute.claims import NON_INFERIORITY_MARGIN, judge_claims
+from analysis.read.load import NO_RETRAINING, Metric, Objective, Sweep
 
 LUCK, CORRELATION, TOP = 0.01, 0.9, 0.03
 NOMINAL = 0.025

@@ -26,8 +26,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.optimizer import _processor, milliseconds, peak_extra_bytes
 from benchmarks.trained_zeros import random_images, zeroed_resnet50
-from mtl.backbones import DilatedResNet
 from mtl.compaction import certify, compact
+from mtl.networks.backbones import DilatedResNet
 
 IN, OUT = torch_pruning.prune_conv_in_channels, torch_pruning.prune_conv_out_channels
 CPU = torch.device("cpu")

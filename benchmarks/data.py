@@ -31,11 +31,11 @@ from torch.utils.data import DataLoader
 from benchmarks.celebamask_folder import index_seconds, write_folder
 from mtl import training
 from mtl.datasets.base import SPLITS, Dataset
-from mtl.datasets.batches import training_batches
-from mtl.datasets.cache import Arrays, materialise
+from mtl.datasets.batches.load import training_batches
+from mtl.datasets.cache.build import Arrays, materialise
 from mtl.datasets.registry import load_dataset
 from mtl.training import Training
-from search.config import expand, load_recipe
+from search.recipe import expand, load_recipe
 
 SIZE = (96, 128)
 PROCESSES = 8

@@ -23,8 +23,8 @@ import moocore
 import numpy as np
 
 from mtl.config import TrialConfig
-from search.objectives import Objective
-from search.successive_halving import EpochRow, SuccessiveHalving
+from search.early_stopping.objectives import Objective
+from search.early_stopping.successive_halving import EpochRow, SuccessiveHalving
 
 ERROR = Objective("val_depth_mae", "minimize")
 POLICIES = {

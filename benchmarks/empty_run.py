@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from search.trial import TrialRun
+from search.engine.trial import TrialRun
 
 
 class EmptyRun(TrialRun):

@@ -19,11 +19,11 @@ import ray
 from ray import tune
 
 from mtl.config import TrialConfig
-from search import runner
-from search.config import load_recipe
-from search.results import TrialResult
-from search.run_context import RunContext
-from search.runner import TrialActor
+from search.engine import runner
+from search.engine.context import RunContext
+from search.engine.runner import TrialActor
+from search.recipe import load_recipe
+from search.store.results import TrialResult
 from search.sweep import Sweep, open_sweep, run_sweep
 
 

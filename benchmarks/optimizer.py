@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
-from mtl.kernels.group_prox import why_unavailable
 from mtl.optimizer import Metric, ProximalAdamW
 from mtl.penalties import GroupLasso
+from mtl.proximal.kernel import why_unavailable
 
 LR, STRENGTH, BETAS, EPS = 1e-4, 1e-5, (0.9, 0.999), 1e-8
 NAIVE_NEWTON_STEPS = 100

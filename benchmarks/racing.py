@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.search_recording import FOLDER, read_recording
-from search.racing import FEWEST, WRONG, p_not_dominated, pooled_spread
+from search.tuning.racing import FEWEST, WRONG, p_not_dominated, pooled_spread
 
 PROPOSALS, SEEDS = (6, 12, 24), (2, 3, 5)
 DRAWS, SURE = 400, 0.95

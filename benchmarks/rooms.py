@@ -8,7 +8,7 @@ import json
 import platform
 import time
 
-from mtl.datasets.rooms import Rooms
+from mtl.datasets.rooms.dataset import Rooms
 
 
 def seconds_for(count: int, side: int) -> float:

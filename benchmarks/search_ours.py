@@ -8,15 +8,15 @@ from benchmarks.search_peers import span
 from benchmarks.search_recording import Recording
 from benchmarks.search_replay import MAXIMIZE, OBJECTIVES
 from mtl.config import TrialConfig, TrialSettings
-from mtl.metrics import MetricInfo
-from search.baselines import Baselines
-from search.config import Recipe
-from search.objectives import Objective
-from search.results import TrialResult
-from search.samplers import FRONT, Direction, find_sampler, quiet
-from search.search_space import make_space
-from search.searcher import LambdaSearcher
-from search.successive_halving import SuccessiveHalving
+from mtl.objectives.metrics import MetricInfo
+from search.early_stopping.objectives import Objective
+from search.early_stopping.successive_halving import SuccessiveHalving
+from search.recipe import Recipe
+from search.store.results import TrialResult
+from search.tuning.baselines import Baselines
+from search.tuning.samplers import FRONT, Direction, find_sampler, quiet
+from search.tuning.searcher import LambdaSearcher
+from search.tuning.space import make_space
 
 # More than any replay comes to.
 PROPOSALS = 1000

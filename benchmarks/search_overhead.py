@@ -9,8 +9,8 @@ from benchmarks.search_peers import Stock
 from benchmarks.search_recording import Recording
 from benchmarks.search_replay import Replay, Strategy
 from mtl.config import TrialConfig
-from search.results import TrialResult
-from search.samplers import FRONT
+from search.store.results import TrialResult
+from search.tuning.samplers import FRONT
 
 T = TypeVar("T")
 

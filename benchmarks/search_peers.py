@@ -14,7 +14,7 @@ from ray.tune.search.optuna import OptunaSearch
 from benchmarks.search_recording import Recording
 from benchmarks.search_replay import OBJECTIVES
 from mtl.config import TrialConfig
-from search.results import TrialResult
+from search.store.results import TrialResult
 
 NARROWER = 1.5
 

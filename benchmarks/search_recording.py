@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from mtl.chosen_epoch import takes_over
 from mtl.config import TrialConfig
 from mtl.tasks import Task
-from search.config import load_recipe
-from search.results import TrialResult, delta_m
+from search.recipe import load_recipe
+from search.store.results import TrialResult, delta_m
 from search.sweep import Sweep, open_sweep, run_sweep
 
 FOLDER = Path(__file__).parent / "recordings"

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from analysis.pareto import hypervolume, pareto_front
 from benchmarks.search_recording import Key, Recording
 from mtl.config import TrialConfig
-from search.results import TrialResult, stopped_result
+from search.store.results import TrialResult, stopped_result
 
 OBJECTIVES = ("delta_m", "group_sparsity")
 MAXIMIZE = (True, True)

@@ -27,11 +27,11 @@ from ray import tune
 from benchmarks.empty_trials import Run
 from mtl.config import TrialConfig
 from mtl.training import Training, set_deterministic
-from search.config import load_recipe
-from search.results import TrialResult, read_results
-from search.storage import trial_file
+from search.engine.trial import trial_data
+from search.recipe import load_recipe
+from search.store.results import TrialResult, read_results
+from search.store.storage import trial_file
 from search.sweep import Sweep, open_sweep, run_sweep
-from search.trial import trial_data
 
 SLOTS = 2
 # Chosen so that a trial takes about five seconds on one core of the machine that the README's figures are from.

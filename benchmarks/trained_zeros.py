@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtl.backbones import DilatedResNet
+from mtl.networks.backbones import DilatedResNet
 from mtl.sparsity import measure_sparsity
 
 Shares = list[dict[str, list[float]]]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from mtl.metrics import METRICS, primary_metric
+from mtl.objectives.metrics import METRICS, primary_metric
 from mtl.tasks import Task
 
 # The sparsity has settled where it is within this of another epoch's: a fraction of all groups, and of all weights.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mtl.config import TrialSettings
 from mtl.errors import BadInput
-from mtl.model_size import count_activations, count_parameters
+from mtl.networks.model_size import count_activations, count_parameters
 from mtl.tasks import Task
 
 FLOAT_BYTES = 4

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from mtl.blocks import AdamMetric
 from mtl.errors import BadInput, TrialFailed
-from mtl.gradients import DeferredCheck, find_not_finite
-from mtl.groups import like
 from mtl.penalties import Penalty
+from mtl.proximal.blocks import AdamMetric
+from mtl.proximal.gradients import DeferredCheck, find_not_finite
+from mtl.proximal.groups import like
 
 Metric = Literal["adaptive", "euclidean"]
 Check = Literal["auto", "now", "later"]

@@ -12,11 +12,11 @@ from math import isfinite, sqrt
 import torch
 from torch import Tensor
 
-from mtl.blocks import AdamMetric, apply_in_blocks_
 from mtl.errors import BadInput
-from mtl.groups import GROUP_KINDS, GroupKind, check_groupable, dense, group_size, group_view, like
-from mtl.kernels.group_prox import group_prox_
-from mtl.prox import (
+from mtl.proximal.blocks import AdamMetric, apply_in_blocks_
+from mtl.proximal.groups import GROUP_KINDS, GroupKind, check_groupable, dense, group_size, group_view, like
+from mtl.proximal.kernel import group_prox_
+from mtl.proximal.prox import (
     group_firm_threshold,
     group_norm,
     group_soft_threshold,
@@ -103,7 +103,7 @@ class L1(Penalty):
 
 
 class _GroupPenalty(Penalty):
-    """A penalty on the norms of groups of weights, of a kind and of weights as `mtl.groups` says."""
+    """A penalty on the norms of groups of weights, of a kind and of weights as `mtl.proximal.groups` says."""
 
     def __init__(self, strength: float, groups: GroupKind = "input_channels") -> None:
         super().__init__(strength)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mtl.groups import group_rows, plain_convolutions
+from mtl.proximal.groups import group_rows, plain_convolutions
 
 
 @dataclass(frozen=True)

@@ -9,23 +9,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtl.backbone_costs import backbone_costs
-from mtl.backbones import DilatedResNet
 from mtl.chosen_epoch import takes_over
 from mtl.config import TrialConfig
-from mtl.constant_predictor import best_constant
-from mtl.datasets.augmentation import Batch
 from mtl.datasets.base import Split
-from mtl.datasets.batches import SplitArrays, evaluation_batches, resident, training_batches
+from mtl.datasets.batches.augmentation import Batch
+from mtl.datasets.batches.load import SplitArrays, evaluation_batches, resident, training_batches
 from mtl.errors import TrialFailed
-from mtl.groups import plain_convolutions
-from mtl.losses import align, loss_settings, task_loss
-from mtl.metrics import TaskMetrics
-from mtl.model import MultiTaskModel, build_model, start_from_constants
+from mtl.networks.backbone_costs import backbone_costs
+from mtl.networks.backbones import DilatedResNet
+from mtl.networks.model import MultiTaskModel, build_model, start_from_constants
+from mtl.networks.pretrained import load_weights
+from mtl.networks.retraining import FirstTraining, end_first_training, new_compact_model, sparsities
+from mtl.objectives.constant_predictor import best_constant
+from mtl.objectives.losses import align, loss_settings, task_loss
+from mtl.objectives.metrics import TaskMetrics
 from mtl.optimizer import ProximalAdamW
 from mtl.penalties import PENALTIES
-from mtl.pretrained import load_weights
-from mtl.retraining import FirstTraining, end_first_training, new_compact_model, sparsities
+from mtl.proximal.groups import plain_convolutions
 from mtl.sparsity import surviving_groups
 from mtl.task_weighting.registry import TASK_WEIGHTINGS
 from mtl.tasks import Task
@@ -47,7 +47,7 @@ class Training:
     With `config.retrained` there is a second training after the first: of the first's best model without its zero
     channels, for as many epochs again, without a penalty. The history goes on, and the best model is one of the second.
 
-    arrays: by split, what `mtl.datasets.cache.materialise` gives. Raises TrialFailed when a loss is not finite.
+    arrays: by split, what `mtl.datasets.cache.build.materialise` gives. Raises TrialFailed when a loss is not finite.
     """
 
     def __init__(self, config: TrialConfig, tasks: Sequence[Task], arrays: Arrays, device: torch.device) -> None:
@@ -277,7 +277,7 @@ def make_optimizer(model: MultiTaskModel, weighting: nn.Module, config: TrialCon
     What the task weighting learns has its own rate: Adam's steps are of about the rate whatever the gradient, and
     the log-variances of losses that differ by a factor of 100 lie 4.6 apart.
 
-    Raises BadInput for a backbone with a convolution that `mtl.groups.plain_convolutions` refuses.
+    Raises BadInput for a backbone with a convolution that `mtl.proximal.groups.plain_convolutions` refuses.
     """
     convolutions = {id(module.weight) for _, module in plain_convolutions(model.backbone)}
     penalised: dict[float, list[tuple[str, nn.Parameter]]] = {}

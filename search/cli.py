@@ -1,27 +1,20 @@
 """The command line: `parsimony COMMAND …`. Exit status: 0 all done, 1 some trials failed or stopped, 2 bad input."""
 
 import argparse
+import importlib
 import io
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from mtl.errors import BadInput
-from mtl.paths import check_words, user_path
-from search.errors import SweepStopped
-from search.placement import trials_run_here
-
-if TYPE_CHECKING:
-    from search.sweep import Sweep
+from mtl.paths import check_words
+from search.store.errors import SweepStopped
 
 DESCRIPTION = "Search for the smallest multi-task vision model that does the job."
 # Characters of an error's line: a value of a megabyte says nothing more.
 MOST_SHOWN = 2000
-# More would start more threads than a process may have; torch then ends it.
-MOST_THREADS = 1024
-MOST_SEED = 2**63 - 1
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check_words(sys.argv[1:] if arguments is None else arguments)
         options = make_parser().parse_args(arguments)
-        return options.run(options)
+        # Only what the command needs is imported: some take seconds, and memory that a driver has better use for.
+        return int(importlib.import_module(f"search.commands.{options.command}").run(options))
     except BadInput as error:
         print(f"parsimony: {one_line(str(error))}", file=sys.stderr)
         return 2
@@ -69,7 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_run_options(sweep)
     _add_address(sweep)
     sweep.add_argument("--dry-run", action="store_true", help="print the trials that would run, and stop")
-    sweep.set_defaults(run=run_sweep_command)
+    sweep.set_defaults(command="sweep")
 
     search = commands.add_parser("search", help="Optuna proposes lambda and what else is open, on Ray Tune")
     _add_run_options(search)
@@ -84,11 +78,11 @@ def make_parser() -> argparse.ArgumentParser:
     search.add_argument("--warm-start", metavar="DIR", help="a sweep, STORAGE/NAME, that the study is told of")
     _add_address(search)
     search.add_argument("--dry-run", action="store_true", help="print what would be searched, and stop")
-    search.set_defaults(run=run_search_command)
+    search.set_defaults(command="search")
 
     train = commands.add_parser("train", help="one trial of a recipe in this process, without Ray")
     _add_run_options(train)
-    train.set_defaults(run=run_train_command)
+    train.set_defaults(command="train")
 
     analyze = commands.add_parser("analyze", help="fronts, tables, figures and report.html of one sweep or several")
     analyze.add_argument(
@@ -102,16 +96,16 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="COLUMN:DIRECTION,…",
         help="what the fronts trade, such as test_depth_mae:minimize,group_sparsity:maximize (default: sweep.json's)",
     )
-    analyze.set_defaults(run=run_analyze_command)
+    analyze.set_defaults(command="analyze")
 
     status = commands.add_parser("status", help="what is done, running, failed, missing; time left")
     status.add_argument("dir", metavar="DIR", help="the sweep's folder or URL, STORAGE/NAME")
-    status.set_defaults(run=run_status_command)
+    status.set_defaults(command="status")
 
     recipes = commands.add_parser("recipes", help="the recipes by name, or one printed whole")
     recipes.add_argument("name", nargs="?", metavar="NAME", help="a recipe's name, or a recipe file")
     recipes.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a field")
-    recipes.set_defaults(run=run_recipes_command)
+    recipes.set_defaults(command="recipes")
 
     compact = commands.add_parser("compact", help="a trial's model with its zero channels physically removed")
     compact.add_argument("checkpoint", metavar="CHECKPOINT", help="a trial's model.pt, or the trial's folder")
@@ -124,13 +118,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     compact.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="what to be fast on (default cpu)")
     compact.add_argument("--threads", type=int, metavar="N", help="of the CPU (default: torch's own, as many as cores)")
-    compact.set_defaults(run=run_compact_command)
+    compact.set_defaults(command="compact")
 
     predict = commands.add_parser("predict", help="a model's task maps of images, as pictures")
     predict.add_argument("model", metavar="MODEL", help="a trial's model.pt or folder, a compact.pt, or its .onnx")
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="image files of 8 bits a channel")
     predict.add_argument("--out", default="./predictions", metavar="DIR", help="where to (default ./predictions)")
-    predict.set_defaults(run=run_predict_command)
+    predict.set_defaults(command="predict")
 
     datasets = commands.add_parser("datasets", help="look through a dataset's files; list datasets and what is cached")
     _add_datasets_commands(datasets)
@@ -147,14 +141,14 @@ def _add_datasets_commands(parser: argparse.ArgumentParser) -> None:
     )
     check.add_argument("--sheet", metavar="PNG", help="the contact sheet (default: ./NAME-contact-sheet.png)")
     check.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the sheet's samples (default 0)")
-    check.set_defaults(run=run_datasets_check_command)
+    check.set_defaults(command="datasets", action="check")
 
     listing = commands.add_parser("list", help="the datasets by name")
-    listing.set_defaults(run=run_datasets_list_command)
+    listing.set_defaults(command="datasets", action="list")
 
     cache = commands.add_parser("cache", help="what is cached of datasets on this machine, and its size")
     cache.add_argument("--remove", action="store_true", help="remove it, except what is being built")
-    cache.set_defaults(run=run_datasets_cache_command)
+    cache.set_defaults(command="datasets", action="cache")
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -176,156 +170,3 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
         help="HOST:PORT of a Ray cluster to join, or local for a new one (default: that of RAY_ADDRESS, or one that "
         "`ray start` has started here, else new)",
     )
-
-
-def run_sweep_command(options: argparse.Namespace) -> int:
-    sweep = _open(options, here=trials_run_here(options.address))
-    if options.dry_run:
-        for config in sweep.configs:
-            print(config)
-        return 0
-    from search.sweep import run_sweep
-
-    results = run_sweep(sweep, options.address)
-    failed = [result for result in results if result.status == "failed"]
-    for result in failed:
-        print(f"failed: {result.config}: {result.error}", file=sys.stderr)
-    done, missing = len(results) - len(failed), len(sweep.configs) - len(results)
-    print(f"{done} trials done, {len(failed)} failed, {missing} missing: {sweep.store.shown('results.parquet')}")
-    if missing:
-        print("stopped before its end; the same command goes on with the rest", file=sys.stderr)
-    return 1 if failed or missing else 0
-
-
-def run_search_command(options: argparse.Namespace) -> int:
-    from search.search_command import search
-
-    return search(options)
-
-
-def run_train_command(options: argparse.Namespace) -> int:
-    sweep = _open(options, done_will_do=True, here=True)
-    config = sweep.configs[0]
-    if len(sweep.configs) > 1:
-        print(
-            f"{len(sweep.configs)} trials in this recipe; training {config.combination} at lambda={config.strength:g}, "
-            f"seed={config.seed} (choose with --set combinations=…, lambdas=…, seeds=[…])",
-            file=sys.stderr,
-        )
-    from search.sweep import run_one
-
-    result = run_one(sweep, config)
-    if result.status == "failed":
-        print(f"failed: {result.details or result.error}", file=sys.stderr)
-        return 1
-    for name, value in result.metrics.items():
-        print(f"{name:32} {value:.4f}")
-    print(f"model: {sweep.store.shown(f'trials/{config.trial_id}/model.pt')}")
-    return 0
-
-
-def run_analyze_command(options: argparse.Namespace) -> int:
-    from analysis.analyze import analyze
-    from analysis.errors import BadInput as UnreadableSweep
-    from analysis.objectives import parse_objectives
-
-    remote = [folder for folder in options.dirs if "://" in folder]
-    if remote and len(options.dirs) > 1:
-        raise BadInput(f"analyze {remote[0]}: one of {len(options.dirs)} sweeps; allowed: a URL alone, or folders")
-    try:
-        objectives = parse_objectives(options.objectives) if options.objectives is not None else ()
-        if remote:
-            from search.remote_analysis import analyze_store
-
-            print(analyze_store(remote[0], objectives))
-            return 0
-        written = analyze([user_path("analyze", folder) for folder in options.dirs], objectives)
-    except UnreadableSweep as error:
-        raise BadInput(str(error)) from error
-    print(written)
-    return 0
-
-
-def run_status_command(options: argparse.Namespace) -> int:
-    from search.status import read_status
-
-    print(read_status(options.dir))
-    return 0
-
-
-def run_recipes_command(options: argparse.Namespace) -> int:
-    from search.config import format_recipe, load_recipe, recipe_names
-
-    if options.name:
-        print(format_recipe(load_recipe(options.name, options.set)), end="")
-        return 0
-    for name in recipe_names():
-        print(f"{name:16}{load_recipe(name).title}")
-    return 0
-
-
-def run_compact_command(options: argparse.Namespace) -> int:
-    import torch
-
-    from mtl.errors import TrialFailed
-    from search.compact_command import run_compact
-
-    if options.threads is not None:
-        if not 1 <= options.threads <= MOST_THREADS:
-            raise BadInput(f"--threads {options.threads}; allowed: 1 or more, at most {MOST_THREADS:,}")
-        torch.set_num_threads(options.threads)
-    exports = [part.strip() for part in options.export.split(",") if part.strip()]
-    checkpoint = str(user_path("checkpoint", options.checkpoint))
-    data = None if options.data is None else str(user_path("--data", options.data))
-    out = None if options.out is None else str(user_path("--out", options.out))
-    try:
-        run_compact(checkpoint, data=data, out=out, exports=exports, device=options.device)
-    except TrialFailed as error:
-        print(f"parsimony: {error}; nothing was written", file=sys.stderr)
-        return 1
-    return 0
-
-
-def run_predict_command(options: argparse.Namespace) -> int:
-    from search.predict_command import run_predict
-
-    images = [str(user_path("image", image)) for image in options.images]
-    run_predict(str(user_path("checkpoint", options.model)), images, str(user_path("--out", options.out)))
-    return 0
-
-
-def run_datasets_check_command(options: argparse.Namespace) -> int:
-    from search.datasets_command import check_dataset
-
-    if not 0 <= options.seed <= MOST_SEED:
-        raise BadInput(f"--seed {options.seed}; allowed: 0 or more, less than 2**63")
-    root = None if options.dir is None else user_path("datasets check", options.dir)
-    sheet = None if options.sheet is None else user_path("--sheet", options.sheet)
-    check_dataset(root, options.dataset, options.option, sheet, options.seed)
-    return 0
-
-
-def run_datasets_list_command(options: argparse.Namespace) -> int:
-    from search.datasets_command import list_datasets
-
-    print(list_datasets())
-    return 0
-
-
-def run_datasets_cache_command(options: argparse.Namespace) -> int:
-    from search.datasets_command import list_cache, remove_cache
-
-    print(remove_cache() if options.remove else list_cache())
-    return 0
-
-
-def _open(options: argparse.Namespace, *, here: bool, done_will_do: bool = False) -> "Sweep":
-    """The sweep that the options name, checked as `search.sweep.open_sweep` says."""
-    from mtl.datasets.registry import add_module_folders
-    from search.config import load_recipe, recipe_name
-    from search.sweep import open_sweep
-
-    recipe = load_recipe(options.recipe, options.set)
-    add_module_folders([user_path("recipe", options.recipe).absolute().parent, Path.cwd()])
-    name = recipe_name(options.recipe) if options.name is None else options.name
-    return open_sweep(recipe, options.storage, name, options.data, done_will_do=done_will_do, here=here)

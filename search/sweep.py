@@ -15,22 +15,24 @@ from typing import Any
 import torch
 
 from mtl.config import METHOD_VERSION, TrialConfig
-from mtl.constant_predictor import constant_predictor
 from mtl.datasets.base import Dataset, Split
-from mtl.datasets.cache import check_room, materialise
+from mtl.datasets.cache.build import check_room, materialise
 from mtl.datasets.registry import load_dataset
 from mtl.errors import BadInput
 from mtl.limits import check_memory, machine_memory
-from mtl.metrics import MetricInfo, metric_infos, primary_metric
+from mtl.objectives.constant_predictor import constant_predictor
+from mtl.objectives.metrics import MetricInfo, metric_infos, primary_metric
 from mtl.paths import user_path
 from mtl.tasks import Task
-from search.baselines import is_baseline, reuse_trials
-from search.config import Recipe, differing_fields, differing_settings, expand
-from search.drive import drive, say
-from search.lease import Lease
-from search.objectives import Objective, check_running, parse_objectives
-from search.progress import Progress
-from search.results import (
+from search.early_stopping.objectives import Objective, check_running, parse_objectives
+from search.early_stopping.successive_halving import SuccessiveHalving
+from search.engine.context import RunContext
+from search.engine.drive import drive, say
+from search.recipe import Recipe, differing_fields, differing_settings, expand
+from search.store.files import SCHEMA, Damaged, nothing_run_yet, read_sweep_file, shortened
+from search.store.lease import Lease
+from search.store.progress import Progress
+from search.store.results import (
     TrialResult,
     mixed_versions,
     read_result,
@@ -39,10 +41,8 @@ from search.results import (
     torch_version,
     write_tables,
 )
-from search.run_context import RunContext
-from search.storage import PATIENCE_SECONDS, SWEEP, Store, trial_file
-from search.stored import SCHEMA, Damaged, nothing_run_yet, read_sweep_file, shortened
-from search.successive_halving import SuccessiveHalving
+from search.store.reuse import is_baseline, reuse_trials
+from search.store.storage import PATIENCE_SECONDS, SWEEP, Store, trial_file
 
 OBJECTIVES = (("delta_m", "maximize"), ("group_sparsity", "maximize"))
 # Batch norm needs two images to train on.
@@ -134,7 +134,7 @@ class Sweep:
         patience: float = PATIENCE_SECONDS,
         more: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        """As `search.results.write_tables`, with the settings of trials that a search made."""
+        """As `search.store.results.write_tables`, with the settings of trials that a search made."""
         differing = {one.config.trial_id: differing_fields(self.recipe, one.config) for one in results}
         columns = {"settings": differing, **(self._searched if more is None else more)}
         write_tables(self.store.waiting(patience), results, self.metrics, self.primaries, columns)
@@ -169,7 +169,7 @@ def open_sweep(
     version = ""
     if recipe.weights:
         # Networks take their time to import, and memory that a driver of many trials needs for other things.
-        from mtl.pretrained import absolute_weights, check_weights, weights_version
+        from mtl.networks.pretrained import absolute_weights, check_weights, weights_version
 
         weights = absolute_weights(recipe.weights)
         recipe = recipe.model_copy(update={"weights": weights})
@@ -251,7 +251,7 @@ def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialRes
     # What an earlier run planned and never ran is not missing, unless this recipe asks for it too.
     ended = set(results)
     if to_run:
-        from search.trial_source import ListedTrials
+        from search.engine.trial_source import ListedTrials
 
         for config in to_run:
             results.pop(config.trial_id, None)
@@ -272,7 +272,7 @@ def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialRes
             progress=Progress(store, to_run, done_before),
             prepare=lambda: prepare(sweep, sweep.configs, keep=ended),
             write_tables=sweep.write_tables,
-            judge=halving,
+            policy=halving,
         )
     elif reused or _behind(sweep, ended):
         prepare(sweep, sweep.configs, keep=ended)
@@ -309,7 +309,7 @@ def _run_one(sweep: Sweep, config: TrialConfig, lease: Lease) -> TrialResult:
     prepare(sweep, sweep.configs)
     if mixed := mixed_versions(results.values(), torch_version()):
         say(f"sweep {sweep.store}: {mixed}")
-    from search.trial import TrialRun
+    from search.engine.trial import TrialRun
 
     run = TrialRun(config, sweep.context)
     while run.result is None:
@@ -339,7 +339,7 @@ def prepare(
     earlier runs planned those that still count, left out: all; more: entries of sweep.json.
     """
     if sweep.recipe.weights:
-        from mtl.pretrained import fetch_weights
+        from mtl.networks.pretrained import fetch_weights
 
         fetch_weights(sweep.recipe.weights)
     recipe = sweep.recipe

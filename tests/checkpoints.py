@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from mtl.config import TrialConfig
-from mtl.model import build_model
+from mtl.networks.model import build_model
 from mtl.tasks import Task
-from search.trial import to_bytes
+from search.engine.trial import to_bytes
 from tests.small import TASKS, config
 
 

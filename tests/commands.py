@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from search.cli import main
-from search.storage import RESULTS
+from search.store.storage import RESULTS
 from tests.waiting import DEADLINE_SECONDS, wait_until
 
 CLOCK = ["train_seconds", "started_at", "ended_at", "seconds"]
@@ -23,7 +23,7 @@ RUN = "import sys; from search.cli import main; sys.exit(main())"
 HALT = """
 import os, signal, sys
 from search.cli import main
-from search.progress import Progress
+from search.store.progress import Progress
 event, left = sys.argv.pop(1), int(sys.argv.pop(1))
 told = getattr(Progress, event)
 def tell(*args, **more):

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-import search.lambda_search
 import search.sweep
-from search.progress import Progress
-from search.results import TrialResult
-from search.run_context import RunContext
-from search.trial import run_trial
-from search.trial_source import TrialSource
+import search.tuning.search
+from search.engine.context import RunContext
+from search.engine.trial import run_trial
+from search.engine.trial_source import TrialSource
+from search.store.progress import Progress
+from search.store.results import TrialResult
 
 # A trial of an epoch of two steps: some hundredths of a second.
 TINY = [
@@ -41,7 +41,7 @@ def drive_here(
     ended: Callable[[TrialResult], None] = lambda result: None,
     **rest: Any,
 ) -> None:
-    """As `search.drive.drive`."""
+    """As `search.engine.drive.drive`."""
     prepare()
     while (config := source.next()) is not None:
         results[config.trial_id] = run_trial(config, context)
@@ -54,5 +54,5 @@ def drive_here(
 def without_ray() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search.sweep, "drive", drive_here)
-        patch.setattr(search.lambda_search, "drive", drive_here)
+        patch.setattr(search.tuning.search, "drive", drive_here)
         yield

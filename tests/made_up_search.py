@@ -8,15 +8,15 @@ import numpy as np
 import optuna
 
 from mtl.config import TrialConfig
-from mtl.metrics import MetricInfo
-from search.baselines import Baselines
-from search.config import load_recipe
-from search.objectives import Objective
-from search.proposals import Proposal
-from search.results import TrialResult
-from search.samplers import find_sampler
-from search.search_space import SearchSpace, make_space
-from search.searcher import LambdaSearcher
+from mtl.objectives.metrics import MetricInfo
+from search.early_stopping.objectives import Objective
+from search.recipe import load_recipe
+from search.store.results import TrialResult
+from search.tuning.baselines import Baselines
+from search.tuning.proposals import Proposal
+from search.tuning.samplers import find_sampler
+from search.tuning.searcher import LambdaSearcher
+from search.tuning.space import SearchSpace, make_space
 
 OBJECTIVES = (Objective("delta_m", "maximize"), Objective("group_sparsity", "maximize"))
 PRIMARIES = {"segmentation": "segmentation_miou", "depth": "depth_delta1", "normals": "normals_cos"}

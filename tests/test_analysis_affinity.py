@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.affinity import affinity_matrix, affinity_table
-from analysis.load import load_sweep
+from analysis.compute.affinity import affinity_matrix, affinity_table
+from analysis.read.load import load_sweep
 from tests.fake_sweep import write_sweep
 
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from analysis.attainment import LEVELS, attainment_surface, attainment_table
+from analysis.compute.attainment import LEVELS, attainment_surface, attainment_table
+from analysis.compute.fronts import with_fronts
+from analysis.compute.runs import run_table
+from analysis.compute.settings import settings_table
 from analysis.errors import BadInput
-from analysis.fronts import with_fronts
-from analysis.load import load_sweep
-from analysis.runs import run_table
-from analysis.settings import settings_table
+from analysis.read.load import load_sweep
 from tests.fake_sweep import write_sweep
 
 

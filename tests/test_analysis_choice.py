@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.choice import forward_choice
-from analysis.claims import judge_claims
+from analysis.compute.choice import forward_choice
+from analysis.compute.claims import judge_claims
 from benchmarks.claims import made_up_sweep, worlds
 
 NAN = math.nan

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.claims import Claim, judge_claims
-from analysis.claims_tables import claim_data_table, claims_table, written_claims
-from analysis.load import load_sweep
+from analysis.compute.claims import Claim, judge_claims
+from analysis.read.load import load_sweep
+from analysis.write.claims_tables import claim_data_table, claims_table, written_claims
 from tests.fake_sweep import METRICS, TASKS, results_table, write_sweep
 
 PRIMARY = {task: about["primary"] for task, about in TASKS.items()}

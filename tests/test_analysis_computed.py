@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from analysis.analyze import computed_files
-from analysis.computed import compute
-from analysis.load import load_sweep
-from analysis.objectives import parse_objectives
+from analysis.compute.everything import compute
 from analysis.pareto import hypervolume
+from analysis.read.load import load_sweep
+from analysis.read.objectives import parse_objectives
 from tests.fake_sweep import write_sweep
 
 
@@ -130,7 +130,7 @@ def test_files_survive_csv(tmp_path: Path) -> None:
 
 def test_computing_needs_neither_matplotlib_nor_a_training_library() -> None:
     code = (
-        "import sys, analysis.computed;"
+        "import sys, analysis.compute.everything;"
         "print(sorted({'matplotlib', 'torch', 'ray', 'optuna', 'mtl', 'search'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.compute.fronts import hypervolume_table, with_fronts
+from analysis.compute.settings import settings_table
 from analysis.errors import BadInput
 from analysis.figures.fronts import front_panels
-from analysis.fronts import hypervolume_table, with_fronts
-from analysis.load import Sweep, load_sweep
-from analysis.settings import settings_table
+from analysis.read.load import Sweep, load_sweep
 from tests.fake_sweep import METRICS, TASKS, results_table, write_sweep
 
 PRIMARY = {task: about["primary"] for task, about in TASKS.items()}

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from analysis.compute.intervals import bootstrap_interval, holm, t_interval
 from analysis.errors import BadInput
-from analysis.intervals import bootstrap_interval, holm, t_interval
 
 
 def coverage(low: np.ndarray, high: np.ndarray, truth: float) -> float:

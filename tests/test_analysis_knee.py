@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from analysis.knee import knee_point
+from analysis.compute.knee import knee_point
 
 
 def test_by_hand() -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.compute.layers import layer_survival, overlap_table, stage_of, stage_survival
 from analysis.errors import BadInput
-from analysis.layers import layer_survival, overlap_table, stage_of, stage_survival
-from analysis.load import Sweep, load_sweep
+from analysis.read.load import Sweep, load_sweep
 from tests.fake_sweep import write_sweep
 
 

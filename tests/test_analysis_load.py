@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis.errors import BadInput
-from analysis.load import load_sweep
+from analysis.read.load import load_sweep
 from tests.fake_sweep import METRICS, TASKS, write_sweep
 
 
@@ -135,7 +135,7 @@ def test_metrics_of_absent_tasks_may_be_missing(tmp_path: Path) -> None:
 
 def test_reading_and_fronts_need_neither_matplotlib_nor_a_training_library() -> None:
     code = (
-        "import sys, analysis.load, analysis.pareto, analysis.fronts;"
+        "import sys, analysis.read.load, analysis.pareto, analysis.compute.fronts;"
         "print(sorted({'matplotlib', 'torch', 'ray', 'optuna', 'mtl', 'search'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.computed import compute
-from analysis.delta_m import delta_m
+from analysis.compute.delta_m import delta_m
+from analysis.compute.everything import compute
+from analysis.compute.merge import load_sweeps
+from analysis.compute.settings import settings_table
 from analysis.errors import BadInput
-from analysis.load import load_sweep
-from analysis.merge import load_sweeps
-from analysis.objectives import parse_objectives
-from analysis.settings import settings_table
+from analysis.read.load import load_sweep
+from analysis.read.objectives import parse_objectives
 from tests.fake_sweep import METRICS, write_sweep
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.computed import compute
+from analysis.compute.everything import compute
 from analysis.errors import BadInput
-from analysis.load import load_sweep
-from analysis.objectives import parse_objectives
+from analysis.read.load import load_sweep
+from analysis.read.objectives import parse_objectives
 from search.cli import main
 from tests.fake_sweep import write_sweep
 

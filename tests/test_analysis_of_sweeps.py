@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.answer import answer
-from analysis.computed import Computed, compute
-from analysis.load import load_sweep
+from analysis.compute.answer import answer
+from analysis.compute.everything import Computed, compute
+from analysis.read.load import load_sweep
 from search.cli import main
-from search.storage import SWEEP
+from search.store.storage import SWEEP
 from tests.in_process import without_ray, words
 
 TASKS = ("tasks=depth,normals", "combinations=all")

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis.computed import compute
+from analysis.compute.everything import compute
+from analysis.compute.text_table import shown_metrics
 from analysis.figures.lambda_curves import metric_panels
-from analysis.report_tables import written_constants
-from analysis.tables import shown_metrics, written_results
+from analysis.write.report_tables import written_constants
+from analysis.write.tables import written_results
 from search.cli import main
 
 TWINS = """

@@ -5,12 +5,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.load import load_sweep
-from analysis.merge import load_sweeps
-from analysis.paper_tables import PaperTable, paper_tables
-from analysis.published import TABLES, published_numbers
-from analysis.settings import settings_table
-from search.config import load_recipe
+from analysis.compute.merge import load_sweeps
+from analysis.compute.paper_tables import PaperTable, paper_tables
+from analysis.compute.published import TABLES, published_numbers
+from analysis.compute.settings import settings_table
+from analysis.read.load import load_sweep
+from search.recipe import load_recipe
 from tests.fake_sweep import METRICS, write_sweep
 
 

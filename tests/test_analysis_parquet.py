@@ -12,9 +12,9 @@ from tests.fake_sweep import write_sweep
 READ = """
 import os, sys
 from pathlib import Path
-from analysis.load import load_sweep
-from search.results import count_results, search_columns
-from search.storage import Store
+from analysis.read.load import load_sweep
+from search.store.results import count_results, search_columns
+from search.store.storage import Store
 
 folder = Path(sys.argv[1])
 before = len(os.listdir("/proc/self/task"))

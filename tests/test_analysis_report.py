@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import summary
 from analysis.analyze import analyze
-from analysis.best import find_best
+from analysis.compute import summary
+from analysis.compute.best import find_best
+from analysis.compute.fronts import hypervolume_table, with_fronts
+from analysis.compute.settings import settings_table
 from analysis.errors import BadInput
 from analysis.figures.layers import ABSENT
-from analysis.fronts import hypervolume_table, with_fronts
-from analysis.load import load_sweep
-from analysis.settings import settings_table
+from analysis.read.load import load_sweep
 from tests.fake_sweep import LAMBDAS, write_sweep
 
 HOSTILE = "loss is nan </pre><script>alert('x')</script>\x00 \x1b[31mred\x1b[0m & more"
@@ -176,8 +176,8 @@ def test_a_whole_sweep_is_summed_up_in_words(tmp_path: Path) -> None:
     # Of the 0.58 between the dense model and the constant predictor 0.02 are lost.
     assert found[0] == (
         "Model to use for depth: λ = 1e-4: 71 % of the channel groups gone, Δm −2.5 ± 0.7 % against dense single-task "
-        "models (test split, mean ± sample standard deviation over 2 seeds). It is the cheapest that loses at most 5 % "
-        "of what the dense model has over one that sees nothing of the image; it loses 3.4 %. Its trial "
+        "models (test split, mean ± sample standard deviation over 2 seeds). It loses 3.4 % of what the dense "
+        "model has over one that sees nothing of the image, and is the cheapest that loses at most 5 %. Its trial "
         f"depth-0.0001-0: parsimony compact {tmp_path}/s/trials/depth-0.0001-0/model.pt"
     )
     assert cautions == []

@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 
 from analysis import text
-from analysis.best import find_best, with_best
-from analysis.fronts import hypervolume_table, with_fronts
-from analysis.load import Sweep, load_sweep
-from analysis.merge import load_sweeps
-from analysis.settings import settings_table
-from analysis.tables import TextTable, best_table, front_table, results_table, written_results, written_trade_offs
+from analysis.compute.best import find_best, with_best
+from analysis.compute.fronts import hypervolume_table, with_fronts
+from analysis.compute.merge import load_sweeps
+from analysis.compute.settings import settings_table
+from analysis.compute.text_table import TextTable
+from analysis.read.load import Sweep, load_sweep
+from analysis.write.tables import best_table, front_table, results_table, written_results, written_trade_offs
 from tests.fake_sweep import write_sweep
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mtl.datasets.augmentation import augment, crop, flip
+from mtl.datasets.batches.augmentation import augment, crop, flip
 from mtl.tasks import IGNORE, Task
 from tests.small import TASKS, arrays
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.computed import compute
-from analysis.delta_m import delta_m
+from analysis.compute.delta_m import delta_m
+from analysis.compute.everything import compute
 from analysis.figures.latency import latency_panels
-from search.baselines import reuse_trials
 from search.cli import main
-from search.config import load_recipe
-from search.results import read_results
-from search.storage import HISTORY, RESULTS, SWEEP, Store
+from search.recipe import load_recipe
+from search.store.results import read_results
+from search.store.reuse import reuse_trials
+from search.store.storage import HISTORY, RESULTS, SWEEP, Store
 from search.sweep import Sweep, open_sweep, run_one, run_sweep
 from tests.in_process import without_ray, words
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtl.datasets.batches import MEAN, STD, evaluation_batches, resident, training_batches
+from mtl.datasets.batches.load import MEAN, STD, evaluation_batches, resident, training_batches
 from tests.small import TASKS, arrays
 
 ALL = ("flip", "crop", "colour")

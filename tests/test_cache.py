@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtl.datasets import cache
 from mtl.datasets.base import SPLITS, Dataset, Sample, Split
-from mtl.datasets.cache import materialise
+from mtl.datasets.cache import build as cache
+from mtl.datasets.cache.build import materialise
 from mtl.errors import BadInput
 from mtl.tasks import Task
 from tests.waiting import DEADLINE_SECONDS

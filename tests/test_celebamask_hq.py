@@ -12,8 +12,8 @@ from PIL import Image
 
 from benchmarks.celebamask_folder import write_folder
 from mtl.datasets.base import SPLITS, Sample
-from mtl.datasets.celebamask_attributes import ATTRIBUTES
-from mtl.datasets.celebamask_hq import CLASSES, IMAGES, MASKS, CelebAMaskHQ
+from mtl.datasets.celebamask_hq.attributes import ATTRIBUTES
+from mtl.datasets.celebamask_hq.dataset import CLASSES, IMAGES, MASKS, CelebAMaskHQ
 from mtl.datasets.registry import load_dataset
 from mtl.errors import BadInput
 from mtl.tasks import IGNORE

@@ -12,8 +12,8 @@ from mtl.chosen_epoch import SETTLED, takes_over, validation_score
 from mtl.errors import BadInput
 from mtl.training import Training, set_deterministic
 from search.cli import main
-from search.config import load_recipe, recipe_names
-from search.storage import HISTORY, RESULTS
+from search.recipe import load_recipe, recipe_names
+from search.store.storage import HISTORY, RESULTS
 from tests.in_process import without_ray, words
 from tests.small import TASKS, arrays, config
 

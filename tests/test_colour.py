@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as reference
 
-from mtl.datasets.colour import BRIGHTNESS, YIQ, adjust_colour, jitter_colour
+from mtl.datasets.batches.colour import BRIGHTNESS, YIQ, adjust_colour, jitter_colour
 
 
 def images(count: int = 5) -> torch.Tensor:

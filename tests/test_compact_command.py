@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from mtl.backbones import DilatedResNet
-from mtl.checkpoint import load_checkpoint
 from mtl.compaction import certify
-from mtl.export import load_onnx
-from search import compact_command
+from mtl.networks.backbones import DilatedResNet
+from mtl.networks.checkpoint import load_checkpoint
+from mtl.networks.export import load_onnx
 from search.cli import main
+from search.commands import compact as compact_command
 from tests.checkpoints import write_checkpoint
 from tests.small import TASKS, arrays
 

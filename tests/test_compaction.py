@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mtl.backbones import DilatedResNet
 from mtl.compaction import certify, compact
 from mtl.compaction.compact import MemoryFormat, Selections
 from mtl.errors import BadInput
-from mtl.model import MultiTaskModel, build_model
+from mtl.networks.backbones import DilatedResNet
+from mtl.networks.model import MultiTaskModel, build_model
 from tests.compactable import randomise, zero_channels, zero_filters
 from tests.small import TASKS, config
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mtl.compaction import build, certify, compact, load_compact, save_compact
 from mtl.errors import BadInput, TrialFailed
-from mtl.model import build_model
+from mtl.networks.model import build_model
 from tests.compactable import randomise, zero_channels
 from tests.small import TASKS, config
 

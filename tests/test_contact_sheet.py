@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from mtl.datasets.base import Sample
-from mtl.datasets.contact_sheet import WIDTH, draw_contact_sheet, make_sheet
-from mtl.datasets.panels import (
+from mtl.datasets.inspect.contact_sheet import WIDTH, draw_contact_sheet, make_sheet
+from mtl.datasets.inspect.panels import (
     COLORS,
     HATCH,
     DepthKey,
@@ -23,7 +23,7 @@ from mtl.datasets.panels import (
     segmentation_picture,
     sphere,
 )
-from mtl.datasets.rooms import Rooms
+from mtl.datasets.rooms.dataset import Rooms
 from mtl.errors import BadInput
 from mtl.tasks import IGNORE, Task
 from tests.labelled_folder import CLASSES, LabelledFolder, write_folder

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mtl.datasets import content
-from mtl.datasets.content import Listing, digests
+from mtl.datasets.inspect import content
+from mtl.datasets.inspect.content import Listing, digests
 from mtl.errors import BadInput
 
 FILES = ["a.txt", "sub/b.txt", "sub/deeper/c.txt"]

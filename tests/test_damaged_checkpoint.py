@@ -10,10 +10,10 @@ import torch
 
 from mtl.config import TrialConfig
 from search.cli import main
-from search.results import TrialResult
-from search.run_context import RunContext
-from search.storage import CHECKPOINT, RESULT, Store, trial_file
-from search.trial import TrialRun, run_trial, to_bytes
+from search.engine.context import RunContext
+from search.engine.trial import TrialRun, run_trial, to_bytes
+from search.store.results import TrialResult
+from search.store.storage import CHECKPOINT, RESULT, Store, trial_file
 from tests.in_process import words
 
 CLOCK = ("seconds",)

@@ -11,14 +11,14 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from mtl.datasets import content
-from mtl.datasets.cache import materialise
-from mtl.datasets.content import Listing, digests
+from mtl.datasets.cache.build import materialise
+from mtl.datasets.inspect import content
+from mtl.datasets.inspect.content import Listing, digests
 from mtl.datasets.registry import GENERATED, PUBLISHED
-from mtl.datasets.rooms import Rooms
+from mtl.datasets.rooms.dataset import Rooms
 from search.cli import main
-from search.datasets_command import DESCRIPTIONS, ReadingProgress
-from search.inspection_text import bytes_text, share
+from search.commands.datasets import DESCRIPTIONS, ReadingProgress
+from search.commands.inspection_text import bytes_text, share
 from tests.labelled_folder import LabelledFolder, write_folder
 
 OWN = "tests.labelled_folder:LabelledFolder"
@@ -229,7 +229,7 @@ class Terminal(io.StringIO):
 
 def test_progress_on_a_terminal_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("search.datasets_command.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("search.commands.datasets.time.monotonic", lambda: now[0])
     stream, log = Terminal(), io.StringIO()
     on_terminal, in_log = ReadingProgress(stream), ReadingProgress(log)
     for step in range(1, 31):

@@ -1,6 +1,6 @@
 """Deaths of a trial's process: its own, or those of the machine that it ran on."""
 
-from search.deaths import Deaths
+from search.engine.failures import Deaths
 
 
 def test_a_death_on_a_machine_that_runs_on_is_the_trials_own() -> None:

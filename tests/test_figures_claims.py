@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from analysis.claims import Claim
+from analysis.compute.claims import Claim
+from analysis.compute.intervals import Interval
 from analysis.figures.affinity import affinity_figure, affinity_panels, draw_affinity
 from analysis.figures.claims import OVER_ALL, claims_figure, draw_forest, forest_panels
 from analysis.figures.drawing import Drawing
-from analysis.intervals import Interval
 
 
 def claim(effect: float = 0.02, low: float = 0.01, part: str = "", rows: tuple[float, ...] = (0.01, 0.03)) -> Claim:

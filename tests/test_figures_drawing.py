@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.lines import Line2D
 
-from analysis.computed import Computed, compute
+from analysis.compute.everything import Computed, compute
 from analysis.figures import palette
 from analysis.figures.drawing import Drawing, sheet, style
 from analysis.figures.every import Figures, draw_all

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from analysis.computed import Computed, compute
+from analysis.compute.everything import Computed, compute
 from analysis.figures.attainment import Staircase, attainment_figure, attainment_panels, draw_attainment
 from analysis.figures.drawing import Drawing
 from analysis.figures.fronts import draw_front, front_figure, front_panels

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from analysis.computed import Computed, compute
+from analysis.compute.everything import Computed, compute
 from analysis.figures.dynamics import draw_dynamics, dynamics_figure, dynamics_panels, looks_of, shown_strengths
 from analysis.figures.lambda_curves import (
     draw_metric,

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import analysis.analyze
-from analysis.computed import compute
-from search import lease
+import search.commands.analyze
+from analysis.compute.everything import compute
 from search.cli import main
-from search.storage import HISTORY, JOURNAL, LAYERS, PROGRESS, PROPOSALS, RESULTS, SWEEP
+from search.store import lease
+from search.store.storage import HISTORY, JOURNAL, LAYERS, PROGRESS, PROPOSALS, RESULTS, SWEEP
 from tests.damage import Damage, a_folder, damages, json_damages, table_damages, written
 from tests.in_process import without_ray, words
 
@@ -186,7 +186,7 @@ def test_other_drivers_claims(swept: Path, tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("name", [SWEEP, RESULTS, HISTORY, LAYERS])
 def test_the_analysis(name: str, swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that is computed; drawing comes after it and reads no file."""
-    monkeypatch.setattr(analysis.analyze, "analyze", compute)
+    monkeypatch.setattr(search.commands.analyze, "analyze", compute)
     for damage_name, damage in itertools.chain(damages(name, SEED), of_fields(swept / "rooms" / name)):
         folder = copied(swept, tmp_path / "storage") / "rooms"
         damage(folder / name)

@@ -15,7 +15,7 @@ from mtl.config import LARGEST_STRENGTH
 from mtl.errors import BadInput
 from mtl.paths import user_path
 from search.cli import MOST_SHOWN, main, one_line
-from search.config import MOST_RECIPE_BYTES, MOST_TRIALS, Recipe, expand, load_recipe
+from search.recipe import MOST_RECIPE_BYTES, MOST_TRIALS, Recipe, expand, load_recipe
 from tests.commands import refused
 from tests.waiting import DEADLINE_SECONDS
 
@@ -115,9 +115,9 @@ def cut(empty: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def reached(*arguments: object, **more: object) -> None:
         raise Reached
 
-    for module in ("search.sweep", "search.lambda_search"):
+    for module in ("search.sweep", "search.tuning.search"):
         monkeypatch.setattr(f"{module}.drive", reached)
-    monkeypatch.setattr("search.sweep.run_one", reached)
+    monkeypatch.setattr("search.commands.train.run_one", reached)
     (empty / "loop").symlink_to("loop")
     (empty / "file").write_text("text")
     os.mkfifo(empty / "fifo")
@@ -255,7 +255,7 @@ STORAGES = [
 OPEN = """
 import sys
 from mtl.errors import BadInput
-from search.storage import Store
+from search.store.storage import Store
 for storage in eval(sys.stdin.read()):
     try:
         Store(storage, "name")

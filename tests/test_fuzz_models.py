@@ -20,11 +20,11 @@ import torch
 from PIL import Image
 
 from mtl.compaction import compact, save_compact
-from mtl.export import write_export
-from mtl.model import MultiTaskModel
-from mtl.retraining import end_first_training
-from search import compact_command
+from mtl.networks.export import write_export
+from mtl.networks.model import MultiTaskModel
+from mtl.networks.retraining import end_first_training
 from search.cli import main
+from search.commands import compact as compact_command
 from tests.checkpoints import sparse_model
 from tests.small import TASKS, config
 

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from mtl.datasets.base import SPLITS, Dataset, Sample
-from mtl.datasets.inspection import GENERATED_SIZE, Inspection, inspect_dataset
+from mtl.datasets.inspect.inspection import GENERATED_SIZE, Inspection, inspect_dataset
+from mtl.datasets.inspect.tallies import DepthTally, ImageTally, NormalsTally, PixelTally, empty_tally, tally
 from mtl.datasets.registry import open_dataset, recognise
-from mtl.datasets.rooms import Rooms
-from mtl.datasets.tallies import DepthTally, ImageTally, NormalsTally, PixelTally, empty_tally, tally
+from mtl.datasets.rooms.dataset import Rooms
 from mtl.errors import BadInput
 from mtl.tasks import IGNORE, Task
 from tests.labelled_folder import SIZE, LabelledFolder, OpenFile, write_folder

@@ -11,9 +11,9 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.trial import TrialState
 
 from mtl.errors import BadInput
-from search.errors import StorageError
-from search.journal import JOURNAL, StoreJournal
-from search.storage import Store
+from search.store.errors import StorageError
+from search.store.storage import Store
+from search.tuning.journal import JOURNAL, StoreJournal
 from tests.s3_server import S3Server
 from tests.test_storage import full_disk
 

@@ -12,11 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtl.blocks import AdamMetric
-from mtl.groups import group_view
-from mtl.kernels import compiler, group_prox
 from mtl.penalties import GroupLasso
-from mtl.prox import group_norm
+from mtl.proximal import compiler
+from mtl.proximal import kernel as group_prox
+from mtl.proximal.blocks import AdamMetric
+from mtl.proximal.groups import group_view
+from mtl.proximal.prox import group_norm
 from tests.waiting import DEADLINE_SECONDS
 
 SHAPES = [
@@ -134,7 +135,7 @@ def test_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
 LOAD = """
 import sys
 from pathlib import Path
-from mtl.kernels.compiler import load_library
+from mtl.proximal.compiler import load_library
 print(load_library(Path(sys.argv[1])).group_prox is not None)
 """
 
@@ -147,7 +148,7 @@ def test_processes_at_once_compile_once(tmp_path: Path) -> None:
     wrapper.write_text(f'#!/bin/sh\ncase "$*" in *-shared*) echo call >> {calls};; esac\nexec {real} "$@"\n')
     wrapper.chmod(0o755)
     environment = {"PATH": f"{wrapper.parent}:{os.environ['PATH']}", "PARSIMONY_CACHE": str(tmp_path / "cache")}
-    command = [sys.executable, "-c", LOAD, str(Path(group_prox.__file__).with_suffix(".c"))]
+    command = [sys.executable, "-c", LOAD, str(group_prox.SOURCE)]
     for count in (5, 1):
         started = [
             subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.PIPE, text=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from search.last_words import explain
+from search.engine.last_words import explain
 
 DIED = """The actor died unexpectedly before finishing this task.
 \tclass_name: with_resources.<locals>.ResourceTrainable
@@ -16,7 +16,7 @@ the process was killed by the OOM killer due to high memory usage, (2) ray stop 
 crashed unexpectedly due to SIGSEGV or another unexpected error."""
 CREATION = """The actor died because of an error raised in its creation task, \x1b[36mray::A.__init__()\x1b[39m (pid=1)
   File "a.py", line 8, in setup
-    from search.trial import TrialRun
+    from search.engine.trial import TrialRun
 ModuleNotFoundError: No module named 'torch'"""
 STEP = """ray.exceptions.RayTaskError(TrialFailed): ray::A.step() (pid=14368, ip=192.0.2.2)
   File "a.py", line 17, in step

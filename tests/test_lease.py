@@ -15,10 +15,10 @@ from types import SimpleNamespace
 import pytest
 
 from mtl.errors import BadInput
-from search import lease, process
-from search.errors import LeaseLost
-from search.lease import Lease
-from search.storage import Store
+from search.store import lease, process
+from search.store.errors import LeaseLost
+from search.store.lease import Lease
+from search.store.storage import Store
 from tests.s3_server import S3Server
 from tests.waiting import DEADLINE_SECONDS, wait_until
 
@@ -26,9 +26,10 @@ from tests.waiting import DEADLINE_SECONDS, wait_until
 DRIVER = """
 import sys, time
 from mtl.errors import BadInput
-from search import lease, process
-from search.errors import LeaseLost
-from search.storage import Store
+from search.store import lease
+from search.store import process
+from search.store.errors import LeaseLost
+from search.store.storage import Store
 storage, beat, stale, machine = sys.argv[1:]
 lease.BEAT_SECONDS, lease.STALE_SECONDS, lease.POLL_SECONDS = float(beat), float(stale), 0.1
 if machine:

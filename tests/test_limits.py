@@ -8,17 +8,17 @@ import torch
 
 from mtl import limits
 from mtl.config import LARGEST_WIDTH
-from mtl.datasets.cache import check_room, materialise
-from mtl.datasets.rooms import Rooms
+from mtl.datasets.cache.build import check_room, materialise
+from mtl.datasets.rooms.dataset import Rooms
 from mtl.errors import BadInput
 from mtl.limits import bytes_needed, check_memory, machine_memory
-from mtl.model import build_model
-from mtl.model_size import BLOCKS, count_activations, count_parameters
+from mtl.networks.model import build_model
+from mtl.networks.model_size import BLOCKS, count_activations, count_parameters
 from search import sweep as sweep_module
 from search.cli import main
-from search.placement import trials_run_here
-from search.run_context import RunContext
-from search.trial import run_trial
+from search.engine.context import RunContext
+from search.engine.placement import trials_run_here
+from search.engine.trial import run_trial
 from tests.commands import refused
 from tests.small import TASKS, config
 
@@ -97,7 +97,7 @@ def test_a_recipe_that_cannot_fit_is_refused_before_anything_is_made(
 def test_a_trial_that_cannot_fit_on_its_node_has_failed_and_is_not_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search.trial.machine_memory", lambda: 10**6)
+    monkeypatch.setattr("search.engine.trial.machine_memory", lambda: 10**6)
     rooms = Rooms(4, 2, 2)
     trial = config(
         data_version=rooms.fingerprint(), dataset_options={"train": 4, "val": 2, "test": 2}, tasks=("depth",)
@@ -111,7 +111,7 @@ def test_a_trial_that_cannot_fit_on_its_node_has_failed_and_is_not_tried_again(
 def test_a_trial_takes_no_more_threads_than_there_are_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    monkeypatch.setattr("search.trial.machine_memory", lambda: 0)
+    monkeypatch.setattr("search.engine.trial.machine_memory", lambda: 0)
     run_trial(config(), RunContext(str(tmp_path), "s", None, threads=1024, gpus=0, checkpoint_seconds=9))
     assert asked
     assert max(asked) <= 1024 // 2

@@ -25,12 +25,12 @@ from werkzeug.serving import make_server
 
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
-from search.config import differing_settings, expand, format_recipe, load_recipe
 from search.loggers.background import WAITING_CALLS, Background
 from search.loggers.base import Logger
 from search.loggers.registry import make_loggers
-from search.results import Status, TrialResult
-from search.storage import Store
+from search.recipe import differing_settings, expand, format_recipe, load_recipe
+from search.store.results import Status, TrialResult
+from search.store.storage import Store
 from tests.small import config
 from tests.waiting import DEADLINE_SECONDS
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from mtl.config import TrialSettings
-from mtl.depth_losses import DEPTH_LOSSES, FLOOR, log_depth
-from mtl.losses import LossSettings, align, enlarge, loss_settings, task_loss
+from mtl.objectives.depth_losses import DEPTH_LOSSES, FLOOR, log_depth
+from mtl.objectives.losses import LossSettings, align, enlarge, loss_settings, task_loss
 from mtl.tasks import IGNORE, Task
 from tests.small import TASKS, arrays
 

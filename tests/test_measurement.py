@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mtl.backbones import DilatedResNet
-from mtl.measurement import (
+from mtl.networks.backbones import DilatedResNet
+from mtl.networks.measurement import (
     BLOCK,
     FEWEST_CALLS,
     MOST_CALLS,
@@ -150,7 +150,7 @@ def test_the_faster_memory_format_is_chosen(monkeypatch: pytest.MonkeyPatch) -> 
         def time_of(call: Callable[[], object]) -> float:
             return seconds if model.weight.is_contiguous(memory_format=torch.channels_last) else 1.0
 
-        monkeypatch.setattr("mtl.measurement._time_cpu", time_of)
+        monkeypatch.setattr("mtl.networks.measurement._time_cpu", time_of)
 
     channels_last_is(0.5)
     assert best_format(model, images) == torch.channels_last

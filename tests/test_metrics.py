@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mtl.constant_predictor import constant_predictor
-from mtl.metrics import METRICS, TaskMetrics, metric_infos
+from mtl.objectives.constant_predictor import constant_predictor
+from mtl.objectives.metrics import METRICS, TaskMetrics, metric_infos
 from mtl.tasks import IGNORE, Task
 from tests.small import TASKS, arrays
 

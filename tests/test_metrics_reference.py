@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 from torchmetrics.classification import BinaryF1Score, MulticlassAccuracy, MulticlassF1Score, MulticlassJaccardIndex
 
-from mtl.losses import align
-from mtl.metrics import METRICS, TaskMetrics
+from mtl.objectives.losses import align
+from mtl.objectives.metrics import METRICS, TaskMetrics
 from mtl.tasks import IGNORE, Kind, Task
 
 COUNT, HEIGHT, WIDTH, CLASSES = 9, 6, 5, 4

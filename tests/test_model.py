@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torchvision.models import resnet50
 
-from mtl.backbones import DilatedResNet
 from mtl.errors import BadInput
-from mtl.model import build_model
+from mtl.networks.backbones import DilatedResNet
+from mtl.networks.model import build_model
 from mtl.sparsity import measure_sparsity
 from tests.small import TASKS, config
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from mtl.checkpoint import load_checkpoint
 from mtl.compaction import compact, load_compact, save_compact
-from mtl.export import write_export
+from mtl.networks.checkpoint import load_checkpoint
+from mtl.networks.export import write_export
 from search.cli import main
-from search.compact_command import _images
+from search.commands.compact import _images
 from tests.checkpoints import sparse_model
 from tests.commands import refused
 from tests.small import TASKS, config

@@ -7,7 +7,7 @@ import pytest
 from scipy.io import savemat
 
 from mtl.datasets.base import Split
-from mtl.datasets.inspection import inspect_dataset
+from mtl.datasets.inspect.inspection import inspect_dataset
 from mtl.datasets.nyuv2.layouts import open_nyuv2
 from mtl.datasets.registry import load_dataset
 from mtl.errors import BadInput

@@ -14,7 +14,7 @@ from PIL import Image
 from mtl.datasets.registry import load_dataset
 from mtl.errors import BadInput
 from search.cli import main
-from search.trial import _dataset_arrays
+from search.engine.trial import _dataset_arrays
 from tests.in_process import without_ray
 
 README = Path(__file__).parents[1] / "README.md"

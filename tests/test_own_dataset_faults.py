@@ -14,8 +14,8 @@ from mtl.datasets.base import SPLITS
 from mtl.datasets.registry import load_dataset, open_dataset
 from mtl.errors import BadInput
 from search.cli import main
-from search.run_context import RunContext
-from search.trial import run_trial
+from search.engine.context import RunContext
+from search.engine.trial import run_trial
 from tests.commands import refused
 from tests.small import config
 
@@ -381,8 +381,8 @@ def test_a_sampler_that_fails_after_it_was_tried_out(
 ) -> None:
     import optuna
 
-    from search.objectives import Objective
-    from search.samplers import find_sampler
+    from search.early_stopping.objectives import Objective
+    from search.tuning.samplers import find_sampler
     from tests.made_up_search import space
 
     (folder / "own_faults.py").write_text(SAMPLER.replace("FAULT", fault))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mtl.datasets.own_source import source_digests
+from mtl.datasets.own.source import source_digests
 
 SOURCE = '''
 """A module."""

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtl import blocks
-from mtl.blocks import AdamMetric
 from mtl.errors import BadInput
-from mtl.groups import GROUP_KINDS, group_size, group_view
 from mtl.penalties import L1, PENALTIES, GroupLasso, GroupMCP, Penalty, SparseGroupLasso
-from mtl.prox import soft_threshold
+from mtl.proximal import blocks
+from mtl.proximal.blocks import AdamMetric
+from mtl.proximal.groups import GROUP_KINDS, group_size, group_view
+from mtl.proximal.prox import soft_threshold
 
 ALL = [L1, GroupLasso, GroupMCP, SparseGroupLasso]
 

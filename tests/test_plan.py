@@ -11,7 +11,7 @@ from torch import nn
 
 from mtl.compaction import build, compact, load_compact, save_compact
 from mtl.errors import BadInput
-from mtl.model import build_model
+from mtl.networks.model import build_model
 from tests.compactable import randomise, zero_channels
 from tests.small import TASKS, config
 

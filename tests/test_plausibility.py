@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from mtl.datasets.base import Dataset, Sample, Split
-from mtl.datasets.inspection import inspect_dataset
-from mtl.datasets.plausibility import AWAY, look_at
+from mtl.datasets.inspect.inspection import inspect_dataset
+from mtl.datasets.inspect.plausibility import AWAY, look_at
 from mtl.datasets.registry import open_dataset
-from mtl.datasets.rooms import Rooms
+from mtl.datasets.rooms.dataset import Rooms
 from mtl.errors import BadInput
 from mtl.tasks import Task
 from search.cli import main

@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mtl.checkpoint import load_checkpoint
-from mtl.datasets.panels import fixed_class_key
-from mtl.export import load_onnx
-from mtl.prediction import predict
-from mtl.prediction_pictures import map_picture
+from mtl.datasets.inspect.panels import fixed_class_key
+from mtl.networks.checkpoint import load_checkpoint
+from mtl.networks.export import load_onnx
+from mtl.networks.prediction import predict
+from mtl.networks.prediction_pictures import map_picture
 from mtl.tasks import Task
 from search.cli import main
-from search.predict_command import probability_lines
+from search.commands.predict import probability_lines
 from tests.checkpoints import write_checkpoint
 from tests.small import TASKS
 

@@ -11,20 +11,20 @@ import pytest
 import torch
 import torchvision
 
-from mtl import pretrained
-from mtl.backbones import DilatedResNet
 from mtl.config import TrialConfig
-from mtl.datasets.rooms import Rooms
+from mtl.datasets.rooms.dataset import Rooms
 from mtl.errors import BadInput
-from mtl.pretrained import absolute_weights, check_weights, load_weights, weights_version
+from mtl.networks import pretrained
+from mtl.networks.backbones import DilatedResNet
+from mtl.networks.pretrained import absolute_weights, check_weights, load_weights, weights_version
 from mtl.training import Training
 from search.cli import main
-from search.config import load_recipe
-from search.results import TrialResult
-from search.run_context import RunContext
-from search.storage import SWEEP, trial_file
+from search.engine.context import RunContext
+from search.engine.trial import run_trial
+from search.recipe import load_recipe
+from search.store.results import TrialResult
+from search.store.storage import SWEEP, trial_file
 from search.sweep import describe, open_sweep
-from search.trial import run_trial
 from tests.small import TASKS, arrays, config
 
 CPU = torch.device("cpu")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from search.progress import Progress, format_seconds
-from search.storage import PROGRESS, Store
+from search.store.progress import Progress, format_seconds
+from search.store.storage import PROGRESS, Store
 from tests.small import config
 
 
@@ -15,7 +15,7 @@ from tests.small import config
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that the test moves."""
     now = [1000.0]
-    monkeypatch.setattr("search.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("search.store.progress.time.monotonic", lambda: now[0])
     return now
 
 

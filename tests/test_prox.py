@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mtl.prox import (
+from mtl.proximal.prox import (
     group_firm_threshold,
     group_norm,
     group_soft_threshold,
@@ -67,7 +67,7 @@ def test_agrees_with_bisection_to_the_last_bits(
 
 def test_ten_steps_are_enough_for_weights_that_span_ten_decades(monkeypatch: pytest.MonkeyPatch) -> None:
     """On CUDA a fixed number of steps is run."""
-    monkeypatch.setattr("mtl.prox.MAX_ROOT_STEPS", 10)
+    monkeypatch.setattr("mtl.proximal.prox.MAX_ROOT_STEPS", 10)
     generator = torch.Generator().manual_seed(8)
     for seed in range(20):
         x, d = problem(seed, (30, 50, 1), 10, torch.float32)
@@ -83,7 +83,7 @@ def test_few_steps_are_taken_and_dead_groups_take_none_more(
     gamma: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
-    monkeypatch.setattr("mtl.prox.group_sum", lambda x: calls.append(x) or group_sum(x))
+    monkeypatch.setattr("mtl.proximal.prox.group_sum", lambda x: calls.append(x) or group_sum(x))
     x, d = problem(10, (40, 200, 9), 4, torch.float32)
     x[:, :50] *= 10 ** torch.linspace(-10, 0, 50).view(1, -1, 1)
     x[:, 50] = 0

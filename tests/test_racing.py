@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.racing import RULES, measure
-from search.racing import FEWEST, WRONG, Values, p_not_dominated, pooled_spread
+from search.tuning.racing import FEWEST, WRONG, Values, p_not_dominated, pooled_spread
 
 
 def costs(*rows: list[float]) -> list[Values]:

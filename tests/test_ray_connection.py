@@ -15,16 +15,16 @@ import pytest
 import ray
 
 from mtl.errors import BadInput
-from search import ray_connection
 from search.cli import main
-from search.ray_connection import start_ray
+from search.engine import ray_cluster as ray_connection
+from search.engine.ray_cluster import start_ray
 from tests.commands import rows
 
 # A dataset of the user's own. The process of the first trial that opens it dies.
 DEADLY = """
 import os, signal, sys
 from pathlib import Path
-from mtl.datasets.rooms import Rooms
+from mtl.datasets.rooms.dataset import Rooms
 
 
 class Deadly(Rooms):
@@ -49,7 +49,7 @@ TINY = [
 ]  # fmt: skip
 OTHER = """
 import sys
-from search.ray_connection import start_ray, stop_ray
+from search.engine.ray_cluster import start_ray, stop_ray
 
 start_ray("local", 1, 0, None)
 print("runs", flush=True)

@@ -8,7 +8,7 @@ from urllib.parse import urlparse
 import pytest
 
 from analysis.analyze import analyze
-from analysis.load import load_sweep
+from analysis.read.load import load_sweep
 from tests.browser import Browser, chromium
 from tests.fake_sweep import write_sweep
 

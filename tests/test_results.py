@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 
 from mtl.errors import BadInput
-from mtl.metrics import metric_infos, primary_metric
+from mtl.objectives.metrics import metric_infos, primary_metric
 from mtl.tasks import Task
-from search.errors import StorageError
-from search.moments import now
-from search.results import (
+from search.commands.status import read_status
+from search.store.clock import now
+from search.store.errors import StorageError
+from search.store.files import Damaged
+from search.store.results import (
     TrialResult,
     count_results,
     read_results,
@@ -21,9 +23,7 @@ from search.results import (
     stopped_result,
     write_tables,
 )
-from search.status import read_status
-from search.storage import HISTORY, PROGRESS, RESULTS, SWEEP, Store, trial_file
-from search.stored import Damaged
+from search.store.storage import HISTORY, PROGRESS, RESULTS, SWEEP, Store, trial_file
 from tests.small import TASKS, config
 
 INFOS = {name: info for task in TASKS for name, info in metric_infos(task, "standard").items()}

@@ -11,19 +11,19 @@ import pytest
 import torch
 from torch import nn
 
-from analysis.load import load_sweep
-from analysis.missing import missing_table
-from analysis.settings import settings_table
-from mtl.backbone_costs import backbone_costs
-from mtl.backbones import DilatedResNet
-from mtl.checkpoint import load_checkpoint
+from analysis.compute.missing import missing_table
+from analysis.compute.settings import settings_table
+from analysis.read.load import load_sweep
 from mtl.compaction import certify
 from mtl.errors import TrialFailed
-from mtl.retraining import end_first_training, new_compact_model, sparsities
+from mtl.networks.backbone_costs import backbone_costs
+from mtl.networks.backbones import DilatedResNet
+from mtl.networks.checkpoint import load_checkpoint
+from mtl.networks.retraining import end_first_training, new_compact_model, sparsities
 from mtl.sparsity import measure_sparsity
 from mtl.training import Training
 from search.cli import main
-from search.trial import RunContext, TrialRun
+from search.engine.trial import RunContext, TrialRun
 from tests.checkpoints import sparse_model
 from tests.small import TASKS, arrays, config
 
@@ -187,7 +187,9 @@ def test_backbone_costs_by_hand() -> None:
 
 def test_a_sweep_compares_retrainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`train` runs each of the recipe's trials into one sweep, and analysis keeps them apart."""
-    monkeypatch.setattr("search.trial.trial_data", lambda c, data: ([t for t in TASKS if t.name in c.tasks], arrays()))
+    monkeypatch.setattr(
+        "search.engine.trial.trial_data", lambda c, data: ([t for t in TASKS if t.name in c.tasks], arrays())
+    )
     context = RunContext(str(tmp_path), "s", None, threads=1, gpus=0, checkpoint_seconds=1e9)
     fields = {"tasks": ("depth",), "epochs": 1, "measure_latency": True}
     configs = [config(**fields, strength=0.0)]
@@ -212,8 +214,8 @@ def test_a_sweep_compares_retrainings(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def _check_analysis(folder: Path, results: list[Any]) -> None:
-    from mtl.metrics import metric_infos, primary_metric
-    from search.results import results_table
+    from mtl.objectives.metrics import metric_infos, primary_metric
+    from search.store.results import results_table
 
     task = TASKS[1]
     infos = metric_infos(task, "standard")

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mtl.datasets.base import SPLITS, Sample
-from mtl.datasets.raycast import (
+from mtl.datasets.rooms.dataset import Rooms, pixel_rays, render
+from mtl.datasets.rooms.raycast import (
     Boxes,
     Cylinders,
     Floats,
@@ -20,8 +21,7 @@ from mtl.datasets.raycast import (
     nearest_hits,
     rotate_yaw,
 )
-from mtl.datasets.rooms import Rooms, pixel_rays, render
-from mtl.datasets.rooms_scene import CLASSES, Camera, Scene, Spot, draw_scene, spots_overlap
+from mtl.datasets.rooms.scene import CLASSES, Camera, Scene, Spot, draw_scene, spots_overlap
 from mtl.errors import BadInput
 
 CENTER = np.array([[0.3], [-0.2], [0.1]])
@@ -257,7 +257,7 @@ def test_large_images_are_cast_in_batches_that_agree(monkeypatch: pytest.MonkeyP
         return render(scene(5), (30, 30), np.random.default_rng(0))
 
     whole = photograph()
-    monkeypatch.setattr("mtl.datasets.rooms._RAY_BATCH", 77)
+    monkeypatch.setattr("mtl.datasets.rooms.dataset._RAY_BATCH", 77)
     batched = photograph()
     for task, target in whole.targets.items():
         np.testing.assert_allclose(batched.targets[task], target, atol=1e-5)
@@ -444,7 +444,7 @@ def test_fingerprint_names_version_and_counts() -> None:
 
 def test_version_changes_fingerprint_and_scenes(dataset: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
     before, fingerprint = dataset.read("test", 0, (8, 8)), dataset.fingerprint()
-    monkeypatch.setattr("mtl.datasets.rooms.VERSION", 99)
+    monkeypatch.setattr("mtl.datasets.rooms.dataset.VERSION", 99)
     assert dataset.fingerprint() != fingerprint
     assert not same(dataset.read("test", 0, (8, 8)), before)
 

@@ -9,9 +9,9 @@ import pytest
 from optuna.samplers import BaseSampler, RandomSampler
 
 from mtl.errors import BadInput
-from search.objectives import Objective
-from search.proposals import Proposal
-from search.samplers import FRONT, NAMED, find_sampler, make_front_sampler, quiet
+from search.early_stopping.objectives import Objective
+from search.tuning.proposals import Proposal
+from search.tuning.samplers import FRONT, NAMED, find_sampler, make_front_sampler, quiet
 from tests.made_up_search import OBJECTIVES, none_wanted, run, searcher, space
 
 quiet()

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from mtl.config import TrialConfig
-from search.interrupts import Interrupts
-from search.objectives import Objective
-from search.ray_connection import start_ray, stop_ray
-from search.runner import ray, tune
-from search.scheduler import SweepScheduler
-from search.successive_halving import SuccessiveHalving
+from search.early_stopping.objectives import Objective
+from search.early_stopping.successive_halving import SuccessiveHalving
+from search.engine.interrupts import Interrupts
+from search.engine.ray_cluster import start_ray, stop_ray
+from search.engine.runner import ray, tune
+from search.engine.scheduler import SweepScheduler
 from tests.small import config
 
 EPOCHS = 5

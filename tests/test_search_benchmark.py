@@ -11,7 +11,7 @@ from benchmarks.search_peers import Grid, Random, Stock
 from benchmarks.search_recording import Recording, log_grid, read_recording, write_table
 from benchmarks.search_replay import Replay, Snap, smallest_share
 from mtl.config import TrialConfig
-from search.results import TrialResult
+from search.store.results import TrialResult
 
 JOINT = "depth+normals"
 # delta_m and group sparsity in the end. With the corner (-1, 0) 0.01 adds 0.9 x 0.5 and 1 adds 0.5 x (1 - 0.5): 0.7.

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from search import lambda_search
-from search.lambda_search import BudgetedSource
-from search.progress import Progress
-from search.storage import Store
-from search.study import OpenStudy
+from search.store.progress import Progress
+from search.store.storage import Store
+from search.tuning import search as lambda_search
+from search.tuning.search import BudgetedSource
+from search.tuning.study import OpenStudy
 from tests.made_up_search import none_wanted, searcher, space, study, well
 
 ENDED = "2026-01-01T00:10:00+00:00"  # ten minutes after the made-up trials' start

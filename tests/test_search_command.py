@@ -12,10 +12,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from analysis.computed import compute
-from analysis.delta_m import delta_m
-from search.journal import JOURNAL
-from search.storage import HISTORY, LAYERS, PROPOSALS, RESULTS, SWEEP
+from analysis.compute.delta_m import delta_m
+from analysis.compute.everything import compute
+from search.store.storage import HISTORY, LAYERS, PROPOSALS, RESULTS, SWEEP
+from search.tuning.journal import JOURNAL
 from tests.commands import finished, halted, parsimony, rows, said_here
 
 TINY = [

@@ -8,11 +8,11 @@ import optuna
 import pytest
 
 from search.cli import main
-from search.config import load_recipe
-from search.lambda_search import open_search
-from search.samplers import quiet
-from search.storage import JOURNAL
-from search.study import open_study
+from search.recipe import load_recipe
+from search.store.storage import JOURNAL
+from search.tuning.samplers import quiet
+from search.tuning.search import open_search
+from search.tuning.study import open_study
 from tests.commands import refused
 from tests.test_samplers import OneObjective
 
@@ -171,7 +171,7 @@ def test_a_warm_start_that_is_no_sweep_is_told_at_once(
     empty: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As for a storage that is away it was waited for, for five minutes.
-    monkeypatch.setattr("search.storage.time.sleep", lambda seconds: pytest.fail("it waits"))
+    monkeypatch.setattr("search.store.storage.time.sleep", lambda seconds: pytest.fail("it waits"))
     (empty / "file").write_bytes(b"")
     (empty / "loop").symlink_to("loop")
     (empty / "bare").mkdir()

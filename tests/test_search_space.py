@@ -11,11 +11,11 @@ from torch import nn
 
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
-from mtl.model import build_model
+from mtl.networks.model import build_model
 from mtl.task_weighting.registry import TASK_WEIGHTINGS
 from mtl.training import make_optimizer
-from search.config import load_recipe
-from search.search_space import DENSE_BIN, LAMBDA, STAGES, SearchSpace, make_space
+from search.recipe import load_recipe
+from search.tuning.space import DENSE_BIN, LAMBDA, STAGES, SearchSpace, make_space
 from tests.made_up_search import space
 from tests.small import TASKS, config
 

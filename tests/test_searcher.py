@@ -10,14 +10,14 @@ import pytest
 from optuna.trial import TrialState
 
 from mtl.config import TrialConfig
-from search.asking import TRIALS, mixed, spread
-from search.baselines import Baselines
-from search.constraints import Constraint
-from search.objectives import Objective
-from search.results import TrialResult
-from search.samplers import STARTUP, quiet
-from search.search_space import LAMBDA
-from search.successive_halving import SuccessiveHalving
+from search.early_stopping.objectives import Objective
+from search.early_stopping.successive_halving import SuccessiveHalving
+from search.store.results import TrialResult
+from search.tuning.ask import TRIALS, mixed, spread
+from search.tuning.baselines import Baselines
+from search.tuning.constraints import Constraint
+from search.tuning.samplers import STARTUP, quiet
+from search.tuning.space import LAMBDA
 from tests.made_up_search import (
     INFOS,
     OBJECTIVES,

@@ -13,12 +13,12 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import TrialState
 
 from mtl.config import TrialConfig
-from search.objectives import Objective
-from search.results import TrialResult, stopped_result
-from search.samplers import STARTUP, quiet
-from search.search_space import SearchSpace
-from search.searcher import LambdaSearcher
-from search.successive_halving import SuccessiveHalving
+from search.early_stopping.objectives import Objective
+from search.early_stopping.successive_halving import SuccessiveHalving
+from search.store.results import TrialResult, stopped_result
+from search.tuning.samplers import STARTUP, quiet
+from search.tuning.searcher import LambdaSearcher
+from search.tuning.space import SearchSpace
 from tests.made_up_search import OBJECTIVES, PRIMARIES, baselines, result, run, searcher, space, summary, well
 
 quiet()

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from mtl.errors import BadInput
-from mtl.groups import plain_convolutions
-from mtl.model import MultiTaskModel, build_model
+from mtl.networks.model import MultiTaskModel, build_model
+from mtl.proximal.groups import plain_convolutions
 from mtl.sparsity import measure_sparsity, surviving_groups
 from mtl.task_weighting.equal import EqualWeighting
 from mtl.training import make_optimizer

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from search.lease import STALE_SECONDS, Lease
-from search.status import read_status
-from search.storage import PROGRESS, SWEEP, Store
+from search.commands.status import read_status
+from search.store.lease import STALE_SECONDS, Lease
+from search.store.storage import PROGRESS, SWEEP, Store
 
 LONG_AGO = "2020-01-01T00:00:00.000+00:00"
 

@@ -16,8 +16,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 from ray.tune.search import Repeater, Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from search.samplers import quiet
-from search.tune_searcher import TuneSearcher
+from search.engine.tune_searcher import TuneSearcher
+from search.tuning.samplers import quiet
 from tests.made_up_search import none_wanted, result, searcher, space, well
 from tests.test_searcher import SPARSITY, epoch, halving
 

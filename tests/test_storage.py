@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from mtl.errors import BadInput
-from search import storage
-from search.errors import StorageError
-from search.process import ProcessId
-from search.storage import Store, trial_file
+from search.store import storage
+from search.store.errors import StorageError
+from search.store.process import ProcessId
+from search.store.storage import Store, trial_file
 from tests.s3_server import S3Server
 from tests.waiting import DEADLINE_SECONDS, wait_until
 
@@ -218,7 +218,7 @@ def test_a_folder_that_is_a_file_is_told_at_once(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
-from search.storage import Store
+from search.store.storage import Store
 store = Store(sys.argv[1], "sweep")
 for number in range(int(sys.argv[3])):
     store.write("a/result.json", sys.argv[2].encode() * 300_000)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mtl import backbones
-from mtl.backbones import LAYOUTS, DilatedResNet
 from mtl.compaction import build, compact
-from mtl.strided import StridedPointwise, safe_convolution
+from mtl.networks import backbones
+from mtl.networks.backbones import LAYOUTS, DilatedResNet
+from mtl.networks.strided import StridedPointwise, safe_convolution
 from mtl.training import Training
 from tests.compactable import randomise, zero_channels, zero_filters
 from tests.small import TASKS, arrays, config

@@ -14,11 +14,11 @@ import pytest
 from optuna.trial import TrialState
 
 from mtl.errors import BadInput
-from search.constraints import Constraint
-from search.journal import JOURNAL
-from search.results import TrialResult
-from search.storage import Store
-from search.study import OpenStudy, StudyPlace, check_study, open_study, study_errors
+from search.store.results import TrialResult
+from search.store.storage import Store
+from search.tuning.constraints import Constraint
+from search.tuning.journal import JOURNAL
+from search.tuning.study import OpenStudy, StudyPlace, check_study, open_study, study_errors
 from tests.made_up_search import OBJECTIVES, run, searcher, space, summary, well
 from tests.postgres_server import PASSWORD, postgres_programs, running_postgres
 from tests.waiting import DEADLINE_SECONDS, wait_until

@@ -13,10 +13,10 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
-from mtl.metrics import METRICS
-from search.objectives import Objective, objective_costs, parse_objectives, running_delta_m
-from search.pareto_order import pareto_order
-from search.successive_halving import SuccessiveHalving
+from mtl.objectives.metrics import METRICS
+from search.early_stopping.objectives import Objective, objective_costs, parse_objectives, running_delta_m
+from search.early_stopping.pareto_order import pareto_order
+from search.early_stopping.successive_halving import SuccessiveHalving
 from tests.small import config
 
 MAE = Objective("val_depth_mae", "minimize")

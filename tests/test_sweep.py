@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis.load import load_sweep
-from analysis.summary import progress
+from analysis.compute.summary import progress
+from analysis.read.load import load_sweep
 from search.cli import main
-from search.results import TrialResult, stopped_result
-from search.run_context import RunContext
-from search.storage import HISTORY, RESULT, SWEEP, trial_file
-from search.trial import TrialRun
+from search.engine.context import RunContext
+from search.engine.trial import TrialRun
+from search.store.results import TrialResult, stopped_result
+from search.store.storage import HISTORY, RESULT, SWEEP, trial_file
 from tests.commands import finished, halted, parsimony, rows, said_here, trial_processes
 from tests.in_process import without_ray, words
 
@@ -217,7 +217,7 @@ def test_a_trial_takes_no_more_threads_than_there_are_cores(
 ) -> None:
     """OpenMP crashes where it cannot start them."""
     asked: list[int] = []
-    monkeypatch.setattr("search.trial.torch.set_num_threads", asked.append)
+    monkeypatch.setattr("search.engine.trial.torch.set_num_threads", asked.append)
     config = TrialResult.from_json(next((swept / "trials").glob("*/result.json")).read_bytes()).config
     TrialRun(config, RunContext(str(tmp_path), "rooms", None, threads=10**6, gpus=0, checkpoint_seconds=1e9)).step()
     assert asked == [os.cpu_count()]

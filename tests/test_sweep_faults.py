@@ -10,7 +10,7 @@ import pytest
 from mtl.errors import TrialFailed
 from mtl.training import Training
 from search.cli import main
-from search.storage import HISTORY, LAYERS
+from search.store.storage import HISTORY, LAYERS
 from tests.commands import finished, halted, parsimony, rows, said_here
 
 # A trial of rooms at 32 x 32 and a few images: some 20 epochs a second.

@@ -10,14 +10,14 @@ import pytest
 from mtl.config import TrialConfig
 from mtl.datasets.registry import load_dataset
 from search.cli import main
-from search.config import expand, load_recipe
-from search.errors import StorageError
-from search.lease import Lease
-from search.results import read_results
-from search.run_context import RunContext
-from search.storage import Store
+from search.engine.context import RunContext
+from search.engine.trial import TrialRun
+from search.recipe import expand, load_recipe
+from search.store.errors import StorageError
+from search.store.lease import Lease
+from search.store.results import read_results
+from search.store.storage import Store
 from search.sweep import Sweep
-from search.trial import TrialRun
 from tests.commands import finished, halted, said_here
 from tests.s3_server import S3Server
 from tests.test_storage import full_disk

@@ -10,13 +10,13 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from mtl.config import TrialConfig
-from mtl.model import MultiTaskModel, build_model
+from mtl.networks.model import MultiTaskModel, build_model
 from mtl.task_weighting.base import TaskWeighting
 from mtl.task_weighting.nash import NashBargaining
 from mtl.task_weighting.registry import TASK_WEIGHTINGS
 from mtl.tasks import Task
 from mtl.training import make_optimizer
-from search.config import load_recipe
+from search.recipe import load_recipe
 from tests.small import TASKS, config
 
 AGGREGATIONS = ("pcgrad", "cagrad", "nash_mtl", "mgda")

@@ -7,17 +7,17 @@ from typing import Any
 import pandas as pd
 import pytest
 
-import search.results
-from analysis.computed import compute
-from mtl.checkpoint import load_checkpoint
+import search.store.results
+from analysis.compute.everything import compute
 from mtl.config import METHOD_VERSION, TrialConfig
+from mtl.networks.checkpoint import load_checkpoint
 from search.cli import main
-from search.config import differing_settings, expand, load_recipe
-from search.results import TrialResult, mixed_versions
-from search.run_context import RunContext
-from search.search_space import make_space
-from search.storage import RESULTS, SWEEP
-from search.trial import TrialRun
+from search.engine.context import RunContext
+from search.engine.trial import TrialRun
+from search.recipe import differing_settings, expand, load_recipe
+from search.store.results import TrialResult, mixed_versions
+from search.store.storage import RESULTS, SWEEP
+from search.tuning.space import make_space
 from tests.in_process import without_ray, words
 from tests.small import TASKS, arrays, config
 
@@ -109,11 +109,11 @@ def test_other_versions_of_torch_are_told_at_the_start_at_reuse_and_in_the_repor
     swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = pd.read_parquet(swept / "rooms" / RESULTS)
-    own = search.results.torch_version()
+    own = search.store.results.torch_version()
     assert set(table["torch_version"]) == {own}
     assert not [one for one in compute(swept / "rooms").cautions if "torch" in one]
     capsys.readouterr()
-    for place in ("search.results", "search.trial", "search.sweep", "search.lambda_search"):
+    for place in ("search.store.results", "search.engine.trial", "search.sweep", "search.tuning.search"):
         monkeypatch.setattr(f"{place}.torch_version", lambda: "1.0.0")
     told = f"trials of torch 1.0.0 and {own} stand in one table"
     with without_ray():
@@ -141,11 +141,11 @@ def test_a_table_from_before_trials_told_of_torch_is_read(swept: Path, tmp_path:
 
 
 def test_a_trial_that_goes_on_with_another_torch_tells_of_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.trial.trial_data", lambda c, data: (TASKS[1:2], arrays()))
+    monkeypatch.setattr("search.engine.trial.trial_data", lambda c, data: (TASKS[1:2], arrays()))
     context = RunContext(str(tmp_path), "s", None, threads=1, gpus=0, checkpoint_seconds=0)
     chosen = config(tasks=("depth",), epochs=2)
     for version in ("1.0.0", "2.0.0"):
-        monkeypatch.setattr("search.trial.torch_version", lambda version=version: version)
+        monkeypatch.setattr("search.engine.trial.torch_version", lambda version=version: version)
         run = TrialRun(chosen, context)
         run.step()
     assert run.result is not None
@@ -162,6 +162,6 @@ def test_a_study_of_another_method_is_refused_wherever_it_is_kept(
     with without_ray():
         assert main(search_words) == 0
         (tmp_path / "rooms" / SWEEP).unlink()
-        monkeypatch.setattr("search.lambda_search.METHOD_VERSION", METHOD_VERSION + 1)
+        monkeypatch.setattr("search.tuning.search.METHOD_VERSION", METHOD_VERSION + 1)
         assert main(search_words) == 2
     assert f"was made with method_version = {METHOD_VERSION}, this search has" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mtl.errors import BadInput
-from search.unfinished import Unfinished
+from search.store.atomic import Unfinished
 
 
 def test_a_file_appears_at_the_end_and_replaces_another(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mtl.datasets.base import Sample
-from mtl.datasets.validity import invalidity
+from mtl.datasets.cache.validity import invalidity
 from mtl.tasks import Task
 
 TASKS = {

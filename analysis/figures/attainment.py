@@ -12,7 +12,7 @@ from analysis.figures.curves import colors_of, floats, wrapped
 from analysis.figures.drawing import Drawing, Floats, share_y, sheet
 from analysis.figures.fronts import measure
 from analysis.figures.palette import INK, PALE
-from analysis.load import Sweep
+from analysis.read.load import Sweep
 
 LEVELS = (25, 50, 75)
 

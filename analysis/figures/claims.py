@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from analysis.claims import Claim
+from analysis.compute.claims import Claim
 from analysis.figures.drawing import Drawing, Floats, sheet
 from analysis.figures.palette import GREY, INK, SERIES
 

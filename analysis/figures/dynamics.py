@@ -12,7 +12,7 @@ from analysis import text
 from analysis.figures.curves import floats, spread_note, wrapped
 from analysis.figures.drawing import LINES, Drawing, Floats, Line, sheet
 from analysis.figures.palette import ORDER
-from analysis.load import Sweep
+from analysis.read.load import Sweep
 
 MOST = len(ORDER)  # as many λ as have a colour of their own
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from analysis.computed import Computed
+from analysis.compute.everything import Computed
 from analysis.figures.affinity import affinity_figure
 from analysis.figures.attainment import attainment_figure
 from analysis.figures.claims import claims_figure

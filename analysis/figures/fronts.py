@@ -14,7 +14,7 @@ from analysis.figures.curves import axis_label, colors_of, error_bars, floats, s
 from analysis.figures.drawing import Drawing, Floats, Line, share_y, sheet
 from analysis.figures.lambda_curves import constant_handle, draw_constant
 from analysis.figures.palette import GREY, GROUND, INK
-from analysis.load import Sweep, reported_column
+from analysis.read.load import Sweep, reported_column
 
 # A ring around the point, which stays visible within.
 BEST: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 10, "markerfacecolor": "none"}
@@ -36,7 +36,7 @@ class FrontPanel:
     performance: Floats  # Δm in %, a metric in its own unit
     performance_std: Floats
     on_front: NDArray[np.bool_]
-    best: NDArray[np.bool_]  # at most one, see `analysis.best`
+    best: NDArray[np.bool_]  # at most one, see `analysis.compute.best`
     joined: bool
     dense: float | None  # where the dense single-task models lie on the y axis
     constant: float | None  # the constant predictor's, where `performance` is a metric

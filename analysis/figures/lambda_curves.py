@@ -6,12 +6,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from analysis.compute.text_table import shown_metrics
 from analysis.figures.curves import Curve, axis_label, curves_of, draw_curve, handle, spread_note, wrapped
 from analysis.figures.drawing import Drawing, sheet
 from analysis.figures.palette import GREY, SERIES
 from analysis.figures.strength_axis import StrengthAxis
-from analysis.load import Sweep
-from analysis.tables import shown_metrics
+from analysis.read.load import Sweep
 
 
 @dataclass(frozen=True)

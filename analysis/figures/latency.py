@@ -13,7 +13,7 @@ from analysis.figures.curves import Curve, draw_curve, error_bars, handle, sprea
 from analysis.figures.drawing import Drawing, share_y, sheet
 from analysis.figures.palette import GREY, SERIES
 from analysis.figures.strength_axis import StrengthAxis
-from analysis.load import LONGER, Sweep
+from analysis.read.load import LONGER, Sweep
 
 ABSENT = "No trial's latency was measured, so there is no figure of it: run the recipe with --set measure_latency=true."
 MEASURED, PROPORTIONAL = "measured", "in proportion to multiplications (MACs)"

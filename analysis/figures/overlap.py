@@ -7,12 +7,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from analysis.compute.layers import ALL_STAGES
 from analysis.figures.curves import Curve, draw_curve, handle, wrapped
 from analysis.figures.drawing import MARKERS, Drawing, sheet
 from analysis.figures.layers import ABSENT
 from analysis.figures.palette import INK, SERIES
 from analysis.figures.strength_axis import StrengthAxis
-from analysis.layers import ALL_STAGES
 
 
 @dataclass(frozen=True)

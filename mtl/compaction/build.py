@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from mtl.compaction.graph import Node, Program, renamed
 from mtl.compaction.plan import MEMORY_FORMATS, Plan, check_plan
-from mtl.strided import safe_convolution
+from mtl.networks.strided import safe_convolution
 
 MOST_RUNS = 8  # up to here a copy of each takes less time than a gather of all
 

@@ -15,7 +15,7 @@ from torch import fx, nn
 
 from mtl.compaction.graph import Node, values_of
 from mtl.errors import BadInput
-from mtl.tensor_file import shown
+from mtl.networks.tensor_file import shown
 
 Plan = list[dict[str, Any]]
 STEP = {"name", "op", "inputs", "settings"}

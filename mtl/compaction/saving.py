@@ -9,7 +9,7 @@ from torch import fx
 
 from mtl.compaction.build import build
 from mtl.errors import BadInput
-from mtl.tensor_file import load_state, read_tensors
+from mtl.networks.tensor_file import load_state, read_tensors
 
 FORMAT = 1
 ALLOWED = "a file that save_compact wrote"

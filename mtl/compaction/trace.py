@@ -13,7 +13,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 from mtl.compaction.graph import Node, Program, renamed, values_of
 from mtl.errors import BadInput
-from mtl.strided import StridedPointwise
+from mtl.networks.strided import StridedPointwise
 
 ALLOWED = (
     "Conv2d without groups, BatchNorm2d, ReLU, addition, pooling, interpolation, concatenation of channels, Linear, "

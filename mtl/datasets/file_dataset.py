@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 
 from mtl.datasets.base import SPLITS, Dataset, Sample, Split
-from mtl.datasets.content import Listing, digests
-from mtl.datasets.own_source import source_digests
+from mtl.datasets.cache.validity import invalidity
+from mtl.datasets.inspect.content import Listing, digests
+from mtl.datasets.own.source import source_digests
 from mtl.datasets.resize import resize_image, resize_target
-from mtl.datasets.validity import invalidity
 from mtl.errors import BadInput
 from mtl.tasks import Task
 
@@ -76,7 +76,7 @@ class FileDataset(Dataset):
         """Hash of the splits, the tasks, the content of every file, and what the code of a class that is not ours does.
 
         That is the modules of the class and of its base classes, with the user's modules that these import: all of
-        their source but comments, docstrings and formatting, see `mtl.datasets.own_source`. The code and not the
+        their source but comments, docstrings and formatting, see `mtl.datasets.own.source`. The code and not the
         samples that it makes, as to compare these would be to read every one of them at each start.
         """
         tasks = [(task.name, task.kind, task.classes) for task in self.tasks.values()]

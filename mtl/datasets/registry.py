@@ -10,10 +10,10 @@ from types import ModuleType
 from typing import Any
 
 from mtl.datasets.base import Dataset
-from mtl.datasets.celebamask_hq import CelebAMaskHQ
+from mtl.datasets.celebamask_hq.dataset import CelebAMaskHQ
 from mtl.datasets.nyuv2.layouts import open_nyuv2, recognise_nyuv2
-from mtl.datasets.own import OwnDataset
-from mtl.datasets.rooms import Rooms
+from mtl.datasets.own.checked import OwnDataset
+from mtl.datasets.rooms.dataset import Rooms
 from mtl.errors import BadInput
 from mtl.own_code import describe, line_of, own_code
 

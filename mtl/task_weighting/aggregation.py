@@ -8,7 +8,7 @@ from torchjd.aggregation import CAGradWeighting, GramianWeightedAggregator, MGDA
 from torchjd.autojac import jac_to_grad, mtl_backward
 from torchjd.linalg import PSDMatrix
 
-from mtl.model import MultiTaskModel
+from mtl.networks.model import MultiTaskModel
 from mtl.task_weighting.base import TaskWeighting
 from mtl.task_weighting.nash import NashBargaining
 from mtl.tasks import Task

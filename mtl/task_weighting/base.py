@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from mtl.model import MultiTaskModel
+from mtl.networks.model import MultiTaskModel
 from mtl.tasks import Task
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mtl.model import MultiTaskModel
+from mtl.networks.model import MultiTaskModel
 from mtl.task_weighting.base import TaskWeighting
 from mtl.tasks import Task
 

@@ -10,7 +10,7 @@ from functools import partial
 
 from mtl.config import TrialConfig
 from search.loggers.base import Service
-from search.results import TrialResult
+from search.store.results import TrialResult
 
 # Rows wait here while a service is slow: hours of a usual sweep, and a few megabytes.
 WAITING_CALLS = 10_000

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from mtl.config import TrialConfig
-from search.results import TrialResult
+from search.store.results import TrialResult
 
 FINAL = "final/"  # before the names of a finished trial's metrics, which are no points of an epoch's curve
 

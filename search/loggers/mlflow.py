@@ -18,7 +18,7 @@ from mtl.config import TrialConfig
 from mtl.errors import BadInput
 from mtl.paths import user_path
 from search.loggers.base import final_metrics, parameters, series, title
-from search.results import Status, TrialResult
+from search.store.results import Status, TrialResult
 
 ALLOWED = "a folder, sqlite:///FILE, the http:// address of a server that runs, or env for MLFLOW_TRACKING_URI"
 CHECK_SECONDS = 10

@@ -4,10 +4,10 @@ import importlib
 from types import ModuleType
 
 from mtl.errors import BadInput
-from search.config import Recipe
 from search.loggers.background import Background
 from search.loggers.base import Logger, Service
-from search.storage import Store
+from search.recipe import Recipe
+from search.store.storage import Store
 
 # What to install for each field. MLflow without its server, which wants an older pyarrow than there is.
 DISTRIBUTIONS = {"tensorboard": "tensorboard", "mlflow": "mlflow-skinny", "wandb": "wandb"}

@@ -12,8 +12,8 @@ from torch.utils.tensorboard.summary import hparams, text
 
 from mtl.config import TrialConfig
 from search.loggers.base import FINAL, final_metrics, parameters, series
-from search.results import TrialResult
-from search.storage import Store
+from search.store.results import TrialResult
+from search.store.storage import Store
 
 FOLDER = "tensorboard"
 # An object store takes whole files only: they are written here and put there now and then.

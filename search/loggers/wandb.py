@@ -12,8 +12,8 @@ import wandb
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
 from search.loggers.base import final_metrics, parameters, series, title
-from search.results import TrialResult
-from search.storage import Store
+from search.store.results import TrialResult
+from search.store.storage import Store
 
 CONNECTION_SECONDS = 15.0  # to begin a run and to end one: less than a logger gets when the sweep ends
 

@@ -1,0 +1,1 @@
+"""Everything that the analysis finds, as tables of numbers and typed values."""

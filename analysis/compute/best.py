@@ -1,0 +1,227 @@
+"""Which model to use: the one definition behind a search's answer, the report's first lines, its tables and figures."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.compute.delta_m import relative_gain
+from analysis.compute.fronts import directions, means, objectives_of
+from analysis.compute.knee import knee_point
+from analysis.compute.settings import KEYS
+from analysis.read.load import COSTS, Objective, Sweep, is_own
+
+TOLERANCE = 0.05
+LITTLE = f"{100 * TOLERANCE:.0f} %"
+CONDITION = re.compile(r"(\w+)(<=|>=)(.+)")
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The model to use for one combination of tasks.
+
+    Attributes:
+        tasks: the combination.
+        row: the index of its setting; None where no setting will do.
+        why: how it was chosen, or why there is none: the end of a sentence.
+        loss: the share that it loses of what there is to lose, see `losses`; NaN where that is not known.
+        trial_id: of its seeds, the trial that is best on the validation split.
+    """
+
+    tasks: str
+    row: int | None
+    why: str
+    loss: float = math.nan
+    trial_id: str = ""
+
+
+def find_best(sweep: Sweep, settings: pd.DataFrame) -> list[Best]:
+    """The best setting of each combination, chosen on the validation split, in the settings' order.
+
+    A setting will do if no task is worse than the constant predictor's, not every group is gone, and the constraints
+    of the search are kept. Among those that will do it is
+
+    - the best in the first objective that is no cost, where a constraint bounds a cost, or it is the only objective of
+      the search;
+    - else the cheapest, where a constraint bounds anything else;
+    - else the cheapest that costs less than the dense model and loses at most `TOLERANCE` of what there is to lose (see
+      `losses`);
+    - else the knee of the front, or the best in the first objective that is no cost where the front has no knee.
+
+    A cost is the first of the objectives that is one, or group sparsity.
+
+    Args:
+        sweep: with its `tasks`, constant predictor, results and search.
+        settings: of `analysis.compute.settings.settings_table`; its index is kept.
+    """
+    return [_best(sweep, settings, str(tasks), rows) for tasks, rows in settings.groupby("tasks", sort=False)]
+
+
+def with_best(sweep: Sweep, marked: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Best, ...]]:
+    """The settings with `best`, at most one of a combination; and the bests."""
+    bests = tuple(find_best(sweep, marked))
+    return marked.assign(best=marked.index.isin([one.row for one in bests])), bests
+
+
+def asked_for(sweep: Sweep, tasks: Sequence[str]) -> list[str]:
+    """Of these combinations those with all of the sweep's tasks, or else with the most: what the sweep was made for."""
+    most = max((one.count("+") for one in tasks), default=0)
+    return [one for one in dict.fromkeys(tasks) if one.count("+") == most]
+
+
+def losses(sweep: Sweep, settings: pd.DataFrame, rows: pd.DataFrame, split: str = "val") -> Floats:
+    """(rows,) what each setting or trial loses of what there is to lose: 0 as good as dense, 1 as bad as blind.
+
+        loss = Σ_t s_t (m_t - d_t) / |d_t|  /  Σ_t s_t (c_t - d_t) / |d_t|
+
+    with m_t the primary metric of task t, d_t the dense model's and c_t that of a model that sees nothing of the image;
+    s_t = 1 where more is better, else -1. The dense model is that of the same tasks and setup with the recipe's own
+    settings, or where there is none the dense single-task models. The blind one is the mean of the models of the same
+    tasks and setup whose every group is gone, or where there is none the constant predictor: heads know where in the
+    image they are by its padded borders, so that an all-zero model is a little better. Less than 0 is better than
+    dense. NaN where a number is not known, or the dense model is no better than the blind one.
+
+    Args:
+        settings: all settings, among which the dense models are looked up.
+        rows: settings or trials of one combination: columns `setup`, and `<split>_<metric>`, of settings with `_mean`.
+    """
+    combination = str(rows["tasks"].iloc[0])
+    found = np.full(len(rows), np.nan)
+    dense = settings[(settings["lambda"] == 0) & is_own(settings)]
+    blind = settings[(settings["group_sparsity_mean"] == 1) & (settings["tasks"] == combination)]
+    for setup in rows["setup"].unique():
+        here = (rows["setup"] == setup).to_numpy()
+        of_setup = dense[dense["setup"] == setup]
+        gained, to_lose = np.zeros(int(here.sum())), 0.0
+        for task in sweep.tasks_of(combination):
+            metric = sweep.metrics[sweep.tasks[task]]
+            column = f"{split}_{metric.name}"
+            same = of_setup[of_setup["tasks"] == combination]
+            same = same if len(same) else of_setup[of_setup["tasks"] == task]
+            reference = np.array([same[f"{column}_mean"].mean() if len(same) else np.nan])
+            zero = blind.loc[blind["setup"] == setup, f"{column}_mean"].mean()
+            constant = np.array([sweep.constants(split).get(metric.name, np.nan) if np.isnan(zero) else zero])
+            values = rows.loc[here, column if column in rows else f"{column}_mean"].to_numpy(dtype=float)
+            gained += relative_gain(values, reference, metric.maximize)
+            to_lose += float(relative_gain(constant, reference, metric.maximize)[0])
+        found[here] = gained / to_lose + 0.0 if to_lose < 0 else np.nan  # + 0.0: no negative zero
+    return found
+
+
+def beaten_by_constant(sweep: Sweep, rows: pd.DataFrame, split: str) -> list[list[str]]:
+    """Of each setting or trial the tasks on which the constant predictor is better, as far as it is known."""
+    worse: list[list[str]] = [[] for _ in range(len(rows))]
+    for task in sweep.tasks_of(str(rows["tasks"].iloc[0])):
+        metric = sweep.metrics[sweep.tasks[task]]
+        column, constant = f"{split}_{metric.name}", sweep.constants(split).get(metric.name)
+        if constant is None:
+            continue
+        values = rows[column if column in rows else f"{column}_mean"].to_numpy(dtype=float)
+        for place in np.flatnonzero(values < constant if metric.maximize else values > constant):
+            worse[place].append(task)
+    return worse
+
+
+def _best(sweep: Sweep, settings: pd.DataFrame, tasks: str, rows: pd.DataFrame) -> Best:
+    objectives, bounds = objectives_of(sweep, rows), _bounds(sweep)
+    asked = _searched(sweep, "objectives")
+    allowed = rows[_will_do(sweep, rows, bounds)]
+    if allowed.empty:
+        return Best(tasks, None, _why_none(sweep, rows, bounds))
+    lost = pd.Series(losses(sweep, settings, allowed), index=allowed.index)
+    cost = next((one for one in objectives if one.column in COSTS), Objective("group_sparsity", True))
+    quality = next((one for one in objectives if one.column not in COSTS), None)
+    costs = (-1 if cost.maximize else 1) * allowed[f"{cost.column}_mean"]
+    worths = -lost if quality is None else (1 if quality.maximize else -1) * allowed[f"{quality.column}_mean"]
+    named = "dense model" if quality is None else quality.column
+    under = " and ".join(f"{column} {relation} {bound:g}" for column, relation, bound in bounds)
+    if any(column in COSTS for column, _, _ in bounds):
+        place, why = _first(-worths, costs), f"the best in {named} with {under}"
+    elif bounds:
+        place, why = _first(costs, -worths), f"the cheapest with {under}"
+    elif quality is not None and asked == [quality.column]:
+        place, why = _first(-worths, costs), f"the best in {named}"
+    elif (near := (lost <= TOLERANCE) & (costs < _dense_cost(rows, cost))).any():
+        place = _first(costs[near], -worths[near])
+        why = f"the cheapest that loses at most {LITTLE}"
+    elif (knee := knee_point(means(allowed, objectives), directions(objectives))) is not None:
+        place, why = (
+            int(allowed.index[knee.row]),
+            f"the knee of the front, as none that is cheaper than the dense model loses {LITTLE} or less",
+        )
+        if lost.isna().all():
+            why = "the knee of the front, as no dense model is known to compare with"
+    else:
+        place, why = _first(-worths, costs), f"the best in {named}, as the front has no knee"
+    return Best(tasks, place, why, float(lost[place]), _trial(sweep, settings, place, bounds, quality))
+
+
+def _dense_cost(rows: pd.DataFrame, cost: Objective) -> float:
+    """Less is better, as of the settings; infinite where the combination has no dense model."""
+    dense = rows[(rows["lambda"] == 0) & is_own(rows)]
+    values = (-1 if cost.maximize else 1) * dense[f"{cost.column}_mean"]
+    return float(values.min()) if len(dense) else math.inf
+
+
+def _trial(
+    sweep: Sweep,
+    settings: pd.DataFrame,
+    row: int,
+    bounds: Sequence[tuple[str, str, float]],
+    quality: Objective | None,
+) -> str:
+    """The setting's best trial on validation; one that will do by itself, if there is any."""
+    done = sweep.trials("done")
+    trials = done[(done[KEYS] == settings.loc[row, KEYS]).all(axis=1)]
+    will_do = trials[_will_do(sweep, trials, bounds)]
+    trials = will_do if len(will_do) else trials
+    lost = losses(sweep, settings, trials)
+    if np.isnan(lost).any() and quality is not None:
+        lost = (-1 if quality.maximize else 1) * trials[quality.column].to_numpy(dtype=float)
+    return str(trials["trial_id"].iloc[int(np.argmin(np.nan_to_num(lost, nan=np.inf)))])
+
+
+def _first(least: "pd.Series[float]", then: "pd.Series[float]") -> int:
+    """The index of the row that is least in the one, and among equals in the other."""
+    return int(pd.DataFrame({"least": least, "then": then}).sort_values(["least", "then"], kind="stable").index[0])
+
+
+def _will_do(sweep: Sweep, rows: pd.DataFrame, bounds: Sequence[tuple[str, str, float]]) -> NDArray[np.bool_]:
+    """(rows,) of settings or of trials."""
+    good = np.array([not worse for worse in beaten_by_constant(sweep, rows, "val")])
+    good &= _column(rows, "group_sparsity") < 1
+    for column, relation, bound in bounds:
+        values = _column(rows, column)
+        good &= values <= bound if relation == "<=" else values >= bound
+    return good
+
+
+def _why_none(sweep: Sweep, rows: pd.DataFrame, bounds: Sequence[tuple[str, str, float]]) -> str:
+    if _will_do(sweep, rows, ()).any():
+        return "no model has " + " and ".join(f"{column} {relation} {bound:g}" for column, relation, bound in bounds)
+    return "every model is worse than the constant predictor on some task, or has no channel left"
+
+
+def _bounds(sweep: Sweep) -> list[tuple[str, str, float]]:
+    """The constraints of the search that made the sweep, its target among them."""
+    matches = [CONDITION.fullmatch(one) for one in _searched(sweep, "constraints")]
+    return [(match[1], match[2], float(match[3])) for match in matches if match]
+
+
+def _searched(sweep: Sweep, what: str) -> list[str]:
+    """What the search that made the sweep was asked for; nothing where no search did."""
+    search = sweep.info.get("search")
+    texts = search.get(what) if isinstance(search, Mapping) else None
+    return [str(one) for one in texts] if isinstance(texts, list) else []
+
+
+def _column(rows: pd.DataFrame, column: str) -> Floats:
+    """NaN, which keeps no bound, where the rows have it not."""
+    name = column if column in rows else f"{column}_mean"
+    return rows[name].to_numpy(dtype=float) if name in rows else np.full(len(rows), np.nan)

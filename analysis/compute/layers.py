@@ -1,0 +1,156 @@
+"""Where channels survive, and which of them models share: from the groups alive in each convolution."""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.compute.settings import KEYS
+from analysis.errors import BadInput
+from analysis.read.load import Sweep
+
+ALL_STAGES = "all"
+SURVIVAL = ["groups", "alive_mean", "alive_std", "seeds"]
+OVERLAP = ["setup", "method", "lambda", "seed", "task", "other", "stage", "jaccard", "expected", "excess"]
+
+
+def stage_of(layer: str) -> str:
+    """The first component of a convolution's name: layer3.0.conv2 is in layer3, conv1 in conv1."""
+    return layer.split(".")[0]
+
+
+def layer_survival(sweep: Sweep) -> pd.DataFrame | None:
+    """One row a setting and convolution: which share of its groups (input channels) is alive, over seeds.
+
+    Columns: `setup`, `tasks`, `method`, `lambda`, `layer`, `position` (order in the network), `stage`, `groups`,
+    `alive_mean` and `alive_std` (shares; the sample's deviation, NaN for one seed) and `seeds`. Done trials alone.
+    None where the sweep has no layers.parquet.
+
+    Raises:
+        BadInput: `alive` has another length than `groups` says.
+    """
+    counts = _counts(sweep)
+    return None if counts is None else _survival(counts, ["layer", "position", "stage"])
+
+
+def stage_survival(sweep: Sweep) -> pd.DataFrame | None:
+    """As `layer_survival`, by stage (all groups of its convolutions together), in the network's order."""
+    counts = _counts(sweep)
+    if counts is None:
+        return None
+    keys = [*KEYS, "seed", "trial_id", "stage"]
+    stages = counts.groupby(keys, sort=False, dropna=False).agg(
+        groups=("groups", "sum"), alive=("alive", "sum"), position=("position", "min")
+    )
+    return _survival(stages.reset_index(), ["position", "stage"]).drop(columns="position")
+
+
+def overlap_table(sweep: Sweep) -> pd.DataFrame | None:
+    """Which groups models of the same setup, method, λ and seed share.
+
+    Each single-task model is compared with every joint model that has its task, and with each other single task.
+    `jaccard` is the number of groups alive in both over that of groups alive in either. `expected` is what independent
+    choices of as many groups in each convolution would give: expected intersection, Σ |A| |B| / n over convolutions,
+    over the union that goes with it. `excess` is their difference. NaN where neither model has a group alive.
+
+    Columns: `setup`, `method`, `lambda`, `seed`, `task`, `other`, `stage` ("all", then each), `jaccard`, `expected`,
+    `excess`. None where the sweep has no layers.parquet.
+
+    Raises:
+        BadInput: `alive` has another length than `groups` says, or two models of one setup have other convolutions.
+    """
+    counts = _counts(sweep)
+    if counts is None:
+        return None
+    layers = counts.sort_values(["trial_id", "position"])
+    models: dict[str, _Model] = {}
+    for trial_id, some in layers.groupby("trial_id", sort=False):
+        models[str(trial_id)] = _Model(
+            tuple(some["layer"]), some["groups"].to_numpy(), np.concatenate(some["mask"].tolist())
+        )
+    trials = counts.drop_duplicates("trial_id")
+    rows: list[tuple[object, ...]] = []
+    for keys, some in trials.groupby(["setup", "method", "lambda", "seed"], sort=True):
+        # Of several trials of one seed the first one stands for it: channels cannot be averaged.
+        ones = some.drop_duplicates("tasks")
+        chosen = {str(tasks): str(trial) for tasks, trial in zip(ones["tasks"], ones["trial_id"], strict=True)}
+        for task, other in _pairs(sweep, list(chosen)):
+            first, second = models[chosen[task]], models[chosen[other]]
+            if first.layers != second.layers or (first.groups != second.groups).any():
+                raise BadInput(
+                    f"{sweep.folder}/layers.parquet: trials {chosen[task]} and {chosen[other]} of one setup have "
+                    "other convolutions; allowed: the same ones"
+                )
+            rows += [(*keys, task, other, *row) for row in _overlap(first, second)]
+    return pd.DataFrame(rows, columns=OVERLAP)
+
+
+class _Model:
+    """One trial's convolutions, in the network's order, and which of their groups are alive, end to end."""
+
+    def __init__(self, layers: tuple[str, ...], groups: NDArray[np.int64], alive: NDArray[np.bool_]) -> None:
+        self.layers, self.groups, self.alive = layers, groups, alive
+
+
+def _counts(sweep: Sweep) -> pd.DataFrame | None:
+    """One row a done trial and convolution: the trial's setting and seed, `stage`, `groups`, `alive` and `mask`."""
+    if sweep.layers is None:
+        return None
+    done = sweep.trials("done")[["trial_id", *KEYS, "seed"]]
+    layers = sweep.layers.rename(columns={"alive": "mask"})
+    sizes = layers["mask"].map(len)
+    wrong = layers[(sizes != layers["groups"]).to_numpy()]
+    if len(wrong):
+        row = wrong.iloc[0]
+        raise BadInput(
+            f"{sweep.folder}/layers.parquet: alive has {len(row['mask'])} values in {row['layer']} of trial "
+            f"{row['trial_id']}; it must have {row['groups']}, as groups says"
+        )
+    layers = layers.assign(
+        alive=layers["mask"].map(np.count_nonzero), stage=layers["layer"].map(lambda name: stage_of(str(name)))
+    )
+    return done.merge(layers, on="trial_id")
+
+
+def _survival(counts: pd.DataFrame, place: list[str]) -> pd.DataFrame:
+    shares = counts.assign(share=counts["alive"] / counts["groups"])
+    grouped = shares.groupby([*KEYS, *place], sort=False, dropna=False)
+    table = pd.concat(
+        [
+            grouped["groups"].first(),
+            grouped["share"].mean().rename("alive_mean"),
+            grouped["share"].std(ddof=1).rename("alive_std"),
+            grouped["seed"].nunique().rename("seeds"),
+        ],
+        axis=1,
+    ).reset_index()
+    return table.sort_values([*KEYS, "position"], ignore_index=True)
+
+
+def _pairs(sweep: Sweep, there: list[str]) -> Iterator[tuple[str, str]]:
+    """A single task and another model: the joint ones with that task, then the other single tasks, each pair once."""
+    single = [task for task in sweep.tasks if task in there]
+    for task in single:
+        for other in there:
+            if "+" in other and task in sweep.tasks_of(other):
+                yield task, other
+    yield from itertools.combinations(single, 2)
+
+
+def _overlap(first: _Model, second: _Model) -> Iterator[tuple[str, float, float, float]]:
+    starts = np.concatenate([[0], np.cumsum(first.groups)[:-1]])
+    a, b = (np.add.reduceat(model.alive.astype(np.int64), starts) for model in (first, second))
+    both = np.add.reduceat((first.alive & second.alive).astype(np.int64), starts)
+    by_chance = a * b / first.groups
+    stages = np.array([stage_of(layer) for layer in first.layers])
+    for stage in (ALL_STAGES, *dict.fromkeys(stages.tolist())):
+        there = np.ones(len(stages), bool) if stage == ALL_STAGES else stages == stage
+        alive = int(a[there].sum() + b[there].sum())
+        found, chance = float(both[there].sum()), float(by_chance[there].sum())
+        if alive == 0:
+            yield stage, np.nan, np.nan, np.nan
+            continue
+        jaccard, expected = found / (alive - found), chance / (alive - chance)
+        yield stage, jaccard, expected, jaccard - expected

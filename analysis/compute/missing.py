@@ -1,0 +1,58 @@
+"""Which planned trials are not there: not finished, failed, stopped."""
+
+import itertools
+from typing import Any
+
+import pandas as pd
+
+from analysis.read.load import LONGER, NO_RETRAINING, Sweep, method_name
+
+COLUMNS = ["sweep", "tasks", "method", "lambda", "seed", "state"]
+NOT_FINISHED = "not finished"
+
+
+def missing_table(sweep: Sweep) -> pd.DataFrame:
+    """One row a planned trial that is not done: `sweep`, `tasks`, `method`, `lambda`, `seed`, `state`.
+
+    `state` is failed, stopped or "not finished". Planned is what the recipe of the latest run names; where it leaves λ
+    open, failed and stopped trials alone are known by name.
+    """
+    rows: list[tuple[object, ...]] = []
+    for part in sweep.parts or (sweep,):
+        ended = part.results[["tasks", "method", "retraining", "lambda", "seed", "status"]]
+        for row in ended[ended["status"] != "done"].to_dict("records"):
+            rows.append((part.name, row["tasks"], row["method"], row["lambda"], row["seed"], row["status"]))
+        known = set(zip(ended["tasks"], ended["lambda"], ended["seed"], ended["retraining"], strict=True))
+        penalty = str(part.info["recipe"].get("penalty"))
+        for tasks, strength, seed in _planned(part, part.info["recipe"]):
+            for again in _retrainings(part.info, strength):
+                if (tasks, strength, seed, again) not in known:
+                    rows.append((part.name, tasks, method_name(penalty, again, ""), strength, seed, NOT_FINISHED))
+                    known.add((tasks, strength, seed, again))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _retrainings(info: dict[str, Any], strength: float) -> list[str]:
+    """Of the planned trials of this λ: a dense model is not retrained, but beside it one is trained as long."""
+    retraining: list[str] = info["recipe"].get("retraining") or [NO_RETRAINING]
+    if strength:
+        return retraining
+    # Sweeps of the first method, which do not name it, had none.
+    longer = retraining != [NO_RETRAINING] and any(info["recipe"]["lambdas"]) and "method_version" in info
+    return [NO_RETRAINING, LONGER] if longer else [NO_RETRAINING]
+
+
+def _planned(sweep: Sweep, recipe: dict[str, Any]) -> list[tuple[str, float, float]]:
+    if "search" in sweep.info:
+        return []  # it makes its trials as it goes
+    combinations, strengths, seeds = recipe.get("combinations"), recipe.get("lambdas"), recipe.get("seeds")
+    names = list(sweep.tasks)
+    if combinations in ("all", "single"):
+        sizes = range(1, (len(names) if combinations == "all" else 1) + 1)
+        combinations = ["+".join(some) for size in sizes for some in itertools.combinations(names, size)]
+    if isinstance(seeds, int):
+        seeds = list(range(seeds))
+    if not (isinstance(combinations, list) and isinstance(strengths, list) and isinstance(seeds, list)):
+        return []
+    in_order = ["+".join(sweep.tasks_of(tasks)) for tasks in combinations]
+    return [(tasks, float(one), float(seed)) for tasks, one, seed in itertools.product(in_order, strengths, seeds)]

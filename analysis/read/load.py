@@ -1,0 +1,302 @@
+"""A sweep as its files tell it: what was run, one row a trial, one row an epoch."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.errors import BadInput
+from analysis.read.sweep_files import (
+    ANEW,
+    FLAGS,
+    NUMBER,
+    TEXT,
+    WHOLE,
+    Kinds,
+    SweepInfo,
+    need_columns,
+    read_info,
+    read_table,
+)
+
+STATUSES = ("done", "failed", "stopped")
+DIRECTIONS = ("maximize", "minimize")
+# Rows of these have every value.
+RESULT_TEXTS = ("trial_id", "status", "tasks", "penalty")
+HISTORY: Kinds = {"trial_id": TEXT, "epoch": NUMBER}
+LAYERS: Kinds = {"trial_id": TEXT, "layer": TEXT, "position": WHOLE, "groups": WHOLE, "alive": FLAGS}
+FURTHER: Kinds = {"retraining": TEXT, "settings": TEXT, "train_seconds": NUMBER, "torch_version": TEXT}
+# More than any measurement is: sums and squares of it are finite.
+LARGEST = 1e30
+MOST_GROUPS, MOST_EPOCHS = 10**7, 10**7
+SHARES = ("group_sparsity", "parameter_sparsity")
+# What a model costs, and whether more of it is better.
+COSTS = {"latency_ms": False, "macs": False, "active_parameters": False} | dict.fromkeys(SHARES, True)
+NO_RETRAINING = "none"
+LONGER = "longer"  # of a dense trial: trained once, for as many epochs as a retrained one in all
+LONGER_NAME = "dense, 2 × epochs"
+NUMBERS = ["lambda", "seed", "group_sparsity", "parameter_sparsity", "delta_m", "test_delta_m"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of one task: `unit` is "" for a bare number."""
+
+    name: str
+    label: str
+    unit: str
+    maximize: bool
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A column of the results that the front trades against the others."""
+
+    column: str
+    maximize: bool
+
+
+def method_name(penalty: str, retraining: str, settings: str) -> str:
+    """What people read; two methods have two names."""
+    name = penalty if retraining == NO_RETRAINING else f"{penalty} + {retraining}"
+    if retraining == LONGER:
+        name = LONGER_NAME  # without a penalty
+    return f"{name} · {settings}" if settings else name
+
+
+def is_own(results: pd.DataFrame) -> "pd.Series[bool]":
+    """Which trials were trained as the recipe says and once: no other settings of a search's, no retraining."""
+    return (results["settings"] == "") & (results["retraining"] == NO_RETRAINING)
+
+
+def reported_column(column: str) -> str:
+    """The column that reports on the test split what `column` says on the validation split."""
+    if column == "delta_m":
+        return "test_delta_m"
+    return f"test_{column.removeprefix('val_')}" if column.startswith("val_") else column
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep, finished or running.
+
+    Attributes:
+        folder: where its files lie; of merged sweeps the first one's.
+        info: `sweep.json` as read.
+        tasks: each task's primary metric, in the recipe's order.
+        metrics: by name, without the split's prefix.
+        objectives: what the front is drawn over.
+        results: one row a trial that ended, whatever its status, with the columns `sweep`, the name of the sweep that
+            it is of; `setup`, the same for trials that differ in tasks, λ, seed and method alone; and `method`.
+        history: one row a trial and epoch; None where the sweep has not written one.
+        layers: one row a trial and convolution, with the groups alive; None where the sweep has not written it.
+        parts: the sweeps that were merged into this one; empty for one that was read as it is.
+        place: where people find its files; empty where that is `folder`.
+    """
+
+    folder: Path
+    info: dict[str, Any]
+    tasks: dict[str, str]
+    metrics: dict[str, Metric]
+    objectives: tuple[Objective, ...]
+    results: pd.DataFrame
+    history: pd.DataFrame | None
+    layers: pd.DataFrame | None = None
+    parts: tuple["Sweep", ...] = ()
+    place: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the sweep is called."""
+        return str(self.info["name"])
+
+    @property
+    def planned(self) -> int:
+        """How many trials the sweep set out to run; of merged sweeps those of all, a trial of two of them once."""
+        return int(self.info["trials_planned"])
+
+    @property
+    def constant_predictor(self) -> dict[str, float]:
+        """Test metrics of the best prediction that ignores the image; empty where the sweep does not know them."""
+        return dict(self.info.get("constant_predictor") or {})
+
+    def constants(self, split: str) -> dict[str, float]:
+        """The same of a split, val or test; those of test for both in sweeps of before it was measured on val."""
+        validation = self.info.get("constant_predictor_val") if split == "val" else None
+        return dict(validation or self.constant_predictor)
+
+    def model_path(self, trial_id: str) -> str:
+        """Where people find the model of a trial."""
+        label = self.results.loc[self.results["trial_id"] == trial_id, "sweep"].iloc[0]
+        own = next((part for part in self.parts if part.name == label), self)
+        return f"{own.place or own.folder}/trials/{trial_id}/model.pt"
+
+    def trials(self, status: str) -> pd.DataFrame:
+        """The results' rows of one status: done, failed or stopped."""
+        return self.results[self.results["status"] == status]
+
+    def tasks_of(self, combination: str) -> list[str]:
+        """The tasks of a combination such as "segmentation+depth", in the recipe's order."""
+        return [task for task in self.tasks if task in combination.split("+")]
+
+
+def load_sweep(folder: Path | str, objectives: Sequence[Objective] = ()) -> Sweep:
+    """Reads `sweep.json`, `results.parquet` and, where they are there, `history.parquet` and `layers.parquet`.
+
+    Trials are averaged with their like alone: those of one `method`, which is the penalty, the retraining and what a
+    search has set otherwise than the recipe, such as "group_lasso + scratch · lr=0.003". These three stay columns of
+    their own: a dense model with other settings is not the dense model, and an ℓ1 trial with other settings is an ℓ1
+    trial.
+
+    Args:
+        folder: STORAGE/NAME.
+        objectives: columns of the results to trade; those of `sweep.json` where empty.
+
+    Raises:
+        BadInput: the folder is no sweep, a file is missing, damaged or of another schema, a column is missing, a done
+            trial lacks a number that it must have, or a number is infinite.
+    """
+    folder = Path(folder)
+    if not (folder / "sweep.json").is_file():
+        raise BadInput(f"{folder} is no sweep: it holds no sweep.json")
+    checked, info = read_info(folder / "sweep.json")
+    tasks, metrics, own_objectives = _meaning(checked)
+    if not (folder / "results.parquet").is_file():
+        raise BadInput(f"{folder} holds no results.parquet: no trial of this sweep has ended yet")
+    results = read_table(
+        folder / "results.parquet",
+        dict.fromkeys((*RESULT_TEXTS, "error"), TEXT) | dict.fromkeys(NUMBERS, NUMBER),
+        {**FURTHER} | {f"{split}_{name}": NUMBER for split in ("val", "test") for name in metrics},
+        RESULT_TEXTS,
+    )
+    history = _read_optional(folder / "history.parquet", HISTORY, {"group_sparsity": NUMBER}, tuple(HISTORY))
+    layers = _read_optional(folder / "layers.parquet", LAYERS, {}, tuple(LAYERS))
+    if layers is not None:
+        _need_range(layers, "groups", 1, MOST_GROUPS, folder / "layers.parquet")
+    if history is not None:
+        _need_range(history, "epoch", 0, MOST_EPOCHS, folder / "history.parquet")
+    sweep = Sweep(folder, info, tasks, metrics, tuple(objectives) or own_objectives, results, history, layers)
+    _check_results(sweep, folder / "results.parquet")
+    for column, nothing in (("retraining", NO_RETRAINING), ("settings", "")):
+        results[column] = results[column].fillna(nothing) if column in results else nothing
+    results["method"] = [
+        method_name(*parts)
+        for parts in zip(results["penalty"], results["retraining"], results["settings"], strict=True)
+    ]
+    results["sweep"] = results["setup"] = sweep.name
+    return sweep
+
+
+def _meaning(info: SweepInfo) -> tuple[dict[str, str], dict[str, Metric], tuple[Objective, ...]]:
+    """The tasks, metrics and objectives that `sweep.json` declares."""
+    metrics = {
+        name: Metric(name, about.label or name, about.unit or "", about.direction == "maximize")
+        for name, about in info.metrics.items()
+    }
+    objectives = tuple(Objective(about.column, about.direction == "maximize") for about in info.objectives)
+    tasks = {task: info.tasks[task].primary for task in info.order}
+    return tasks, told_apart(metrics, tasks), objectives
+
+
+def metrics_of(task: str, tasks: Iterable[str], metrics: Mapping[str, Metric]) -> list[Metric]:
+    """Those that this one of the tasks reports."""
+    return [metric for name, metric in metrics.items() if _task_of(name, tasks) == task]
+
+
+def _task_of(metric: str, tasks: Iterable[str]) -> str:
+    """Of tasks such as hair and hair_colour the longest name is the metric's own; the metric's where there is none."""
+    return max((task for task in tasks if metric.startswith(f"{task}_")), key=len, default=metric)
+
+
+def told_apart(metrics: Mapping[str, Metric], tasks: Iterable[str]) -> dict[str, Metric]:
+    """The metrics, with the task's name before a label that several of them share, such as the accuracies of two
+    attributes: tables and figures name columns and panels by their labels."""
+    shared = Counter(metric.label for metric in metrics.values())
+    named = {}
+    for name, metric in metrics.items():
+        task = _task_of(name, tasks)
+        label = metric.label if shared[metric.label] == 1 else f"{task.replace('_', ' ')} {metric.label}"
+        named[name] = replace(metric, label=label)
+    return named
+
+
+def _read_optional(path: Path, kinds: Kinds, further: Kinds, filled: tuple[str, ...]) -> pd.DataFrame | None:
+    return read_table(path, kinds, further, filled) if path.is_file() else None
+
+
+def _need_range(table: pd.DataFrame, column: str, low: int, high: int, path: Path) -> None:
+    wrong = table.loc[~table[column].between(low, high).to_numpy(bool), "trial_id"]
+    if len(wrong):
+        raise BadInput(f"{path}: column {column} is not in {low} to {high} in trial {wrong.iloc[0]}; {ANEW}")
+
+
+def _check_results(sweep: Sweep, path: Path) -> None:
+    """Refuses rows that would be averaged wrongly or dropped in silence; makes the number columns floats in place."""
+    results = sweep.results
+    objectives = [name for one in sweep.objectives for name in (one.column, reported_column(one.column))]
+    need_columns(results, objectives, path)
+    for column in (*RESULT_TEXTS, *(name for name in ("retraining", "settings") if name in results)):
+        strange = [name for name in results[column].dropna().unique() if not str(name).isprintable()]
+        if strange:
+            raise BadInput(f"{path}: column {column} has {strange[0]!r}; it must be one line of text")
+    repeated = results["trial_id"][results["trial_id"].duplicated()]
+    if len(repeated):
+        raise BadInput(f"{path}: trial_id {repeated.iloc[0]} stands in more than one row")
+    unknown = results["status"][~results["status"].isin(STATUSES)]
+    if len(unknown):
+        raise BadInput(f"{path}: status is {unknown.iloc[0]!r}; it must be one of {', '.join(STATUSES)}")
+    for combination in results["tasks"].unique():
+        strange = [task for task in str(combination).split("+") if task not in sweep.tasks]
+        if strange:
+            raise BadInput(f"{path}: tasks is {combination!r}; sweep.json knows {', '.join(sweep.tasks)}")
+
+    metrics = [f"{split}_{name}" for split in ("val", "test") for name in sweep.metrics]
+    metrics = [column for column in metrics if column in results.columns]
+    numbers = list(dict.fromkeys([*NUMBERS, *metrics, *objectives]))
+    for column in numbers:
+        if results[column].dtype == np.float64:
+            continue
+        try:
+            # A column of a sweep whose trials all failed so far holds nothing but nulls, without a number type.
+            results[column] = pd.to_numeric(results[column]).astype(float)
+        except (TypeError, ValueError):
+            raise BadInput(f"{path}: column {column} holds something that is not a number") from None
+
+    done = (results["status"] == "done").to_numpy()
+    for column in numbers:
+        infinite = done & np.isinf(results[column].to_numpy())
+        if infinite.any():
+            raise BadInput(f"{path}: column {column} is infinite in trial {_first_trial(results, infinite)}")
+        large = done & (np.abs(results[column].to_numpy()) > LARGEST)
+        if large.any():
+            raise BadInput(f"{path}: column {column} is beyond {LARGEST:g} in trial {_first_trial(results, large)}")
+    for column in SHARES:
+        _need_range(results[done].dropna(subset=column), column, 0, 1, path)
+    negative = (results["lambda"] < 0).to_numpy()
+    if negative.any():
+        raise BadInput(f"{path}: column lambda is below 0 in trial {_first_trial(results, negative)}")
+    for column in ("lambda", "seed", "group_sparsity", "parameter_sparsity"):
+        _need_numbers(results, done, column, path)
+    for combination in results["tasks"].unique():
+        mine = done & (results["tasks"] == combination).to_numpy()
+        if mine.any():
+            for split, task in itertools.product(("val", "test"), sweep.tasks_of(str(combination))):
+                column = f"{split}_{sweep.tasks[task]}"
+                need_columns(results, [column], path)
+                _need_numbers(results, mine, column, path)
+
+
+def _need_numbers(results: pd.DataFrame, rows: NDArray[np.bool_], column: str, path: Path) -> None:
+    absent = rows & np.isnan(results[column].to_numpy())
+    if absent.any():
+        raise BadInput(f"{path}: column {column} has no number in the done trial {_first_trial(results, absent)}")
+
+
+def _first_trial(results: pd.DataFrame, rows: NDArray[np.bool_]) -> str:
+    return str(results["trial_id"].iloc[int(rows.argmax())])

@@ -1,0 +1,55 @@
+"""The claims as tables: for programs, and written for people."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from analysis import text
+from analysis.compute.claims import SIGNIFICANCE, Claim
+from analysis.compute.text_table import TextTable
+
+COLUMNS = ["claim", "statement", "verdict", "effect", "low", "high", "p_value", "adjusted_p", "margin", "seeds", "why"]
+
+
+def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
+    """One row a claim; `effect`, its 95 % interval `low` to `high` and `margin` are fractions."""
+    rows = [
+        (
+            *(claim.name, claim.statement, claim.verdict),
+            *(claim.effect.mean, claim.effect.low, claim.effect.high, claim.effect.p_value, claim.adjusted_p),
+            *(claim.margin, claim.seeds, claim.why),
+        )
+        for claim in claims
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def claim_data_table(claims: Sequence[Claim]) -> pd.DataFrame:
+    """The rows behind every claim, under one another; `claim` says whose (see `analysis.compute.claims.Claim.data`)."""
+    tables = [claim.data.assign(claim=claim.name) for claim in claims if len(claim.data)]
+    if not tables:
+        return claims[0].data.assign(claim="")
+    table = pd.concat(tables, ignore_index=True)
+    return table[["claim", *(column for column in table if column != "claim")]]
+
+
+def written_claims(claims: Sequence[Claim]) -> TextTable:
+    """One row a claim: verdict, effect and interval in %, corrected p, seeds, why."""
+    rows = []
+    for claim in claims:
+        effect = claim.effect
+        interval = "" if effect.number < 2 else f"{_percent(effect.low)} to {_percent(effect.high)}"
+        p = "" if pd.isna(claim.adjusted_p) else f"{claim.adjusted_p:.2g}"
+        rows.append((claim.statement, claim.verdict, _percent(effect.mean), interval, p, str(claim.seeds), claim.why))
+    how = " ".join(f"{claim.statement} {claim.how}" for claim in claims)
+    note = (
+        f"{how} Intervals are Student's, over seeds. p is two-sided, Holm-corrected over the claims; a claim holds, or "
+        f"does not, where it is at most {SIGNIFICANCE:g}."
+    )
+    header = ("claim", "verdict", "effect [%]", "95 % interval [%]", "p", "seeds", "why")
+    marked = tuple(claim.verdict == "holds" for claim in claims)
+    return TextTable(header, tuple(rows), marked, note)
+
+
+def _percent(value: float) -> str:
+    return text.percent(value, signed=True)

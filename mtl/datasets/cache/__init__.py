@@ -1,0 +1,1 @@
+"""Images and labels at one size, decoded once on a machine."""

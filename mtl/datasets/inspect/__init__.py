@@ -1,0 +1,1 @@
+"""What `parsimony datasets check` looks at and draws."""

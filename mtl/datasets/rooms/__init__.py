@@ -1,0 +1,1 @@
+"""Rendered rooms: scenes drawn from a seed, and their labels."""

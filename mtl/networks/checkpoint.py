@@ -1,0 +1,134 @@
+"""A trial's model.pt, or what `parsimony compact` made of it: read back without unpickling, and its network built."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from mtl.compaction.plan import is_name
+from mtl.compaction.saving import compact_of
+from mtl.config import TrialConfig
+from mtl.errors import BadInput
+from mtl.networks.dry_run import check_outputs
+from mtl.networks.model import build_model
+from mtl.networks.retraining import new_compact_model
+from mtl.networks.tensor_file import load_state, read_tensors, shown, unquoted
+from mtl.tasks import IGNORE, Kind, Task
+
+MODEL = "model.pt"
+ALLOWED = "a trial's model.pt, the trial's folder, or a compact.pt that `parsimony compact` made of one"
+MOST_TASKS = 1000
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network, (N, 3, H, W) normalised images -> {task: output}, in eval mode on the CPU, and its trial."""
+
+    path: Path
+    config: TrialConfig
+    tasks: list[Task]
+    model: nn.Module
+    compact: bool
+
+
+def checkpoint_path(name: str) -> Path:
+    """The file that a user names, by itself or by the trial's folder. Raises BadInput where there is none."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / MODEL).is_file():
+            raise BadInput(f"checkpoint {path}: a folder without {MODEL}; allowed: {ALLOWED}")
+        return path / MODEL
+    if not path.is_file():
+        raise BadInput(f"checkpoint {path}: no such file; allowed: {ALLOWED}")
+    return path
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Raises BadInput, one line, for a file that would have to be unpickled, is damaged, or is of another model."""
+    content = read_tensors("checkpoint", path, ALLOWED, ALLOWED)
+    what = f"checkpoint {path}"
+    is_compact = isinstance(content, Mapping) and "compact" in content
+    if not is_compact and not (isinstance(content, Mapping) and {"config", "tasks", "model"} <= set(content)):
+        keys = [unquoted(key) for key in content][:5] if isinstance(content, Mapping) else [type(content).__name__]
+        raise BadInput(f"{what}: holds {', '.join(keys)}; allowed: {ALLOWED}")
+    model: nn.Module
+    if is_compact:
+        model, about = compact_of(what, content)
+        config, tasks = read_about(what, about)
+    else:
+        config, tasks = read_about(what, content)
+        model = _network(what, config, tasks, content)
+    if odd := [name for name, value in model.named_parameters() if value.dtype != torch.float32]:
+        raise BadInput(f"{what}: {odd[0]} is not of float32; allowed: {ALLOWED}")
+    try:
+        check_outputs(model, tasks, config.image_size)
+    except BadInput as error:
+        raise BadInput(f"{what}: {error}") from error
+    return Checkpoint(path, config, tasks, model.eval(), is_compact)
+
+
+def read_about(what: str, content: Mapping[str, Any]) -> tuple[TrialConfig, list[Task]]:
+    """The trial and the tasks of a file's content. what: the file, which begins the line of the BadInput."""
+    config, tasks = _read_config(what, content.get("config")), _read_tasks(what, content.get("tasks"))
+    if sorted(config.tasks) != sorted(task.name for task in tasks):
+        names = [task.name for task in tasks]
+        raise BadInput(
+            f"{what}: its tasks are {shown(names)}; allowed: {shown(list(config.tasks))}, as its config says"
+        )
+    return config, tasks
+
+
+def _read_config(what: str, fields: Any) -> TrialConfig:
+    try:
+        return TrialConfig.model_validate(TrialConfig.recorded(fields))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = unquoted(first["loc"][0]) if first["loc"] else "config"
+        reason = first["msg"].splitlines()[0]
+        raise BadInput(f"{what}: its config has a {field} that is not allowed ({reason})") from error
+
+
+def _read_tasks(what: str, entries: Any) -> list[Task]:
+    """name, kind and classes of each, of which the names become parts of file names."""
+    entries = entries if isinstance(entries, list | tuple) else []
+    tasks = [_task(entry) for entry in entries[: MOST_TASKS + 1]]
+    known = {task.name: task for task in tasks if task}
+    if not 1 <= len(known) == len(tasks) <= MOST_TASKS:
+        raise BadInput(f"{what}: tasks = {shown(entries)}; allowed: name, kind, classes")
+    return list(known.values())
+
+
+def _task(entry: Any) -> Task | None:
+    if not isinstance(entry, list | tuple) or len(entry) != 3:
+        return None
+    name, kind, classes = entry
+    named = is_name(name) and "." not in name and not hasattr(nn.ModuleDict(), name)
+    if not named or kind not in get_args(Kind) or not isinstance(classes, list | tuple):
+        return None
+    texts = all(isinstance(label, str) and label.isprintable() for label in classes[: IGNORE + 1])
+    count = len(classes) if kind in ("segmentation", "classification") else 1
+    return Task(name, kind, tuple(classes)) if texts and 1 <= count <= IGNORE else None
+
+
+def _network(what: str, config: TrialConfig, tasks: list[Task], content: Mapping[str, Any]) -> nn.Module:
+    """A trial's model with the file's weights; before these fit it takes no memory."""
+    network = f"{config.backbone} of width {config.backbone_width} with heads for {config.combination}"
+    state = content["model"]
+    # Every block and every rate has tensors of its own: more of them than tensors would only be made in vain.
+    layers = sum(config.backbone_layers or ()) + len(config.head_rates)
+    if isinstance(state, Mapping) and layers > len(state):
+        raise BadInput(f"{what}: has {len(state)} tensors; allowed: the weights of {layers} layers, as its config says")
+    try:
+        with torch.device("meta"):
+            if "backbone_plan" in content:  # of a trial that was retrained
+                model = new_compact_model(content["backbone_plan"], config, tasks)
+            else:
+                model = build_model(config, tasks)
+    except (BadInput, RuntimeError, TypeError, OverflowError) as error:  # torch's, of sizes beyond what it counts to
+        raise BadInput(f"{what}: {str(error).splitlines()[0]}") from error
+    load_state(model, state, what, f"the weights of a {network}, as its config says")
+    return model

@@ -1,0 +1,86 @@
+"""How large a trial's network is, by its settings alone: counted without making it, which may take all memory.
+
+The counts are those of `mtl.networks.model.build_model`'s networks; a test holds the two equal.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from mtl.config import TrialSettings
+from mtl.tasks import OUTPUT_STRIDE, Task
+
+# By backbone: whether its blocks are bottlenecks, and the published numbers of blocks.
+BLOCKS = {
+    "resnet18": (False, (2, 2, 2, 2)),
+    "resnet34": (False, (3, 4, 6, 3)),
+    "resnet50": (True, (3, 4, 6, 3)),
+    "resnet101": (True, (3, 4, 23, 3)),
+    "resnet152": (True, (3, 8, 36, 3)),
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution with its batch norm, whose output is `stride` times smaller than the image in both directions."""
+
+    inputs: int
+    outputs: int
+    kernel: int
+    stride: int
+
+    @property
+    def parameters(self) -> int:
+        return self.inputs * self.outputs * self.kernel**2 + 2 * self.outputs
+
+
+def count_parameters(settings: TrialSettings, tasks: Sequence[Task]) -> int:
+    """Of the backbone and a head for each of the tasks."""
+    channels = settings.head_channels
+    count = sum(layer.parameters for layer in _layers(settings, tasks))
+    for task in tasks:
+        # A dense head ends in one convolution, one of an image's labels in two linear layers.
+        count += channels * task.channels + task.channels + (0 if task.dense else channels**2 + channels)
+    return count
+
+
+def count_activations(settings: TrialSettings, tasks: Sequence[Task]) -> int:
+    """Numbers that a forward pass keeps of one image for the pass backward, at least: what goes into batch norms."""
+    height, width = settings.image_size
+
+    def outputs(layer: Layer) -> int:
+        return layer.outputs * math.ceil(height / layer.stride) * math.ceil(width / layer.stride)
+
+    return sum(map(outputs, _layers(settings, tasks)))
+
+
+def _layers(settings: TrialSettings, tasks: Sequence[Task]) -> Iterator[Layer]:
+    width, (bottleneck, published) = settings.backbone_width, BLOCKS[settings.backbone]
+    yield Layer(3, width, 7, 2)
+    inputs = width
+    for stage, blocks in enumerate(settings.backbone_layers or published):
+        inner = width * 2**stage
+        outer = 4 * inner if bottleneck else inner
+        stride = 4 if stage == 0 else OUTPUT_STRIDE
+        for block in range(blocks):
+            # The first block of a stage comes from the one before, whose maps may be larger.
+            before = 4 if stage == 1 and block == 0 else stride
+            if bottleneck:
+                yield from (Layer(inputs, inner, 1, before), Layer(inner, inner, 3, stride))
+                yield Layer(inner, outer, 1, stride)
+            else:
+                yield from (Layer(inputs, inner, 3, stride), Layer(inner, outer, 3, stride))
+            if block == 0 and (inputs != outer or stage > 0):
+                yield Layer(inputs, outer, 1, stride)
+            inputs = outer
+    channels = settings.head_channels
+    for task in tasks:
+        if task.dense:
+            yield Layer(inputs, channels, 1, OUTPUT_STRIDE)
+            yield from (Layer(inputs, channels, 3, OUTPUT_STRIDE) for _ in settings.head_rates)
+            # Of the whole image's mean, one pixel.
+            yield Layer(inputs, channels, 1, max(settings.image_size))
+            yield Layer((2 + len(settings.head_rates)) * channels, channels, 1, OUTPUT_STRIDE)
+            yield Layer(channels, channels, 3, OUTPUT_STRIDE)
+        else:
+            yield Layer(inputs, channels, 3, OUTPUT_STRIDE)

@@ -1,0 +1,155 @@
+"""Pretrained backbones: from a file or by torchvision's name, checked before use, and identified by their content."""
+
+import hashlib
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor
+
+from mtl.config import TrialConfig, TrialSettings
+from mtl.errors import BadInput
+from mtl.networks.backbones import DilatedResNet
+from mtl.networks.tensor_file import read_tensors, shown, tensor_fault, unquoted
+from mtl.paths import user_path
+
+TORCHVISION_NAME = re.compile(r"\w+_Weights\.\w+")
+CONTENT = "a state dict (names and tensors), or a trial's model.pt"
+ALLOWED = "a state dict's path or a torchvision name such as ResNet50_Weights.IMAGENET1K_V2"
+
+
+def absolute_weights(weights: str) -> str:
+    """The same file from any working directory; torchvision's names as they are."""
+    return weights if TORCHVISION_NAME.fullmatch(weights) else str(user_path("weights =", weights).absolute())
+
+
+def weights_version(weights: str) -> str:
+    """What identifies the weights' content, wherever they lie.
+
+    Of a file the first 16 hexadecimal digits of the SHA-256 of its bytes; of a torchvision name the name of the file
+    that it stands for, which ends in the first digits of that file's SHA-256 (`resnet50-11ad3fa6`). Raises BadInput.
+    """
+    if TORCHVISION_NAME.fullmatch(weights):
+        return Path(_torchvision_weights(weights).url).stem
+    path = Path(weights)
+    if path.is_fifo():
+        raise BadInput(f"weights: {weights}: is a pipe, which would be waited for; allowed: {ALLOWED}")
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise BadInput(f"weights: {weights}: {error.strerror or error}; allowed: {ALLOWED}") from error
+
+
+def check_weights(settings: TrialSettings) -> None:
+    """Raise BadInput, naming the first key, if `settings.weights` do not fit the backbone. Downloads nothing."""
+    assert settings.weights is not None
+    if TORCHVISION_NAME.fullmatch(settings.weights):
+        with torch.device("meta"):
+            state = _without_classifier(_torchvision_model(settings.weights).state_dict())
+    else:
+        state = _read(settings.weights)
+    with torch.device("meta"):
+        backbone = DilatedResNet(settings.backbone, settings.backbone_width, settings.backbone_layers)
+    _check_fit(backbone, state, settings)
+
+
+def fetch_weights(weights: str) -> None:
+    """Download a torchvision name into torch's hub folder, unless it is there. Raises BadInput."""
+    if TORCHVISION_NAME.fullmatch(weights):
+        _download(weights)
+
+
+def load_weights(backbone: DilatedResNet, config: TrialConfig) -> None:
+    """Copy `config.weights` into the backbone; a torchvision name is downloaded into torch's hub folder once.
+
+    Raises BadInput for weights that cannot be read, do not fit, or are others than those that `config` was made with.
+    """
+    assert config.weights is not None
+    found = weights_version(config.weights)
+    if found != config.weights_version:
+        raise BadInput(
+            f"weights: {config.weights} has version {found} on this machine; allowed: {config.weights_version}, "
+            "that with which the trial was planned"
+        )
+    state = _download(config.weights) if TORCHVISION_NAME.fullmatch(config.weights) else _read(config.weights)
+    _check_fit(backbone, state, config)
+    # A plain dict has no version, for which batch norm takes a missing num_batches_tracked, of old files, as 0.
+    backbone.load_state_dict(dict(state))
+
+
+def _read(path: str) -> dict[str, Tensor]:
+    """The backbone's part of a state dict, or of a trial's model.pt."""
+    written = "a file that torch.save wrote, of tensors and plain data alone"
+    content = read_tensors("weights:", path, ALLOWED, written)
+    prefix = ""
+    if isinstance(content, Mapping) and {"config", "tasks", "model"} <= set(content):
+        prefix, content = "backbone.", content["model"]
+    if not isinstance(content, Mapping):
+        raise BadInput(f"weights: {path}: holds a {type(content).__name__}; allowed: {CONTENT}")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise BadInput(f"weights: {path}: holds a {type(value).__name__} under {shown(name)}; allowed: {CONTENT}")
+        if fault := tensor_fault(value):
+            raise BadInput(f"weights: {path}: {unquoted(name)} {fault}; allowed: {CONTENT}")
+    own = {name.removeprefix(prefix): value for name, value in content.items() if name.startswith(prefix)}
+    return _without_classifier(own)
+
+
+def _download(name: str) -> dict[str, Tensor]:
+    url = _torchvision_weights(name).url
+    try:
+        state = torch.hub.load_state_dict_from_url(
+            url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+        )
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise BadInput(
+            f"weights: {name}: {url} cannot be downloaded into {torch.hub.get_dir()} ({str(error).splitlines()[0]}); "
+            f"allowed: {ALLOWED}"
+        ) from error
+    return _without_classifier(state)
+
+
+def _torchvision_weights(name: str) -> Any:
+    try:
+        return torchvision.models.get_weight(name)
+    except (ValueError, KeyError) as error:
+        raise BadInput(f"weights: {name!r}: torchvision has none of this name; allowed: {ALLOWED}") from error
+
+
+def _torchvision_model(name: str) -> torch.nn.Module:
+    """The untrained model that the weights are of."""
+    kind = type(_torchvision_weights(name))
+    for builder in torchvision.models.list_models(module=torchvision.models):
+        if torchvision.models.get_model_weights(builder) is kind:
+            model: torch.nn.Module = torchvision.models.get_model(builder, weights=None)
+            return model
+    raise BadInput(f"weights: {name!r} are of no image classifier; allowed: {ALLOWED}")
+
+
+def _without_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if name not in ("fc.weight", "fc.bias")}
+
+
+def _check_fit(backbone: DilatedResNet, state: Mapping[str, Tensor], settings: TrialSettings) -> None:
+    """Raise BadInput at the first key that is missing, that is one too many, or whose shape is another."""
+    wanted = backbone.state_dict()
+    layers = settings.backbone_layers and list(settings.backbone_layers)
+    network = (
+        f"backbone = {settings.backbone}, backbone_width = {settings.backbone_width}, "
+        f"backbone_layers = {layers or 'the published'}"
+    )
+    for name in [*wanted, *state]:
+        if name not in state and not name.endswith(".num_batches_tracked"):
+            fault = f"{name} is missing"
+        elif name not in wanted:
+            fault = f"{unquoted(name)} {tuple(state[name].shape)} is none of the backbone's"
+        elif name in state and state[name].shape != wanted[name].shape:
+            fault = f"{name} has shape {tuple(state[name].shape)}, not {tuple(wanted[name].shape)}"
+        else:
+            continue
+        raise BadInput(f"weights: {settings.weights}: {fault}; allowed: weights that fit {network}")

@@ -1,0 +1,137 @@
+"""Each kind of task's loss, and the resolution and units in which a protocol compares predictions with targets.
+
+Predictions are float32; targets are as `mtl.tasks` fixes them, batched: (N, H, W), (N, H, W, 3) for normals, (N,).
+"""
+
+import functools
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mtl.objectives.depth_losses import DEPTH_LOSSES
+from mtl.tasks import IGNORE, Task
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """What a trial may choose about its losses.
+
+    depth: a name in `mtl.objectives.depth_losses.DEPTH_LOSSES`.
+    label_smoothing: in [0, 1), the share of a segmentation's and a classification's label that goes to all classes
+    alike. A binary label is not smoothed.
+    """
+
+    depth: str = "l1"
+    label_smoothing: float = 0.0
+
+
+# arXiv 2308.12114 trains depth with the squared error, and its authors' code smooths labels by 0.1.
+PROTOCOL_LOSSES = {"standard": LossSettings("l1", 0.0), "paper": LossSettings("mse", 0.1)}
+
+
+def loss_settings(protocol: str, depth_loss: str | None = None, label_smoothing: float | None = None) -> LossSettings:
+    """The losses that were chosen, and the protocol's own where a choice is None."""
+    chosen = PROTOCOL_LOSSES[protocol]
+    if depth_loss is not None:
+        chosen = replace(chosen, depth=depth_loss)
+    if label_smoothing is not None:
+        chosen = replace(chosen, label_smoothing=label_smoothing)
+    return chosen
+
+
+def align(task: Task, prediction: Tensor, target: Tensor, protocol: str, stride: int = 1) -> tuple[Tensor, Tensor]:
+    """Bring a head's output and its target to one resolution and one unit.
+
+    standard: predictions are enlarged (bilinear) to the target's resolution; depth is in metres.
+    paper: targets are reduced (nearest) to the head's resolution; depth is divided by each image's largest.
+    stride: of the pixels, keep every so-many-th of each row and column.
+    """
+    if not task.dense:
+        return prediction, target
+    if protocol == "standard":
+        return enlarge(prediction, (target.shape[1], target.shape[2]), stride), _every(target, stride)
+    rows = _nearest(target.shape[1], prediction.shape[2], target.device)
+    columns = _nearest(target.shape[2], prediction.shape[3], target.device)
+    target = target[:, rows][:, :, columns]
+    if task.kind == "depth":
+        target = target / target.amax(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(target.dtype).tiny)
+    return _every(prediction.movedim(1, -1), stride).movedim(-1, 1), _every(target, stride)
+
+
+def _every(x: Tensor, stride: int) -> Tensor:
+    """(N, H, W, ...) at every `stride`-th row and column, from the middle of the first cell on."""
+    return x if stride == 1 else x[:, stride // 2 :: stride, stride // 2 :: stride]
+
+
+def enlarge(x: Tensor, size: tuple[int, int], stride: int = 1) -> Tensor:
+    """Bilinear interpolation of (N, C, h, w) to `size`, as F.interpolate(mode="bilinear", align_corners=False).
+
+    With a stride only every so-many-th row and column of the result is computed.
+
+    Done as a product with a matrix for each side. F.interpolate takes five times as long to differentiate on CPU, and
+    its gradient on CUDA is not deterministic.
+    """
+    rows = _bilinear(x.shape[2], size[0], x.device, x.dtype)
+    columns = _bilinear(x.shape[3], size[1], x.device, x.dtype)
+    kept = slice(stride // 2, None, stride)
+    return rows[kept] @ x.contiguous() @ columns[kept].T
+
+
+@functools.lru_cache(maxsize=32)
+def _bilinear(source: int, count: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(count, source): the weights with which `count` equal cells read a line of `source` pixels."""
+    # Made in inference mode it could not be saved for a later backward pass.
+    with torch.inference_mode(False):
+        position = ((torch.arange(count, dtype=torch.float64) + 0.5) * source / count - 0.5).clamp(0, source - 1)
+        distance = (position[:, None] - torch.arange(source, dtype=torch.float64)).abs()
+        return (1 - distance).clamp(min=0).to(device, dtype)
+
+
+def _nearest(source: int, count: int, device: torch.device) -> Tensor:
+    """The `count` indices into a side of `source` pixels that lie nearest to the centres of `count` equal cells."""
+    return ((torch.arange(count, device=device) + 0.5) * source / count).long().clamp(max=source - 1)
+
+
+def cosine_to_unit(prediction: Tensor, target: Tensor) -> Tensor:
+    """(N, H, W): cosines between predictions (N, 3, H, W) of any length and unit targets (N, H, W, 3)."""
+    # Written out, as torch's norm over a dimension that is not the last takes ten times as long on CPU.
+    x, y, z = prediction.unbind(dim=1)
+    dot = x * target[..., 0] + y * target[..., 1] + z * target[..., 2]
+    return dot * (x * x + y * y + z * z + 1e-12).rsqrt()
+
+
+def valid_mask(task: Task, target: Tensor) -> Tensor:
+    """Where the target is labelled: (N, H, W), or (N,) where the task is not dense."""
+    if task.kind == "depth":
+        return target > 0
+    if task.kind == "normals":
+        return (target != 0).any(dim=-1)
+    return target != IGNORE
+
+
+def task_loss(task: Task, prediction: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+    """Mean loss over the labelled pixels (or images) of aligned tensors; 0, with a gradient of 0, where none is.
+
+    segmentation and classification: cross-entropy, with label smoothing. depth: see `mtl.objectives.depth_losses`.
+    normals: 1 - cosine. binary: cross-entropy with logits.
+    """
+    valid = valid_mask(task, target)
+    count = valid.sum().clamp(min=1)
+    if task.kind == "depth":
+        return DEPTH_LOSSES[settings.depth](prediction[:, 0], target, valid)
+    if task.kind in ("segmentation", "classification"):
+        logits, classes = prediction, target.long()
+        if task.dense and prediction.is_cuda:
+            # One row a pixel: the 4-D form has no deterministic CUDA kernel. On CPU the rows take 6 times as long.
+            logits, classes = prediction.permute(0, 2, 3, 1).reshape(-1, prediction.shape[1]), classes.reshape(-1)
+        total = F.cross_entropy(
+            logits, classes, ignore_index=IGNORE, label_smoothing=settings.label_smoothing, reduction="sum"
+        )
+    elif task.kind == "normals":
+        total = ((1 - cosine_to_unit(prediction, target)) * valid).sum()
+    else:
+        labels = torch.where(valid, target, 0).to(prediction.dtype)
+        total = (F.binary_cross_entropy_with_logits(prediction[:, 0], labels, reduction="none") * valid).sum()
+    return total / count

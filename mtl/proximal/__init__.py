@@ -1,0 +1,1 @@
+"""The proximal operators: the mathematics, the groups, and the kernel in C."""

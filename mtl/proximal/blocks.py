@@ -1,0 +1,100 @@
+"""Proximal operators over lists of weights, in blocks that a cache holds: small layers together, large ones cut."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mtl.proximal.groups import GroupKind, dense, group_view, like
+
+# Elements. On CPU a block and its temporaries then stay in caches, and they take less memory than the largest layer of
+# a ResNet-50. On CUDA the number of kernels that are started counts for more.
+CPU_BLOCK = 2**17
+CUDA_BLOCK = 2**22
+
+# (x, d, elements of a group) -> z; x, d and z of shape (outer, groups, inner), d None in the Euclidean metric.
+Operator = Callable[[Tensor, Tensor | None, int], Tensor]
+
+
+@dataclass(frozen=True)
+class AdamMetric:
+    """The diagonal d = sqrt(second_moment / bias_correction) + eps by which Adam divides the mean gradient.
+
+    Kept in its parts, as d itself would take as much memory as the weights. second_moment: in the weight's shape.
+    """
+
+    second_moment: Tensor
+    bias_correction: Tensor | float
+    eps: float
+
+    def diagonal(self, second_moment: Tensor) -> Tensor:
+        """d for a part of the second moment, a new tensor."""
+        return (second_moment / self.bias_correction).sqrt_().add_(self.eps)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Groups first..last - 1 of one weight."""
+
+    index: int
+    first: int
+    last: int
+
+
+def apply_in_blocks_(
+    weights: Sequence[Tensor], metrics: Sequence[AdamMetric] | None, kind: GroupKind, operator: Operator
+) -> None:
+    """Replace each weight's groups x by operator(x, d, group size), d from the weight's metric.
+
+    Weights of less than 32 bits are computed in float32 and rounded at the end.
+    """
+    copies = [dense(w) for w in weights]
+    views = [group_view(w, kind) for w in copies]
+    moments = None
+    if metrics is not None:
+        moments = [group_view(like(m.second_moment, w), kind) for m, w in zip(metrics, copies, strict=True)]
+    for pieces in _blocks(views):
+        x = _joined(views, pieces).to(_compute_dtype(views[pieces[0].index]))
+        d = None
+        if metrics is not None and moments is not None:
+            parts = [
+                metrics[p.index].diagonal(moments[p.index][:, p.first : p.last].to(x.dtype)).to(x.dtype) for p in pieces
+            ]
+            d = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        z = operator(x, d, x.shape[0] * x.shape[2])
+        for p, part in zip(pieces, z.split([p.last - p.first for p in pieces], dim=1), strict=True):
+            views[p.index][:, p.first : p.last] = part
+    for weight, copy in zip(weights, copies, strict=True):
+        if copy is not weight:
+            weight.copy_(copy)
+
+
+def _blocks(views: Sequence[Tensor]) -> Iterator[list[_Piece]]:
+    """Pieces of weights with equal group shapes, as many together as a block holds, at least one group."""
+    alike: dict[tuple, list[int]] = defaultdict(list)
+    for index, view in enumerate(views):
+        if view.numel():
+            alike[view.shape[0], view.shape[2], view.dtype, view.device].append(index)
+    for (outer, inner, _, device), indices in alike.items():
+        room = max(1, (CUDA_BLOCK if device.type == "cuda" else CPU_BLOCK) // (outer * inner))
+        pieces: list[_Piece] = []
+        for index in indices:
+            groups = views[index].shape[1]
+            for first in range(0, groups, room):
+                piece = _Piece(index, first, min(first + room, groups))
+                if pieces and sum(p.last - p.first for p in pieces) + piece.last - piece.first > room:
+                    yield pieces
+                    pieces = []
+                pieces.append(piece)
+        yield pieces
+
+
+def _joined(views: Sequence[Tensor], pieces: Sequence[_Piece]) -> Tensor:
+    parts = [views[p.index][:, p.first : p.last] for p in pieces]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)

@@ -1,0 +1,69 @@
+"""A C source compiled by the system's compiler, once for all processes of a machine."""
+
+import ctypes
+import hashlib
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+from filelock import FileLock
+
+from mtl.cache_root import default_cache_root
+
+COMPILERS = ("cc", "gcc", "clang")
+# IEEE arithmetic but for two liberties: errno is not set, and floating-point traps are not in use.
+FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing")
+COMPILE_SECONDS = 60
+
+
+class CannotCompile(Exception):
+    """No compiler, one that fails, or a cache that cannot be written; the message says which."""
+
+
+def load_library(source: Path) -> ctypes.CDLL:
+    """The compiled source, from CACHE_ROOT/kernels/NAME-HASH.so if it is there; see `mtl.cache_root` for the root.
+
+    The hash is of the source, the flags, the compiler and the processor. Of processes that start together one compiles
+    and the others wait for it. Raises CannotCompile.
+    """
+    compiler = next((path for name in COMPILERS if (path := shutil.which(name))), None)
+    if compiler is None:
+        raise CannotCompile(f"none of the compilers {', '.join(COMPILERS)} is installed")
+    try:
+        key = "\0".join([source.read_text(), *FLAGS, compiler, _output(compiler, "--version"), _processor()])
+        folder = default_cache_root() / "kernels"
+        library = folder / f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+        if not library.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            # The operating system frees this lock with its process, however that ends.
+            with FileLock(f"{library}.lock"):
+                if not library.exists():
+                    _compile(compiler, source, library)
+        return ctypes.CDLL(str(library))
+    except (OSError, subprocess.SubprocessError) as error:
+        raise CannotCompile(f"{source.name}: {error}") from error
+
+
+def _compile(compiler: str, source: Path, library: Path) -> None:
+    """Write `library` under another name and rename it, so that it is whole if it is there; needs the lock."""
+    unfinished = library.with_suffix(".tmp")
+    command = [compiler, *FLAGS, "-shared", "-fPIC", str(source), "-o", str(unfinished), "-lm"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False)
+    if result.returncode:
+        raise CannotCompile(f"{' '.join(command)}: {result.stderr.strip() or result.returncode}")
+    unfinished.rename(library)
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=True).stdout
+
+
+def _processor() -> str:
+    """What -march=native depends on: a home folder may be shared by machines that differ."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    wanted = ("flags", "Features", "model name", "CPU part")
+    return "\n".join(sorted({line for line in lines if line.startswith(wanted)} | {platform.machine()}))

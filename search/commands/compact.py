@@ -1,0 +1,216 @@
+"""`parsimony compact`: a trial's model without its zero channels, proven equal, measured, and written."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, fx, nn
+
+from mtl.compaction import certify, compact, save_compact
+from mtl.datasets.batches.load import evaluation_batches
+from mtl.datasets.registry import add_module_folders
+from mtl.errors import BadInput, TrialFailed
+from mtl.networks.backbones import DilatedResNet
+from mtl.networks.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
+from mtl.networks.export import SUFFIXES, check_packages, write_export
+from mtl.networks.measurement import (
+    Latency,
+    best_format,
+    count_macs,
+    count_parameters,
+    measure_latency,
+    peak_memory_bytes,
+)
+from mtl.networks.model import MultiTaskModel
+from mtl.networks.retrained import fold_retrained
+from mtl.paths import user_path
+from search.engine.trial import trial_data
+from search.store.atomic import Unfinished
+
+# The first images of the validation split that the outputs are compared on.
+MOST_IMAGES = 64
+# More would start more threads than a process may have; torch then ends it.
+MOST_THREADS = 1024
+# Of the largest output, relative. An exported file runs other kernels, which add up in another order.
+TOLERANCE = 1e-5
+EXPORT_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Bytes, and latencies by batch size."""
+
+    parameters: int
+    macs: int
+    file_bytes: int
+    memory_bytes: dict[int, int]
+    latencies: dict[int, Latency]
+
+
+def run(options: argparse.Namespace) -> int:
+    """The exit status. Raises BadInput."""
+    if options.threads is not None:
+        if not 1 <= options.threads <= MOST_THREADS:
+            raise BadInput(f"--threads {options.threads}; allowed: 1 or more, at most {MOST_THREADS:,}")
+        torch.set_num_threads(options.threads)
+    exports = [part.strip() for part in options.export.split(",") if part.strip()]
+    checkpoint = str(user_path("checkpoint", options.checkpoint))
+    data = None if options.data is None else str(user_path("--data", options.data))
+    out = None if options.out is None else str(user_path("--out", options.out))
+    try:
+        run_compact(checkpoint, data=data, out=out, exports=exports, device=options.device)
+    except TrialFailed as error:
+        print(f"parsimony: {error}; nothing was written", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run_compact(
+    name: str,
+    *,
+    data: str | None = None,
+    out: str | None = None,
+    exports: Sequence[str] = (),
+    device: str = "cpu",
+    say: Callable[[str], None] = print,
+) -> None:
+    """Compact a trial's checkpoint; all files appear together, at the end, or none does.
+
+    Raises BadInput for what the user gave, and TrialFailed for a compact model or export whose outputs differ.
+    """
+    for export_format in exports:
+        check_packages(export_format)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BadInput("--device cuda: this machine has no GPU; allowed: cpu")
+    path = checkpoint_path(name)
+    target = Path(out).expanduser() if out else path.with_name("compact.pt")
+    if target.suffix in SUFFIXES.values():
+        raise BadInput(f"--out {target}: ends as an export does; allowed: another ending, such as .pt")
+    checkpoint = load_checkpoint(path)
+    if checkpoint.compact:
+        raise BadInput(f"checkpoint {path}: is compact already; allowed: a trial's model.pt")
+    if target.exists() and target.samefile(path):
+        raise BadInput(f"--out {target}: is the checkpoint itself; allowed: another file")
+    images = _images(checkpoint, data)
+    batches = images.split(checkpoint.config.batch_size)
+    model = checkpoint.model.to(device)
+    try:
+        compacted = _compacted(model, batches[0].to(device)).cpu()
+    except BadInput as error:
+        raise BadInput(f"checkpoint {path}: {error}") from error
+    model.cpu()
+    try:
+        certificate = certify(model, compacted, batches, TOLERANCE)
+    except BadInput as error:
+        raise BadInput(f"checkpoint {path}: {error}") from error
+    _note(f"outputs equal on {certificate.images} images, to {certificate.largest:.1e} of their scale")
+    about = {
+        "config": checkpoint.config.model_dump(mode="json"),
+        "tasks": [[task.name, task.kind, list(task.classes)] for task in checkpoint.tasks],
+    }
+    with ExitStack() as stack:
+        files = [stack.enter_context(Unfinished(target, "--out"))]
+        with files[0].writing():
+            save_compact(files[0].path, compacted, about)
+        for export_format in dict.fromkeys(exports):
+            file = stack.enter_context(Unfinished(target.with_suffix(SUFFIXES[export_format]), "--out"))
+            with file.writing():
+                exported = write_export(export_format, compacted, torch.cat([images, images])[:2], file.path, about)
+            difference = certify(compacted, exported, [*batches, images[:1]], EXPORT_TOLERANCE).largest
+            _note(f"{file.target.name}: equal to the compact model to {difference:.1e}")
+            files.append(file)
+        say(cost_table(*_measure(checkpoint, compacted, files[0].path, batches[0], device)))
+        for file in files:
+            file.finish()
+            say(str(file.target))
+
+
+def _compacted(model: nn.Module, images: Tensor) -> fx.GraphModule:
+    if isinstance(model, MultiTaskModel) and not isinstance(model.backbone, DilatedResNet):
+        return fold_retrained(model, images)
+    return compact(model, images)
+
+
+def cost_table(before: Costs, after: Costs) -> str:
+    """Both models' costs side by side, with units and how latency was measured."""
+    rows = [
+        ("", "before", "after", "before / after"),
+        _row("parameters", before.parameters, after.parameters, "{:,.0f}"),
+        _row("multiply-accumulates, one image [millions]", before.macs / 1e6, after.macs / 1e6, "{:,.2f}"),
+        _row("file [MB]", before.file_bytes / 1e6, after.file_bytes / 1e6, "{:,.3f}"),
+    ]
+    for batch in before.memory_bytes:
+        one, other = (costs.memory_bytes[batch] / 1e6 for costs in (before, after))
+        rows.append(_row(f"peak memory, batch {batch} [MB]", one, other, "{:,.2f}"))
+    for batch in before.latencies:
+        slow, fast = before.latencies[batch], after.latencies[batch]
+        ratio = f"{slow.median_ms / fast.median_ms:.2f}"
+        rows.append((f"latency, batch {batch} [ms], median (quartiles)", _quartiles(slow), _quartiles(fast), ratio))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    first = next(iter(before.latencies.values()))
+    threads = f", {first.threads} threads" if first.device == "cpu" else ""
+    return "\n".join([*lines, f"latency on {first.device}{threads}; each model in the memory format that suits it"])
+
+
+def _row(name: str, before: float, after: float, form: str) -> tuple[str, str, str, str]:
+    ratio = f"{before / after:.2f}" if after else ""
+    return name, form.format(before), form.format(after), ratio
+
+
+def _quartiles(latency: Latency) -> str:
+    return f"{latency.median_ms:.2f} ({latency.lower_ms:.2f}-{latency.upper_ms:.2f})"
+
+
+def _images(checkpoint: Checkpoint, data: str | None) -> Tensor:
+    """(N, 3, H, W): the validation split's first, or random ones where no data are named and there are none."""
+    config = checkpoint.config
+    try:
+        module, own, _ = config.dataset.partition(":")
+        if own and not data:  # the file of a model, which may be a stranger's, does not say which code runs
+            raise BadInput(
+                f"dataset {config.dataset!r} is code, which runs only where you ask for it with --data DIR, "
+                f"in the folder that has {module.partition('.')[0]}"
+            )
+        if own:
+            add_module_folders([Path.cwd()])
+        _, arrays = trial_data(config, str(Path(data).expanduser().absolute()) if data else None)
+    except BadInput as error:
+        if data:
+            raise
+        _note(f"random images, as there are none of the trial's own: {error}")
+        count = min(2 * config.batch_size, MOST_IMAGES)
+        return torch.randn(count, 3, *config.image_size, generator=torch.Generator().manual_seed(0))
+    few = {"image": arrays["val"]["image"][:MOST_IMAGES]}
+    ((images, _),) = evaluation_batches(few, [], MOST_IMAGES)
+    return images
+
+
+def _measure(
+    checkpoint: Checkpoint, compacted: nn.Module, file: Path, images: Tensor, device: str
+) -> tuple[Costs, Costs]:
+    models = [checkpoint.model.to(device), compacted.to(device)]
+    images = images.to(device)
+    own_format = best_format(models[0], images)
+    batches = {len(batch): batch.contiguous(memory_format=own_format) for batch in (images[:1], images)}
+    latencies = {size: measure_latency(models, batch) for size, batch in batches.items()}
+    size = checkpoint.config.image_size
+    before, after = (
+        Costs(
+            count_parameters(model),
+            count_macs(model, size),
+            path.stat().st_size,
+            {n: peak_memory_bytes(model, batch) for n, batch in batches.items()},
+            {n: measured[place] for n, measured in latencies.items()},
+        )
+        for place, (model, path) in enumerate(zip(models, (checkpoint.path, file), strict=True))
+    )
+    return before, after
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,27 @@
+"""`parsimony train`: one trial of a recipe, in this process."""
+
+import argparse
+import sys
+
+from search.commands.opening import sweep_of
+from search.sweep import run_one
+
+
+def run(options: argparse.Namespace) -> int:
+    """The exit status. Raises BadInput and SweepStopped."""
+    sweep = sweep_of(options, done_will_do=True, here=True)
+    config = sweep.configs[0]
+    if len(sweep.configs) > 1:
+        print(
+            f"{len(sweep.configs)} trials in this recipe; training {config.combination} at lambda={config.strength:g}, "
+            f"seed={config.seed} (choose with --set combinations=…, lambdas=…, seeds=[…])",
+            file=sys.stderr,
+        )
+    result = run_one(sweep, config)
+    if result.status == "failed":
+        print(f"failed: {result.details or result.error}", file=sys.stderr)
+        return 1
+    for name, value in result.metrics.items():
+        print(f"{name:32} {value:.4f}")
+    print(f"model: {sweep.store.shown(f'trials/{config.trial_id}/model.pt')}")
+    return 0

@@ -1,0 +1,266 @@
+"""One trial against a store: started or resumed, an epoch at a time, its checkpoints and its result written."""
+
+import contextlib
+import functools
+import io
+import json
+import os
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import BaseModel, Field
+
+from mtl.config import TrialConfig
+from mtl.datasets.cache.build import materialise
+from mtl.datasets.registry import load_dataset
+from mtl.errors import BadInput
+from mtl.limits import check_memory, machine_memory
+from mtl.tasks import Task
+from mtl.training import Arrays, Training, set_deterministic
+from search.engine.context import RunContext
+from search.store.clock import Moment, now
+from search.store.errors import StorageError
+from search.store.files import STRICT, Damaged, check, shortened, warn
+from search.store.results import EpochRow, Status, TrialResult, packed_layers, read_result, refusal, torch_version
+from search.store.storage import CHECKPOINT, ERROR, MODEL, PATIENCE_SECONDS, RESULT, trial_file
+
+# cuBLAS gives the same sums in every run only with a workspace of fixed size, which it reads as CUDA starts.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+class _Saved(BaseModel):
+    """A checkpoint: how the training stands, and the times that its result will tell. Older ones do not say of which
+    trial they are."""
+
+    model_config = STRICT
+
+    trial_id: str = ""
+    training: dict[str, Any]
+    torch_version: str = ""
+    train_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    started_at: Moment
+
+
+class TrialRun:
+    """A trial in progress. An error of the trial's own has it go on from its last checkpoint, as often as the context's
+    `retries` says, and then becomes its result; it is never raised.
+
+    Nothing is touched before the first step: Tune also makes actors that it never uses. A trial that was done before
+    keeps its result; one that had failed is tried again, and one that was stopped goes on from its last checkpoint.
+
+    run = TrialRun(config, context)
+    while run.result is None:
+        run.step()
+    """
+
+    def __init__(self, config: TrialConfig, context: RunContext) -> None:
+        self.config, self.context, self.store = config, context, context.store()
+        self.result: TrialResult | None = None
+        self.failures = 0
+        self.train_seconds = 0.0
+        self.started_at = now()
+        self.torch_version = torch_version()
+        self._saved = time.monotonic()
+        self._training: Training | None = None
+
+    @property
+    def history(self) -> Sequence[Mapping[str, float]]:
+        """The rows of the epochs so far, those of earlier runs that it went on from included."""
+        if self.result is not None:
+            return self.result.history
+        return self._training.history if self._training else ()
+
+    def step(self) -> Mapping[str, float]:
+        """Train one epoch, or end the trial; returns the epoch's row of the history.
+
+        Raises only StorageError: that is no fault of the trial's, and it may be started again.
+        """
+        if self._training is None and self._done_before():
+            return {}
+        started = time.perf_counter()
+        row: Mapping[str, float] = {}
+        metrics: Mapping[str, float] | None = None
+        try:
+            training = self._training = self._training or self._start()
+            if not training.done:
+                row = training.run_epoch()
+            if training.done:
+                metrics = training.test()
+        except StorageError:
+            raise
+        except Exception as error:  # whatever it is, a failed trial is a row and the others go on
+            self.failures += 1
+            if self.failures > self.context.retries or isinstance(error, BadInput):  # which would be so again
+                tries = f" (tried {self.failures} times)" if self.failures > 1 else ""
+                self._finish("failed", error=_describe(error) + tries, details=traceback.format_exc())
+            else:
+                self._training = None
+            return row
+        finally:
+            self.train_seconds += time.perf_counter() - started
+        if metrics is not None:
+            self._save_model(training)
+            self._finish("done", metrics=metrics, layers=packed_layers(training.survivors))
+        elif time.monotonic() - self._saved >= self.context.checkpoint_seconds:
+            # Training need not wait for a storage that is away: the next epoch tries again.
+            with contextlib.suppress(StorageError):
+                self.save_checkpoint(patience=0)
+        return row
+
+    def save_checkpoint(self, patience: float = PATIENCE_SECONDS) -> None:
+        """Write all that a new process needs to go on. Raises StorageError."""
+        if self._training is not None and self._training.epochs_run:
+            state = {
+                "trial_id": self.config.trial_id,
+                "training": self._training.state_dict(),
+                "torch_version": self.torch_version,
+                "train_seconds": self.train_seconds,
+                "started_at": self.started_at,
+            }
+            self.store.waiting(patience).write(self._file(CHECKPOINT), to_bytes(state))
+        self._saved = time.monotonic()
+
+    def _done_before(self) -> bool:
+        """Take over a result that is there; any other end is taken away, so that it cannot pass for this run's."""
+        try:
+            earlier = read_result(self.store, self.config.trial_id)
+        except Damaged as error:
+            raise refusal([f"{self.store.shown(self._file(RESULT))}: {error}"]) from error
+        if earlier is None:
+            return False
+        if earlier.status != "done":
+            self.store.delete(self._file(RESULT))
+            self.store.delete(self._file(ERROR))
+            return False
+        self.result = earlier
+        return True
+
+    def _start(self) -> Training:
+        # More than there are cores gain nothing, and many more end the process.
+        torch.set_num_threads(min(self.context.threads, os.cpu_count() or 1))
+        set_deterministic()
+        device = torch.device("cuda" if self.context.gpus else "cpu")
+        tasks, arrays = trial_data(self.config, self.context.data)
+        _check_memory(self.config, tasks, arrays, device)
+        saved = self.store.read(self._file(CHECKPOINT))
+        if saved is not None:
+            training = Training(self.config, tasks, arrays, device)
+            try:
+                self._go_on(training, torch.load(io.BytesIO(saved), map_location=device, weights_only=True))
+                return training
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # bytes that are no checkpoint make torch raise errors of every kind
+                place = self.store.shown(self._file(CHECKPOINT))
+                warn(f"{place}: is no checkpoint of this trial ({_describe(error)}); the trial starts anew")
+        return Training(self.config, tasks, arrays, device)
+
+    def _go_on(self, training: Training, content: object) -> None:
+        """From what `save_checkpoint` wrote. Raises Damaged for what it did not write, and what torch raises."""
+        state: _Saved = check(_Saved, content)
+        if state.trial_id not in ("", self.config.trial_id):
+            raise Damaged(f"of trial {shortened(state.trial_id)}")
+        training.load_state_dict(state.training)
+        history = check(list[EpochRow], training.history)
+        if [row["epoch"] for row in history] != list(range(len(history))) or training.best_epoch >= len(history):
+            raise Damaged("its history lacks epochs")
+        own = training.model.state_dict()
+        if training.best_epoch >= 0 and _shapes(training.best_model) != _shapes(own):
+            raise Damaged("its best model is of another network")
+        self.train_seconds, self.started_at = state.train_seconds, state.started_at
+        versions = dict.fromkeys([*filter(None, state.torch_version.split(", ")), torch_version()])
+        self.torch_version = ", ".join(versions)
+
+    def _file(self, name: str) -> str:
+        return trial_file(self.config.trial_id, name)
+
+    def _save_model(self, training: Training) -> None:
+        model: dict[str, Any] = {
+            "config": self.config.model_dump(mode="json"),
+            "tasks": [(task.name, task.kind, list(task.classes)) for task in training.tasks],
+            "model": {name: tensor.cpu() for name, tensor in training.model.state_dict().items()},
+        }
+        if training.first:
+            model["backbone_plan"] = training.first.plan
+        self.store.write(self._file(MODEL), to_bytes(model))
+
+    def _finish(self, status: Status, **fields: Any) -> None:
+        history = tuple(self._training.history) if self._training else ()
+        self.result = TrialResult(
+            self.config,
+            status,
+            self.started_at,
+            now(self.started_at),
+            self.train_seconds,
+            history=history,
+            torch_version=self.torch_version,
+            **fields,
+        )
+        self.store.write(self._file(RESULT), self.result.to_json())
+        if status == "done":
+            self.store.delete(self._file(CHECKPOINT))
+
+
+def _check_memory(config: TrialConfig, tasks: Sequence[Task], arrays: Arrays, device: torch.device) -> None:
+    """Raise BadInput where the trial cannot fit into the memory of its device."""
+    images = len(arrays["train"]["image"])
+    if device.type != "cuda":
+        check_memory(config, tasks, images, machine_memory())
+        return
+    data = 0
+    if config.resident:
+        names = ("image", *(task.name for task in tasks))
+        data = sum(split[name].nbytes for split in arrays.values() for name in names)
+    check_memory(config, tasks, images, torch.cuda.get_device_properties(device).total_memory, "this GPU", data)
+
+
+def run_trial(config: TrialConfig, context: RunContext) -> TrialResult:
+    """A whole trial in this process."""
+    run = TrialRun(config, context)
+    while run.result is None:
+        run.step()
+    return run.result
+
+
+@functools.lru_cache(maxsize=4)
+def _dataset_arrays(
+    name: str, options: str, data: str | None, version: str, image_size: tuple[int, int]
+) -> tuple[Mapping[str, Task], Arrays]:
+    """A process's trials share the memory maps; the processes of a node share their pages. `options` is JSON."""
+    dataset = load_dataset(name, Path(data) if data else None, json.loads(options))
+    found = dataset.fingerprint()
+    if found != version:
+        where = f" in {data}" if data else ""
+        raise BadInput(f"dataset {name}: this node has {found}{where}; allowed: {version}, as where the sweep began")
+    return dataset.tasks, materialise(dataset, image_size)
+
+
+def trial_data(config: TrialConfig, data: str | None) -> tuple[list[Task], Arrays]:
+    """The trial's tasks and its splits' arrays, from this node's cache.
+
+    Raises BadInput where this node's data is not what the trial is about.
+    """
+    options = json.dumps(config.dataset_options, sort_keys=True)
+    tasks, arrays = _dataset_arrays(config.dataset, options, data, config.data_version, config.image_size)
+    return [tasks[name] for name in config.tasks], arrays
+
+
+def to_bytes(state: object) -> bytes:
+    """What torch.save writes, in memory."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}
+
+
+def _describe(error: BaseException) -> str:
+    """One line: the error's kind and the first line of its message."""
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}".rstrip(": ")

@@ -1,0 +1,101 @@
+"""A proposal of the search: one choice of the open parameters, trained with every seed of the recipe."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mtl.config import TrialConfig
+from search.store.results import TrialResult
+
+State = Literal["running", "complete", "pruned", "failed"]
+
+
+@dataclass
+class Proposal:
+    """Its trials, one a seed, and what became of them.
+
+    Attributes:
+        number: Optuna's.
+        params: Optuna's.
+        configs: in the order of the recipe's seeds.
+        results: of the trials that have ended, by their id.
+        values: the columns of each trial that is done, by its id.
+        note: why the rest of its trials is not run; empty as long as nothing speaks against it.
+        early: whether it was stopped for what it showed before its last epoch.
+        seeded: whether it was not proposed but taken over from a sweep.
+        looked: how many of its seeds had run when racing last looked at it.
+        state: what the study has been told.
+        told_means, told_deviations: what it remembers of the columns, for where the trials' results are not at hand.
+    """
+
+    number: int
+    params: Mapping[str, Any]
+    configs: tuple[TrialConfig, ...]
+    results: dict[str, TrialResult] = field(default_factory=dict)
+    values: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    note: str = ""
+    early: bool = False
+    seeded: bool = False
+    looked: int = 0
+    state: State = "running"
+    told_means: Mapping[str, float] = field(default_factory=dict)
+    told_deviations: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def dense(self) -> bool:
+        return self.configs[0].strength == 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether all of its trials have a result."""
+        return all(config.trial_id in self.results for config in self.configs)
+
+    @property
+    def failed(self) -> list[TrialResult]:
+        return [result for result in self.results.values() if result.status == "failed"]
+
+    def columns(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """(done trials, names); NaN where a trial lacks a column."""
+        rows = [[values.get(name, np.nan) for name in names] for values in self.values.values()]
+        return np.array(rows, dtype=float).reshape(len(rows), len(names))
+
+    def means(self) -> dict[str, float]:
+        """Of each column over the trials that are done."""
+        if not self.values:
+            return dict(self.told_means)
+        return {name: float(self.columns([name]).mean()) for name in self._names()}
+
+    def deviations(self) -> dict[str, float]:
+        """Sample standard deviations; none of a single trial."""
+        if len(self.values) < 2:
+            return {} if self.values else dict(self.told_deviations)
+        return {name: float(self.columns([name]).std(ddof=1)) for name in self._names()}
+
+    def _names(self) -> Iterator[str]:
+        first, *others = self.values.values()
+        return (name for name in first if all(name in other for other in others))
+
+
+def proposals_table(proposals: Sequence[Proposal], open_fields: Sequence[str]) -> pd.DataFrame:
+    """One row a proposal: its parameters, `seeds_run`, each column's mean and, as <column>_sd, its deviation."""
+    rows = []
+    for proposal in proposals:
+        config = proposal.configs[0]
+        row: dict[str, Any] = {
+            "proposal": proposal.number,
+            "state": proposal.state,
+            "tasks": config.combination,
+            "penalty": config.penalty,
+            "lambda": config.strength,
+        }
+        row |= {name: proposal.params[name] for name in open_fields if name not in row}
+        row |= {"seeds": len(proposal.configs), "seeds_run": len(proposal.values)}
+        deviations = proposal.deviations()
+        for name, mean in proposal.means().items():
+            row |= {name: mean, f"{name}_sd": deviations.get(name, np.nan)}
+        rows.append(row | {"note": proposal.note})
+    return pd.DataFrame(rows)
