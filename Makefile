@@ -10,16 +10,21 @@ STORAGE ?= results
 
 install: $(VENV)/.installed
 
-# The stamp is made last: an install that was broken off is done again.
-$(VENV)/.installed: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "make: $(PYTHON) is older than Python 3.11; allowed: make PYTHON=python3.11" >&2; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+# Stamps are made last: an install that was broken off is done again.
+$(VENV)/.installed: $(VENV)/.runs
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
 	@touch $@
 
+# What a sweep needs, and no more.
+$(VENV)/.runs: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: $(PYTHON) is older than Python 3.11; allowed: make PYTHON=python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
 # The front is drawn of what there is even where trials failed; the sweep's exit status is kept.
-sweep: install
+sweep: $(VENV)/.runs
 	@$(BIN)/parsimony sweep rooms --storage $(STORAGE); status=$$?; \
 	  [ $$status -eq 2 ] || $(BIN)/parsimony analyze $(STORAGE)/rooms || exit; exit $$status
 
