@@ -133,7 +133,7 @@ def groups_figure(marked: pd.DataFrame, survival: pd.DataFrame | None) -> Drawin
         draw_groups(panel, ax)
     caption = (
         "Channel groups of each convolution of the backbone, all of them and those left at the combination's best "
-        f"trade-off, or at its smallest λ > 0 where that is the dense model. {note}."
+        f"model, or at its smallest λ > 0 where that is the dense model. {note}."
     )
     return page.finish("fig1", "Groups of each layer, before and after", caption, _groups_data(panels))
 
