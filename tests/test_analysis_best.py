@@ -107,15 +107,32 @@ def test_what_a_search_was_asked_for_counts(
     assert (None if best.row is None else marked.loc[best.row, "lambda"]) == strength
 
 
+def test_a_model_without_a_channel_is_never_named_however_cheap(tmp_path: Path) -> None:
+    search = {"constraints": ["delta_m>=-2"]}
+    best, marked = chosen(made_sweep(tmp_path, [0.4, 0.5, 0.6, 0.7, 0.8], [0, 0.2, 0.5, 0.7, 1.0], search=search))
+    assert marked.loc[best.row, "lambda"] == 1e-4
+
+
+def test_the_trial_keeps_the_constraints_itself_where_one_of_the_seeds_does(tmp_path: Path) -> None:
+    """The setting's mean keeps the bound; its better seed does not."""
+    search = {"constraints": ["group_sparsity>=0.5"]}
+    sweep = made_sweep(tmp_path, [0.4, 0.41, 0.42, 0.6, 0.7], [0, 0.2, 0.5, 0.7, 0.9], search=search)
+    seed = sweep.results["lambda"] == 1e-5
+    results = sweep.results.assign(group_sparsity=sweep.results["group_sparsity"].where(~seed, [0.45, 0.55] * 5))
+    write_sweep(tmp_path / "again", results=results, combinations=["depth"], info=sweep.info)
+    best, marked = chosen(load_sweep(tmp_path / "again"))
+    assert marked.loc[best.row, "lambda"] == 1e-5
+    assert best.trial_id == "depth-1e-05-1"
+
+
 def test_the_loss_is_0_of_the_dense_and_1_of_the_constant_predictor(tmp_path: Path) -> None:
     """Over three tasks, whatever the metrics' units and directions."""
     sweep = load_sweep(write_sweep(tmp_path))
     settings = settings_table(sweep)
     rows = settings[settings["tasks"] == "segmentation+depth+normals"].copy()
-    for task, primary in sweep.tasks.items():
+    for primary in sweep.tasks.values():
         dense = rows[f"val_{primary}_mean"].iloc[0]
         rows[f"val_{primary}_mean"] = dense + np.array([0, 1, 0.5, 0.5, 2]) * (sweep.constants("val")[primary] - dense)
-        assert task in sweep.tasks
     assert losses(sweep, settings, rows).tolist() == pytest.approx([0, 1, 0.5, 0.5, 2])
 
 
@@ -145,9 +162,8 @@ def test_combinations_without_a_dense_model_are_held_against_the_single_task_mod
 
 def test_the_first_lines_are_of_the_tasks_asked_for(tmp_path: Path) -> None:
     """Not of the single task that is the easiest."""
-    assert asked_for(load_sweep(write_sweep(tmp_path)), ["depth", "depth+normals", "segmentation+depth"]) == [
-        *("depth+normals", "segmentation+depth")
-    ]
+    assert asked_for(["depth", "depth+normals", "segmentation+depth"]) == [*("depth+normals", "segmentation+depth")]
+    write_sweep(tmp_path)
     lines = answer(tmp_path, "s3://bucket/rooms")
     assert [line.partition(":")[0] for line in lines if line.startswith("Model")] == [
         "Model to use for segmentation+depth+normals"

@@ -69,27 +69,27 @@ def with_best(sweep: Sweep, marked: pd.DataFrame) -> tuple[pd.DataFrame, tuple[B
     return marked.assign(best=marked.index.isin([one.row for one in bests])), bests
 
 
-def asked_for(sweep: Sweep, tasks: Sequence[str]) -> list[str]:
-    """Of these combinations those with all of the sweep's tasks, or else with the most: what the sweep was made for."""
+def asked_for(tasks: Sequence[str]) -> list[str]:
+    """Of these combinations those with the most tasks: what a sweep was made for, or nearest to it."""
     most = max((one.count("+") for one in tasks), default=0)
     return [one for one in dict.fromkeys(tasks) if one.count("+") == most]
 
 
-def losses(sweep: Sweep, settings: pd.DataFrame, rows: pd.DataFrame, split: str = "val") -> Floats:
+def losses(sweep: Sweep, settings: pd.DataFrame, rows: pd.DataFrame) -> Floats:
     """(rows,) what each setting or trial loses of what there is to lose: 0 as good as dense, 1 as bad as blind.
 
         loss = Σ_t s_t (m_t - d_t) / |d_t|  /  Σ_t s_t (c_t - d_t) / |d_t|
 
-    with m_t the primary metric of task t, d_t the dense model's and c_t that of a model that sees nothing of the image;
-    s_t = 1 where more is better, else -1. The dense model is that of the same tasks and setup with the recipe's own
-    settings, or where there is none the dense single-task models. The blind one is the mean of the models of the same
-    tasks and setup whose every group is gone, or where there is none the constant predictor: heads know where in the
-    image they are by its padded borders, so that an all-zero model is a little better. Less than 0 is better than
-    dense. NaN where a number is not known, or the dense model is no better than the blind one.
+    with m_t the primary metric of task t on the validation split, d_t the dense model's and c_t that of a model that
+    sees nothing of the image; s_t = 1 where more is better, else -1. The dense model is that of the same tasks and
+    setup with the recipe's own settings, or where there is none the dense single-task models. The blind one is the mean
+    of the models of the same tasks and setup whose every group is gone, or where there is none the constant predictor:
+    heads know where in the image they are by its padded borders, so an all-zero model is a little better. Less than
+    0 is better than dense. NaN where a number is not known, or the dense model is no better than the blind one.
 
     Args:
         settings: all settings, among which the dense models are looked up.
-        rows: settings or trials of one combination: columns `setup`, and `<split>_<metric>`, of settings with `_mean`.
+        rows: settings or trials of one combination: columns `setup`, and `val_<metric>`, of settings with `_mean`.
     """
     combination = str(rows["tasks"].iloc[0])
     found = np.full(len(rows), np.nan)
@@ -101,12 +101,12 @@ def losses(sweep: Sweep, settings: pd.DataFrame, rows: pd.DataFrame, split: str 
         gained, to_lose = np.zeros(int(here.sum())), 0.0
         for task in sweep.tasks_of(combination):
             metric = sweep.metrics[sweep.tasks[task]]
-            column = f"{split}_{metric.name}"
+            column = f"val_{metric.name}"
             same = of_setup[of_setup["tasks"] == combination]
             same = same if len(same) else of_setup[of_setup["tasks"] == task]
             reference = np.array([same[f"{column}_mean"].mean() if len(same) else np.nan])
             zero = blind.loc[blind["setup"] == setup, f"{column}_mean"].mean()
-            constant = np.array([sweep.constants(split).get(metric.name, np.nan) if np.isnan(zero) else zero])
+            constant = np.array([sweep.constants("val").get(metric.name, np.nan) if np.isnan(zero) else zero])
             values = rows.loc[here, column if column in rows else f"{column}_mean"].to_numpy(dtype=float)
             gained += relative_gain(values, reference, metric.maximize)
             to_lose += float(relative_gain(constant, reference, metric.maximize)[0])
@@ -139,7 +139,7 @@ def _best(sweep: Sweep, settings: pd.DataFrame, tasks: str, rows: pd.DataFrame) 
     quality = next((one for one in objectives if one.column not in COSTS), None)
     costs = (-1 if cost.maximize else 1) * allowed[f"{cost.column}_mean"]
     worths = -lost if quality is None else (1 if quality.maximize else -1) * allowed[f"{quality.column}_mean"]
-    named = "dense model" if quality is None else quality.column
+    named = "loss" if quality is None else quality.column
     under = " and ".join(f"{column} {relation} {bound:g}" for column, relation, bound in bounds)
     if any(column in COSTS for column, _, _ in bounds):
         place, why = _first(-worths, costs), f"the best in {named} with {under}"
@@ -151,12 +151,9 @@ def _best(sweep: Sweep, settings: pd.DataFrame, tasks: str, rows: pd.DataFrame) 
         place = _first(costs[near], -worths[near])
         why = f"the cheapest that loses at most {LITTLE}"
     elif (knee := knee_point(means(allowed, objectives), directions(objectives))) is not None:
-        place, why = (
-            int(allowed.index[knee.row]),
-            f"the knee of the front, as none that is cheaper than the dense model loses {LITTLE} or less",
-        )
-        if lost.isna().all():
-            why = "the knee of the front, as no dense model is known to compare with"
+        place, why = int(allowed.index[knee.row]), "the knee of the front, as no dense model is known to compare with"
+        if not lost.isna().all():
+            why = f"the knee of the front, as none that is cheaper than the dense model loses {LITTLE} or less"
     else:
         place, why = _first(-worths, costs), f"the best in {named}, as the front has no knee"
     return Best(tasks, place, why, float(lost[place]), _trial(sweep, settings, place, bounds, quality))

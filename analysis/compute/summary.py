@@ -36,7 +36,7 @@ def progress(sweep: Sweep) -> str:
 def findings(sweep: Sweep, marked: pd.DataFrame, bests: Sequence[Best], volumes: pd.DataFrame) -> list[str]:
     """The model to use of the tasks that the sweep was made for, or why there is none, and the span of their front."""
     sentences = []
-    for tasks in asked_for(sweep, [best.tasks for best in bests])[:MOST_COMBINATIONS]:
+    for tasks in asked_for([best.tasks for best in bests])[:MOST_COMBINATIONS]:
         best = next(one for one in bests if one.tasks == tasks)
         sentences += [_use(sweep, marked, best)]
         front = marked.loc[(marked["tasks"] == tasks) & marked["on_front"], "group_sparsity_mean"]
