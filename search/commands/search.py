@@ -2,24 +2,20 @@
 
 import argparse
 import sys
-from pathlib import Path
 
-from mtl.datasets.registry import add_module_folders
-from mtl.paths import user_path
 from search.commands.answer import format_answer, format_front
+from search.commands.opening import recipe_of
 from search.engine.placement import trials_run_here
-from search.recipe import load_recipe, recipe_name
 from search.tuning.search import MANY, Search, open_search, run_search
 
 
 def run(options: argparse.Namespace) -> int:
     """The exit status. Raises BadInput and SweepStopped."""
-    recipe = load_recipe(options.recipe, options.set)
-    add_module_folders([user_path("recipe", options.recipe).absolute().parent, Path.cwd()])
+    recipe, name = recipe_of(options)
     opened = open_search(
         recipe,
         options.storage,
-        recipe_name(options.recipe) if options.name is None else options.name,
+        name,
         options.data,
         proposals=options.trials,
         budget_hours=options.budget_hours,
