@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 import torch
 
-from tests.s3_server import S3Server
+from tests.support.s3_server import S3Server
 
 # What this machine's user has set for these says nothing of ours: another Ray cluster, another bucket, another server.
 for _name in [name for name in os.environ if name.startswith(("AWS_", "MLFLOW_", "PG", "RAY_", "TUNE_", "WANDB_"))]:

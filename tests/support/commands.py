@@ -1,0 +1,126 @@
+"""Commands in processes of their own, as a user runs them, and what they leave."""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+import pytest
+
+from search.cli import main
+from search.store.storage import RESULTS
+from tests.support.waiting import DEADLINE_SECONDS, wait_until
+
+CLOCK = ["train_seconds", "started_at", "ended_at", "seconds"]
+
+RUN = "import sys; from search.cli import main; sys.exit(main())"
+# Stops itself, as Ctrl-Z does, once its progress was told so many times of an epoch, or of a trial's end.
+HALT = """
+import os, signal, sys
+from search.cli import main
+from search.store.progress import Progress
+event, left = sys.argv.pop(1), int(sys.argv.pop(1))
+told = getattr(Progress, event)
+def tell(*args, **more):
+    global left
+    told(*args, **more)
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGSTOP)
+setattr(Progress, event, tell)
+sys.exit(main())
+"""
+
+
+def parsimony(*words: str, program: tuple[str, ...] = (RUN,)) -> subprocess.Popen[str]:
+    """The command in a process of its own, the way a user runs it.
+
+    Where it says nothing of a Ray cluster it starts its own.
+    """
+    command = [sys.executable, "-c", *program, *_alone(words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _alone(words: Sequence[str]) -> list[str]:
+    """The command line of one that joins no Ray cluster which runs on this machine: that would be another's."""
+    own = words[0] in ("sweep", "search") and "--address" not in words
+    return [*words, "--address", "local"] if own else list(words)
+
+
+def said_here(words: Sequence[str], code: int, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    """What the command says in this process, which is much faster: where no trial is to run, and so no Ray needed."""
+    capsys.readouterr()
+    assert main(_alone(words)) == code
+    ray = sys.modules.get("ray")
+    assert ray is None or not ray.is_initialized()
+    return tuple(capsys.readouterr())
+
+
+@contextlib.contextmanager
+def halted(event: Literal["epoch", "ended"], count: int, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """The same, stopped as soon as it knows of so many epochs, or ends, of trials, until it gets SIGCONT.
+
+    Trials run on its word alone, so that each ends no more than an epoch meanwhile, however slow the test is.
+    """
+    process = parsimony(*words, program=(HALT, event, str(count)))
+    try:
+        seen = os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT
+        wait_until(lambda: os.waitid(os.P_PID, process.pid, seen))
+        assert process.poll() is None, process.communicate()
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def finished(process: subprocess.Popen[str], code: int) -> tuple[str, str]:
+    """Its standard output and error, once it has ended with this exit status."""
+    out, err = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == code, f"exit status {process.returncode}\n{out}\n{err}"
+    return out, err
+
+
+def rows(folder: Path, name: str = RESULTS) -> pd.DataFrame:
+    """A table without what a clock says, in an order of its own."""
+    table = pd.read_parquet(folder / name)
+    keys = ["trial_id"] + (["epoch"] if "epoch" in table else [])
+    return table.drop(columns=[c for c in CLOCK if c in table]).sort_values(keys).reset_index(drop=True)
+
+
+def trial_processes(driver: int) -> list[int]:
+    """The processes of Ray's trial actors below this driver."""
+    parents: dict[int, int] = {}
+    actors: list[int] = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                # Ray names its processes after the actor's class; Tune wraps ours in one called ResourceTrainable.
+                if re.match(rb"ray::(ResourceTrainable|TrialActor)", (entry / "cmdline").read_bytes()):
+                    actors.append(int(entry.name))
+
+    def below(pid: int) -> bool:
+        while pid > 1:
+            if pid == driver:
+                return True
+            pid = parents.get(pid, 0)
+        return False
+
+    return [pid for pid in actors if below(pid)]
+
+
+def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line with which a command line is refused, in this process and before Ray is started."""
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("parsimony: ")
+    ray = sys.modules.get("ray")
+    assert ray is None or not ray.is_initialized()
+    return captured.err
