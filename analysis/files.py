@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from analysis.errors import BadInput
+from mtl.errors import BadInput
 
 
 def read_bytes(path: Path) -> bytes:

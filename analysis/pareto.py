@@ -6,7 +6,7 @@ import moocore
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.errors import BadInput
+from mtl.errors import BadInput
 
 
 def pareto_front(points: ArrayLike, maximize: Sequence[bool]) -> NDArray[np.bool_]:

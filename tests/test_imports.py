@@ -1,6 +1,8 @@
 """Imports run one way: from the command line down to one trial, and from the report down to the files."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,9 +26,10 @@ ANALYSIS = (
     ("analysis.compute",),
     ("analysis.read",),
     ("analysis.pareto", "analysis.text", "analysis.files"),
-    ("analysis.errors",),
 )
 LEVELS = {room: level for rooms in (SEARCH, ANALYSIS) for level, together in enumerate(rooms) for room in together}
+# Of mtl, what a reader of a sweep's files may import too: none of it imports torch.
+SHARED = ("mtl.errors", "mtl.vocabulary")
 # What no module of a package imports, whether as it is imported or later.
 FORBIDDEN = {
     "mtl": ("ray", "optuna", "search", "analysis"),
@@ -61,7 +64,8 @@ def test_imports_run_one_way(module: str) -> None:
     assert own is not None or package == "mtl" or module.endswith("__init__"), f"{module} stands in no room"
     for name in imported(module):
         top = name.partition(".")[0]
-        assert top not in FORBIDDEN[package], f"{module} imports {name}"
+        shared = name.startswith(SHARED)
+        assert top not in FORBIDDEN[package] or shared, f"{module} imports {name}"
         other = room_of(name)
         if other is None or own is None or other == own:
             continue
@@ -69,6 +73,14 @@ def test_imports_run_one_way(module: str) -> None:
             assert own == "search.commands", f"{module} imports {name}"
         else:
             assert LEVELS[other] > LEVELS[own], f"{module} imports {name}"
+
+
+def test_the_analysis_imports_no_torch() -> None:
+    """Nor does what it shares with the training."""
+    names = [name for name in modules() if name.startswith(("analysis", *SHARED)) and not name.endswith("__init__")]
+    code = f"import {', '.join(names)}, sys; sys.exit(' '.join({{'torch', 'ray', 'optuna'}} & set(sys.modules)) or 0)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
 
 
 def test_each_verb_has_a_module_of_its_name() -> None:

@@ -13,9 +13,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.compute.runs import direction_of, seed_fronts
-from analysis.errors import BadInput
 from analysis.pareto import pareto_front
 from analysis.read.load import Sweep, reported_column
+from mtl.errors import BadInput
 
 LEVELS = (25, 50, 75)
 

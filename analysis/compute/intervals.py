@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from analysis.errors import BadInput
+from mtl.errors import BadInput
 
 LEVEL = 0.95
 

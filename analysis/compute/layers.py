@@ -8,8 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.compute.settings import KEYS
-from analysis.errors import BadInput
 from analysis.read.load import Sweep
+from mtl.errors import BadInput
 
 ALL_STAGES = "all"
 SURVIVAL = ["groups", "alive_mean", "alive_std", "seeds"]

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.compute.delta_m import delta_m
-from analysis.errors import BadInput
 from analysis.read.load import Objective, Sweep, load_sweep, metrics_of, told_apart
+from mtl.errors import BadInput
 
 
 def load_sweeps(

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from analysis.errors import BadInput
 from analysis.read.load import COSTS, Sweep, reported_column
+from mtl.errors import BadInput
 
 KEYS = ["setup", "tasks", "method", "lambda"]
 # What a method is made of: the same in all trials of one.

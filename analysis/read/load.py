@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.errors import BadInput
 from analysis.read.sweep_files import (
     ANEW,
     FLAGS,
@@ -24,6 +23,7 @@ from analysis.read.sweep_files import (
     read_info,
     read_table,
 )
+from mtl.errors import BadInput
 
 STATUSES = ("done", "failed", "stopped")
 DIRECTIONS = ("maximize", "minimize")

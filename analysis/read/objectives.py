@@ -1,7 +1,7 @@
 """Objectives as they are written on a command line: COLUMN:maximize,COLUMN:minimize."""
 
-from analysis.errors import BadInput
 from analysis.read.load import DIRECTIONS, Objective
+from mtl.errors import BadInput
 
 
 def parse_objectives(written: str) -> tuple[Objective, ...]:

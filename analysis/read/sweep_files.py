@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import from_json
 
-from analysis.errors import BadInput
 from analysis.files import read_bytes
+from mtl.errors import BadInput
 
 SCHEMA = 1
 ANEW = "run the same sweep or search again, which writes it anew"

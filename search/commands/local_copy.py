@@ -5,8 +5,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from analysis.errors import BadInput as UnreadableSweep
 from mtl.errors import BadInput
+from mtl.errors import BadInput as UnreadableSweep
 from search.store.errors import StorageError
 from search.store.storage import HISTORY, LAYERS, RESULTS, SWEEP, Store
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from analysis.errors import BadInput
 from analysis.pareto import hypervolume, pareto_front
+from mtl.errors import BadInput
 
 
 def brute_force(points: NDArray[np.float64], maximize: list[bool]) -> list[bool]:

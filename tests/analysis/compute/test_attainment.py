@@ -14,8 +14,8 @@ from analysis.compute.attainment import LEVELS, attainment_surface, attainment_t
 from analysis.compute.fronts import with_fronts
 from analysis.compute.runs import run_table
 from analysis.compute.settings import settings_table
-from analysis.errors import BadInput
 from analysis.read.load import load_sweep
+from mtl.errors import BadInput
 from tests.support.fake_sweep import write_sweep
 
 

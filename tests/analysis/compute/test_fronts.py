@@ -8,9 +8,9 @@ import pytest
 
 from analysis.compute.fronts import hypervolume_table, with_fronts
 from analysis.compute.settings import settings_table
-from analysis.errors import BadInput
 from analysis.figures.fronts import front_panels
 from analysis.read.load import Sweep, load_sweep
+from mtl.errors import BadInput
 from tests.support.fake_sweep import METRICS, TASKS, results_table, write_sweep
 
 PRIMARY = {task: about["primary"] for task, about in TASKS.items()}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.compute.intervals import bootstrap_interval, holm, t_interval
-from analysis.errors import BadInput
+from mtl.errors import BadInput
 
 
 def coverage(low: np.ndarray, high: np.ndarray, truth: float) -> float:

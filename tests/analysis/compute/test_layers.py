@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from analysis.compute.layers import layer_survival, overlap_table, stage_of, stage_survival
-from analysis.errors import BadInput
 from analysis.read.load import Sweep, load_sweep
+from mtl.errors import BadInput
 from tests.support.fake_sweep import write_sweep
 
 

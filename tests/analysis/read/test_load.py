@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.errors import BadInput
 from analysis.read.load import load_sweep
+from mtl.errors import BadInput
 from tests.support.fake_sweep import METRICS, TASKS, write_sweep
 
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from analysis.compute.everything import compute
-from analysis.errors import BadInput
 from analysis.read.load import load_sweep
 from analysis.read.objectives import parse_objectives
+from mtl.errors import BadInput
 from search.cli import main
 from tests.support.fake_sweep import write_sweep
 

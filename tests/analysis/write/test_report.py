@@ -13,9 +13,9 @@ from analysis.compute import summary
 from analysis.compute.best import find_best
 from analysis.compute.fronts import hypervolume_table, with_fronts
 from analysis.compute.settings import settings_table
-from analysis.errors import BadInput
 from analysis.figures.layers import ABSENT
 from analysis.read.load import load_sweep
+from mtl.errors import BadInput
 from tests.support.fake_sweep import LAMBDAS, write_sweep
 
 HOSTILE = "loss is nan </pre><script>alert('x')</script>\x00 \x1b[31mred\x1b[0m & more"

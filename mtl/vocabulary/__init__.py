@@ -1,0 +1,1 @@
+"""The words that training, search and analysis share, each defined once; nothing here imports torch."""
