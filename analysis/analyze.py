@@ -8,10 +8,10 @@ from analysis.compute import summary
 from analysis.compute.everything import Computed, compute
 from analysis.figures.every import draw_all
 from analysis.files import write_bytes
-from analysis.read.load import Objective
 from analysis.write.claims_tables import claim_data_table, claims_table, written_claims
 from analysis.write.report import csv_bytes, render_report
 from analysis.write.tables import best_table, front_table, results_table, written_results, written_trade_offs
+from mtl.vocabulary.objective import Objective
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,10 @@ from scipy import stats
 
 from analysis.compute.choice import forward_choice
 from analysis.compute.claims import NON_INFERIORITY_MARGIN, judge_claims
-from analysis.read.load import NO_RETRAINING, Metric, Objective, Sweep
+from analysis.read.load import Sweep
+from mtl.vocabulary.delta_m import NO_RETRAINING
+from mtl.vocabulary.metric import Metric
+from mtl.vocabulary.objective import Objective
 
 LUCK, CORRELATION, TOP = 0.01, 0.9, 0.03
 NOMINAL = 0.025
@@ -122,7 +125,7 @@ def made_up_sweep(random: np.random.Generator, seeds: int, gain: Gains, l1_gain:
     table = table.assign(method=table["penalty"], retraining=NO_RETRAINING, settings="")
     metrics = {task: Metric(task, task, "", True) for task in TASKS}
     tasks = {task: task for task in TASKS}
-    return Sweep(Path(), {}, tasks, metrics, (Objective("group_sparsity", True),), table, None)
+    return Sweep(Path(), {}, tasks, metrics, (Objective("group_sparsity", "maximize"),), table, None)
 
 
 def worlds(count: int, effect: float) -> dict[str, tuple[Gains, Gains, str]]:

@@ -23,7 +23,7 @@ import moocore
 import numpy as np
 
 from mtl.config import TrialConfig
-from search.early_stopping.objectives import Objective
+from mtl.vocabulary.objective import Objective
 from search.early_stopping.successive_halving import EpochRow, SuccessiveHalving
 
 ERROR = Objective("val_depth_mae", "minimize")

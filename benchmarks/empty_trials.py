@@ -9,22 +9,24 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import ray
 from ray import tune
 
 from mtl.config import TrialConfig
-from search.engine import runner
 from search.engine.context import RunContext
-from search.engine.runner import TrialActor
+from search.engine.ray_tune import TrialActor, run_on_tune
+from search.engine.runner import RayRunner, RunTrials
+from search.listener import Listener, Listeners
 from search.recipe import load_recipe
+from search.run import run_sweep
 from search.store.results import TrialResult
-from search.sweep import Sweep, open_sweep, run_sweep
+from search.sweep import Sweep, open_sweep
 
 
 class EmptyActor(TrialActor):
@@ -34,6 +36,28 @@ class EmptyActor(TrialActor):
         from benchmarks.empty_run import EmptyRun
 
         return EmptyRun(config, context)
+
+
+@dataclass(frozen=True)
+class PacedRunner(RayRunner):
+    """Runs empty trials, and notes when each ended."""
+
+    ends: list[float]
+
+    @contextmanager
+    def started(self, context: RunContext) -> Iterator[RunTrials]:
+        with super().started(context):
+            yield lambda source, listener: run_on_tune(
+                context, source, Listeners([listener, _Ends(self.ends)]), EmptyActor
+            )
+
+
+class _Ends(Listener):
+    def __init__(self, ends: list[float]) -> None:
+        self._ends = ends
+
+    def ended(self, result: TrialResult) -> None:
+        self._ends.append(time.perf_counter())
 
 
 class PlainActor(tune.Trainable):
@@ -83,17 +107,7 @@ def run_empty_trials(kind: str, count: int, scratch: Path) -> Run:
     """Wall seconds from the first trial's end on: what comes before is the start of Ray and of processes."""
     pace = Pace()
     if kind == "ours":
-        original = runner.run_trials
-
-        def run_trials(*arguments: Any, on_result: Callable[[TrialResult], None], **options: Any) -> None:
-            def noted(result: TrialResult) -> None:
-                on_result(result)
-                pace.ends.append(time.perf_counter())
-
-            original(*arguments, on_result=noted, actor=EmptyActor, **options)
-
-        with mock.patch.object(runner, "run_trials", run_trials):
-            run_sweep(empty_sweep(count, scratch), "local")
+        run_sweep(empty_sweep(count, scratch), PacedRunner("local", pace.ends))
     else:
         for variable in [name for name in os.environ if name.startswith("TUNE_")]:
             del os.environ[variable]  # which importing our runner has set: plain Tune writes the files it writes

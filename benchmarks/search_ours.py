@@ -8,8 +8,8 @@ from benchmarks.search_peers import span
 from benchmarks.search_recording import Recording
 from benchmarks.search_replay import MAXIMIZE, OBJECTIVES
 from mtl.config import TrialConfig, TrialSettings
-from mtl.objectives.metrics import MetricInfo
-from search.early_stopping.objectives import Objective
+from mtl.vocabulary.metric import Metric
+from mtl.vocabulary.objective import Objective
 from search.early_stopping.successive_halving import SuccessiveHalving
 from search.recipe import Recipe
 from search.store.results import TrialResult
@@ -32,8 +32,9 @@ class Ours:
         quiet()
         recipe = recipe_of(recording, seed)
         space = make_space(recipe, recording.settings["data_version"])
-        infos = {
-            name: MetricInfo(name, "maximize" if more else "minimize") for name, more in recording.maximize.items()
+        counted = {
+            task: Metric(name, name, "", "maximize" if recording.maximize[name] else "minimize")
+            for task, name in recording.primaries.items()
         }
         baselines = [
             recording.config(0, one).model_copy(update={"tasks": (task,)})
@@ -41,9 +42,7 @@ class Ours:
             for one in recording.seeds
         ]
         objectives = [Objective(name, "maximize") for name in OBJECTIVES]
-        primaries = {
-            task: Objective(f"val_{name}", infos[name].direction) for task, name in recording.primaries.items()
-        }
+        primaries = {task: metric.objective("val") for task, metric in counted.items()}
 
         def make_halving() -> SuccessiveHalving | None:
             if not halving:
@@ -57,7 +56,7 @@ class Ours:
             space,
             find_sampler(sampler, space, objectives),
             objectives,
-            baselines=Baselines(baselines, infos, recording.primaries),
+            baselines=Baselines(baselines, counted),
             proposals=PROPOSALS,
             seed=seed,
             racing=racing,

@@ -19,9 +19,12 @@ import pyarrow.parquet as pq
 from mtl.chosen_epoch import takes_over
 from mtl.config import TrialConfig
 from mtl.tasks import Task
+from mtl.vocabulary.delta_m import delta_m
+from search.engine.runner import RayRunner
 from search.recipe import load_recipe
-from search.store.results import TrialResult, delta_m
-from search.sweep import Sweep, open_sweep, run_sweep
+from search.run import run_sweep
+from search.store.results import TrialResult
+from search.sweep import Sweep, open_sweep
 
 FOLDER = Path(__file__).parent / "recordings"
 JOINT = "segmentation+depth+normals"
@@ -112,15 +115,15 @@ def record(name: str, storage: str, data: str | None, overrides: Sequence[str] =
     joint = load_recipe(setting.recipe, [f"lambdas={lambdas}", f"combinations={JOINT}", *shared])
     results: list[TrialResult] = []
     for recipe in (dense, joint):
-        results += run_sweep(open_sweep(recipe, storage, name, data), "local")
+        results += run_sweep(open_sweep(recipe, storage, name, data), RayRunner("local"))
     failed = [result for result in results if result.status != "done"]
     if failed:
         raise SystemExit(f"{len(failed)} trials failed, the first: {failed[0].config}: {failed[0].error}")
     sweep = open_sweep(joint, storage, name, data)
     about = {
         "settings": sweep.configs[0].model_dump(mode="json", exclude={"tasks", "strength", "seed"}),
-        "primaries": sweep.primaries,
-        "maximize": {name: sweep.metrics[name].direction == "maximize" for name in sweep.primaries.values()},
+        "primaries": {task: metric.name for task, metric in sweep.primaries.items()},
+        "maximize": {metric.name: metric.maximize for metric in sweep.primaries.values()},
     }
     path = FOLDER / f"{name}.parquet"
     write_table(epoch_table(results, sweep), about, path)
@@ -132,12 +135,15 @@ def epoch_table(results: Sequence[TrialResult], sweep: Sweep) -> pd.DataFrame:
     table = pd.DataFrame([row for result in results for row in _epoch_rows(result, sweep.tasks)])
     # A baseline's last word is its result, whichever epoch of the other trial stands beside it.
     baselines = table[table["chosen"] & table["tasks"].isin(sweep.primaries)]
+    counted = {task: [metric] for task, metric in sweep.primaries.items()}
     for epoch in table["epoch"].unique():
         rows = table[(table["epoch"] == epoch) & (table["tasks"] == JOINT)]
-        both = pd.concat([rows, baselines])
-        table.loc[rows.index, "delta_m"] = delta_m(both, "val", sweep.metrics, sweep.primaries)[: len(rows)]
+        both = pd.concat([rows, baselines]).assign(setup="")
+        table.loc[rows.index, "delta_m"] = delta_m(both, "val", counted)[: len(rows)]
     kept = ["tasks", "lambda", "seed", "epoch", "chosen"]
-    kept += [f"val_{metric}" for metric in sweep.primaries.values()] + [f"val_{task}_loss" for task in sweep.primaries]
+    kept += [f"val_{metric.name}" for metric in sweep.primaries.values()] + [
+        f"val_{task}_loss" for task in sweep.primaries
+    ]
     return table[[*kept, "group_sparsity", "parameter_sparsity", "delta_m", "seconds"]]
 
 

@@ -27,11 +27,13 @@ from ray import tune
 from benchmarks.empty_trials import Run
 from mtl.config import TrialConfig
 from mtl.training import Training, set_deterministic
+from mtl.vocabulary.files import trial_file
+from search.engine.runner import RayRunner
 from search.engine.trial import trial_data
 from search.recipe import load_recipe
+from search.run import run_sweep
 from search.store.results import TrialResult, read_results
-from search.store.storage import trial_file
-from search.sweep import Sweep, open_sweep, run_sweep
+from search.sweep import Sweep, open_sweep
 
 SLOTS = 2
 # Chosen so that a trial takes about five seconds on one core of the machine that the README's figures are from.
@@ -74,7 +76,7 @@ def five_second_sweep(count: int, storage: Path) -> Sweep:
 def measure_utilisation(count: int, scratch: Path) -> dict[str, Any]:
     say(f"{count} trials, this engine …")
     sweep = five_second_sweep(count, scratch)
-    results = run_sweep(sweep, "local")
+    results = run_sweep(sweep, RayRunner("local"))
     ours = Share.of([(seconds(r.started_at), seconds(r.ended_at), r.train_seconds) for r in results])
     say(f"{count} trials, plain function trainables …")
     plain = Share.of(run_functions(sweep.configs))

@@ -1,53 +1,34 @@
-"""A sweep from recipe to results: planned, checked against what the store has, run, and written down."""
+"""A sweep: a recipe with its data and its store, checked before anything runs."""
 
 import difflib
-import importlib.metadata
-import json
-import platform
-import subprocess
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from mtl.config import METHOD_VERSION, TrialConfig
 from mtl.datasets.base import Dataset, Split
-from mtl.datasets.cache.build import check_room, materialise
-from mtl.datasets.registry import load_dataset
+from mtl.datasets.cache.build import check_room
+from mtl.datasets.registry import load_dataset, module_to_ship
 from mtl.errors import BadInput
 from mtl.limits import check_memory, machine_memory
-from mtl.objectives.constant_predictor import constant_predictor
-from mtl.objectives.metrics import MetricInfo, metric_infos, primary_metric
+from mtl.objectives.metrics import metric_infos, primary_metric
 from mtl.paths import user_path
 from mtl.tasks import Task
-from search.early_stopping.objectives import Objective, check_running, parse_objectives
+from mtl.vocabulary.checked import Damaged, shortened
+from mtl.vocabulary.files import trial_file
+from mtl.vocabulary.metric import Metric
+from search.early_stopping.objectives import check_running, parse_objectives
 from search.early_stopping.successive_halving import SuccessiveHalving
 from search.engine.context import RunContext
-from search.engine.drive import drive, say
 from search.recipe import Recipe, differing_fields, differing_settings, expand
-from search.store.files import SCHEMA, Damaged, nothing_run_yet, read_sweep_file, shortened
-from search.store.lease import Lease
-from search.store.progress import Progress
-from search.store.results import (
-    TrialResult,
-    mixed_versions,
-    read_result,
-    read_results,
-    search_columns,
-    torch_version,
-    write_tables,
-)
-from search.store.reuse import is_baseline, reuse_trials
-from search.store.storage import PATIENCE_SECONDS, SWEEP, Store, trial_file
+from search.store.files import nothing_run_yet, read_sweep_file
+from search.store.messages import say
+from search.store.results import TrialResult, read_result, read_results, search_columns, write_tables
+from search.store.storage import PATIENCE_SECONDS, Store
 
-OBJECTIVES = (("delta_m", "maximize"), ("group_sparsity", "maximize"))
 # Batch norm needs two images to train on.
 FEWEST_IMAGES: dict[Split, int] = {"train": 2, "val": 1, "test": 1}
-DATA_PROGRESS_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -79,13 +60,15 @@ class Sweep:
         return self.configs[0].setup_id
 
     @property
-    def metrics(self) -> dict[str, MetricInfo]:
+    def metrics(self) -> dict[str, Metric]:
         """Every metric of the recipe's tasks by its full name."""
-        return {name: info for task in self.tasks for name, info in metric_infos(task, self.recipe.protocol).items()}
+        infos = {name: info for task in self.tasks for name, info in metric_infos(task, self.recipe.protocol).items()}
+        return {name: Metric(name, info.label, info.unit, info.direction) for name, info in infos.items()}
 
     @property
-    def primaries(self) -> dict[str, str]:
-        return {task.name: primary_metric(task) for task in self.tasks}
+    def primaries(self) -> dict[str, Metric]:
+        """The metric of each task that delta_m is made of."""
+        return {task.name: self.metrics[primary_metric(task)] for task in self.tasks}
 
     @property
     def halving(self) -> SuccessiveHalving | None:
@@ -94,9 +77,7 @@ class Sweep:
         if recipe.early_stopping == "none":
             return None
         objectives = parse_objectives(recipe.objectives, self.metrics)
-        primaries = {
-            task: Objective(f"val_{metric}", self.metrics[metric].direction) for task, metric in self.primaries.items()
-        }
+        primaries = {task: metric.objective("val") for task, metric in self.primaries.items()}
         used = objectives[:1] if recipe.early_stopping == "asha" else objectives
         return SuccessiveHalving(used, primaries, recipe.first_rung, recipe.reduction_factor)
 
@@ -110,6 +91,8 @@ class Sweep:
             gpus=self.recipe.gpus_per_trial,
             checkpoint_seconds=self.recipe.checkpoint_seconds,
             retries=self.recipe.max_retries,
+            base=self.configs[0],
+            own_module=module_to_ship(self.recipe.dataset),
         )
 
     def read_results(self) -> dict[str, TrialResult]:
@@ -186,9 +169,10 @@ def open_sweep(
                 f"sweep {store} was run with method {earlier.method_version}, this version of parsimony has "
                 f"{METHOD_VERSION}, by which the same settings come to other numbers: allowed: another --name"
             )
-        fields = differing_settings(earlier.recipe, recipe)
+        recipe_before = earlier.recipe.model_dump(mode="json")
+        fields = differing_settings(recipe_before, recipe)
         if fields and not (done_will_do and all(_is_done(store, config) for config in sweep.configs)):
-            before, asked = earlier.recipe.get(fields[0]), recipe.model_dump(mode="json")[fields[0]]
+            before, asked = recipe_before.get(fields[0]), recipe.model_dump(mode="json")[fields[0]]
             why = f", so that trials are of {recipe.trial_precision}" if fields[0] == "gpus_per_trial" else ""
             raise BadInput(
                 f"sweep {store} was run with {fields[0]} = {shortened(before)}, this recipe has {asked}{why}: "
@@ -221,204 +205,3 @@ def _is_done(store: Store, config: TrialConfig) -> bool:
     except Damaged:
         return False
     return result is not None and result.status == "done"
-
-
-def run_sweep(sweep: Sweep, address: str | None) -> list[TrialResult]:
-    """Run the trials that have no result yet; returns the results of the recipe's trials, failed ones among them.
-
-    Raises BadInput where another driver runs the sweep, and SweepStopped where the storage fails or another took over.
-    """
-    with Lease(sweep.store) as lease:
-        sweep.store.remove_temporaries()
-        return _run_sweep(sweep, address, lease)
-
-
-def _run_sweep(sweep: Sweep, address: str | None, lease: Lease) -> list[TrialResult]:
-    recipe, store = sweep.recipe, sweep.store
-    results = sweep.read_results()
-    # A trial that was stopped early has ended, unless this run is to stop none.
-    again = {"failed"} if sweep.halving else {"failed", "stopped"}
-    to_run = [c for c in sweep.configs if c.trial_id not in results or results[c.trial_id].status in again]
-    # Δm of every sweep in the storage is against the same models.
-    reused = {one.config.trial_id: one for one in reuse_trials(store, [one for one in to_run if is_baseline(one)])}
-    results |= reused
-    to_run = [config for config in to_run if config.trial_id not in reused]
-    done_before = len(sweep.configs) - len(to_run)
-    others = f" ({len(reused)} baselines of other sweeps in the storage)" if reused else ""
-    say(f"sweep {store}: {len(sweep.configs)} trials, {done_before} done before{others}, {len(to_run)} to run")
-    if mixed := mixed_versions(results.values(), torch_version() if to_run else ""):
-        say(f"sweep {store}: {mixed}")
-    # What an earlier run planned and never ran is not missing, unless this recipe asks for it too.
-    ended = set(results)
-    if to_run:
-        from search.engine.trial_source import ListedTrials
-
-        for config in to_run:
-            results.pop(config.trial_id, None)
-        halving = sweep.halving
-        if halving is not None:
-            for result in results.values():
-                for row in result.history:
-                    halving.record(result.config, row)
-        drive(
-            recipe,
-            store,
-            sweep.context,
-            ListedTrials(to_run),
-            to_run[0],
-            results,
-            address=address,
-            lease=lease,
-            progress=Progress(store, to_run, done_before),
-            prepare=lambda: prepare(sweep, sweep.configs, keep=ended),
-            write_tables=sweep.write_tables,
-            policy=halving,
-        )
-    elif reused or _behind(sweep, ended):
-        prepare(sweep, sweep.configs, keep=ended)
-    lease.check()
-    sweep.write_tables(list(results.values()))
-    return [results[c.trial_id] for c in sweep.configs if c.trial_id in results]
-
-
-def _behind(sweep: Sweep, ended: Collection[str]) -> bool:
-    """Whether sweep.json is of an earlier version, or has trials without a result that this recipe does not ask for."""
-    earlier = read_sweep_file(sweep.store)
-    if earlier is None:
-        return False
-    return not earlier.setup or not set(earlier.trials) <= {*ended, *(one.trial_id for one in sweep.configs)}
-
-
-def run_one(sweep: Sweep, config: TrialConfig) -> TrialResult:
-    """One trial of the sweep in this process, into the same store; not run again where it has been done.
-
-    It writes the sweep's tables, so it drives the sweep as `run_sweep` does, and raises the same.
-    """
-    with Lease(sweep.store) as lease:
-        return _run_one(sweep, config, lease)
-
-
-def _run_one(sweep: Sweep, config: TrialConfig, lease: Lease) -> TrialResult:
-    results = sweep.read_results()
-    done = results.get(config.trial_id)
-    if done is not None and done.status == "done":
-        say(f"trial {config.trial_id} was done before")
-        return done
-    if sweep.recipe.gpus_per_trial and not torch.cuda.is_available():
-        raise BadInput(f"gpus_per_trial = {sweep.recipe.gpus_per_trial:g}; allowed: 0, as this machine has no GPU")
-    prepare(sweep, sweep.configs)
-    if mixed := mixed_versions(results.values(), torch_version()):
-        say(f"sweep {sweep.store}: {mixed}")
-    from search.engine.trial import TrialRun
-
-    run = TrialRun(config, sweep.context)
-    while run.result is None:
-        row = run.step()
-        lease.check()
-        if row:
-            values = "  ".join(
-                f"{name} {row[f'val_{name}']:.4g}" for name in (sweep.primaries[t] for t in config.tasks)
-            )
-            epoch = f"epoch {row['epoch'] + 1:.0f}/{config.total_epochs}"
-            say(f"{epoch}  {values}  group_sparsity {row['group_sparsity']:.3f}")
-    results[config.trial_id] = run.result
-    sweep.write_tables(list(results.values()))
-    return run.result
-
-
-def prepare(
-    sweep: Sweep,
-    trials: Sequence[TrialConfig],
-    planned: int = 0,
-    keep: Collection[str] | None = None,
-    **more: Any,
-) -> None:
-    """Fetch the pretrained weights, build this node's cache of the data and write sweep.json.
-
-    trials: those known so far; planned: how many there are to be, where these are not all; keep: of the trials that
-    earlier runs planned those that still count, left out: all; more: entries of sweep.json.
-    """
-    if sweep.recipe.weights:
-        from mtl.networks.pretrained import fetch_weights
-
-        fetch_weights(sweep.recipe.weights)
-    recipe = sweep.recipe
-    arrays = materialise(sweep.dataset, recipe.image_size, progress=data_progress())
-    earlier = read_sweep_file(sweep.store)
-    same_data = earlier is not None and earlier.data_version == sweep.data_version
-    constants: dict[Split, dict[str, float]] = {"val": {}, "test": {}}
-    if earlier is not None and same_data:
-        constants = {"val": earlier.constant_predictor_val, "test": earlier.constant_predictor}
-    if not all(set(sweep.metrics) <= set(known) for known in constants.values()):
-        constants = constant_predictor(arrays, sweep.tasks, recipe.protocol)
-    # In the order of before: a run that plans the same trials leaves the file as it is.
-    asked = {one.trial_id for one in trials}
-    before = [one for one in (earlier.trials if earlier else ()) if keep is None or one in keep or one in asked]
-    description = describe(sweep, constants, trials, before)
-    description["trials_planned"] = max(description["trials_planned"], planned)
-    # A sweep or a single trial in a search's folder leaves it a search's.
-    if earlier is not None and earlier.search is not None:
-        description |= {"search": earlier.search, "objectives": list(earlier.objectives)}
-    description |= more
-    sweep.store.write(SWEEP, json.dumps(description, indent=1, ensure_ascii=False).encode())
-
-
-def describe(
-    sweep: Sweep,
-    constants: Mapping[Split, Mapping[str, float]],
-    configs: Sequence[TrialConfig],
-    planned_before: Sequence[str],
-) -> dict[str, Any]:
-    """The content of sweep.json: the recipe of this run, and the trials planned by this run and those before."""
-    trials = list(dict.fromkeys([*planned_before, *(config.trial_id for config in configs)]))
-    return {
-        "schema": SCHEMA,
-        "name": sweep.store.name,
-        "recipe": sweep.recipe.model_dump(mode="json"),
-        "data_version": sweep.data_version,
-        "weights_version": sweep.weights_version,
-        "setup": sweep.setup_id,
-        "validates_on_train": sweep.dataset.validates_on_train,
-        "method_version": METHOD_VERSION,
-        "versions": versions(),
-        "git_commit": git_commit(),
-        "trials_planned": len(trials),
-        "trials": trials,
-        "objectives": [{"column": column, "direction": direction} for column, direction in OBJECTIVES],
-        "tasks": {
-            task.name: {"kind": task.kind, "classes": list(task.classes), "primary": primary_metric(task)}
-            for task in sweep.tasks
-        },
-        "metrics": {name: asdict(info) for name, info in sweep.metrics.items()},
-        "constant_predictor": dict(constants["test"]),
-        "constant_predictor_val": dict(constants["val"]),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Of what a result depends on."""
-    packages = ("parsimony", "torch", "torchvision", "ray", "optuna", "numpy")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
-
-
-def git_commit() -> str | None:
-    """The commit of the source, `-dirty` where it was changed since; None outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None
-
-
-def data_progress() -> Callable[[int, int], None]:
-    """Says how far the data's cache is: as it is begun, every few seconds, and when it is complete."""
-    said = -DATA_PROGRESS_SECONDS
-
-    def progress(done: int, total: int) -> None:
-        nonlocal said
-        if done == total or time.monotonic() - said >= DATA_PROGRESS_SECONDS:
-            say(f"data: {done} of {total} images prepared")
-            said = time.monotonic()
-
-    return progress

@@ -14,9 +14,12 @@ SEARCH = (
     ("search.cli",),
     ("search.commands",),
     ("search.tuning",),
+    ("search.run",),
+    ("search.sweep_file",),
     ("search.sweep",),
     ("search.engine",),
-    ("search.loggers",),
+    ("search.loggers", "search.progress"),
+    ("search.listener",),
     ("search.store", "search.early_stopping", "search.recipe"),
 )
 ANALYSIS = (

@@ -1,7 +1,6 @@
 """Which model to use: the one definition behind a search's answer, the report's first lines, its tables and figures."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,15 +8,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.compute.delta_m import relative_gain
 from analysis.compute.fronts import directions, means, objectives_of
 from analysis.compute.knee import knee_point
 from analysis.compute.settings import KEYS
-from analysis.read.load import COSTS, Objective, Sweep, is_own
+from analysis.read.load import Sweep
+from mtl.vocabulary.constraint import Constraint
+from mtl.vocabulary.delta_m import is_own, relative_change
+from mtl.vocabulary.objective import SIZES, Objective
 
 TOLERANCE = 0.05
 LITTLE = f"{100 * TOLERANCE:.0f} %"
-CONDITION = re.compile(r"(\w+)(<=|>=)(.+)")
 
 Floats = NDArray[np.float64]
 
@@ -108,8 +108,8 @@ def losses(sweep: Sweep, settings: pd.DataFrame, rows: pd.DataFrame) -> Floats:
             zero = blind.loc[blind["setup"] == setup, f"{column}_mean"].mean()
             constant = np.array([sweep.constants("val").get(metric.name, np.nan) if np.isnan(zero) else zero])
             values = rows.loc[here, column if column in rows else f"{column}_mean"].to_numpy(dtype=float)
-            gained += relative_gain(values, reference, metric.maximize)
-            to_lose += float(relative_gain(constant, reference, metric.maximize)[0])
+            gained += relative_change(values, reference, metric.maximize)
+            to_lose += float(relative_change(constant, reference, metric.maximize))
         found[here] = gained / to_lose + 0.0 if to_lose < 0 else np.nan  # + 0.0: no negative zero
     return found
 
@@ -135,13 +135,13 @@ def _best(sweep: Sweep, settings: pd.DataFrame, tasks: str, rows: pd.DataFrame) 
     if allowed.empty:
         return Best(tasks, None, _why_none(sweep, rows, bounds))
     lost = pd.Series(losses(sweep, settings, allowed), index=allowed.index)
-    cost = next((one for one in objectives if one.column in COSTS), Objective("group_sparsity", True))
-    quality = next((one for one in objectives if one.column not in COSTS), None)
+    cost = next((one for one in objectives if one.column in SIZES), Objective("group_sparsity", "maximize"))
+    quality = next((one for one in objectives if one.column not in SIZES), None)
     costs = (-1 if cost.maximize else 1) * allowed[f"{cost.column}_mean"]
     worths = -lost if quality is None else (1 if quality.maximize else -1) * allowed[f"{quality.column}_mean"]
     named = "loss" if quality is None else quality.column
-    under = " and ".join(f"{column} {relation} {bound:g}" for column, relation, bound in bounds)
-    if any(column in COSTS for column, _, _ in bounds):
+    under = " and ".join(map(str, bounds))
+    if any(one.column in SIZES for one in bounds):
         place, why = _first(-worths, costs), f"the best in {named} with {under}"
     elif bounds:
         place, why = _first(costs, -worths), f"the cheapest with {under}"
@@ -170,7 +170,7 @@ def _trial(
     sweep: Sweep,
     settings: pd.DataFrame,
     row: int,
-    bounds: Sequence[tuple[str, str, float]],
+    bounds: Sequence[Constraint],
     quality: Objective | None,
 ) -> str:
     """The setting's best trial on validation; one that will do by itself, if there is any."""
@@ -189,26 +189,25 @@ def _first(least: "pd.Series[float]", then: "pd.Series[float]") -> int:
     return int(pd.DataFrame({"least": least, "then": then}).sort_values(["least", "then"], kind="stable").index[0])
 
 
-def _will_do(sweep: Sweep, rows: pd.DataFrame, bounds: Sequence[tuple[str, str, float]]) -> NDArray[np.bool_]:
+def _will_do(sweep: Sweep, rows: pd.DataFrame, bounds: Sequence[Constraint]) -> NDArray[np.bool_]:
     """(rows,) of settings or of trials."""
     good = np.array([not worse for worse in beaten_by_constant(sweep, rows, "val")])
     good &= _column(rows, "group_sparsity") < 1
-    for column, relation, bound in bounds:
-        values = _column(rows, column)
-        good &= values <= bound if relation == "<=" else values >= bound
+    for bound in bounds:
+        good &= bound.violation(_column(rows, bound.column)) <= 0
     return good
 
 
-def _why_none(sweep: Sweep, rows: pd.DataFrame, bounds: Sequence[tuple[str, str, float]]) -> str:
+def _why_none(sweep: Sweep, rows: pd.DataFrame, bounds: Sequence[Constraint]) -> str:
     if _will_do(sweep, rows, ()).any():
-        return "no model has " + " and ".join(f"{column} {relation} {bound:g}" for column, relation, bound in bounds)
+        return "no model has " + " and ".join(map(str, bounds))
     return "every model is worse than the constant predictor on some task, or has no channel left"
 
 
-def _bounds(sweep: Sweep) -> list[tuple[str, str, float]]:
+def _bounds(sweep: Sweep) -> list[Constraint]:
     """The constraints of the search that made the sweep, its target among them."""
-    matches = [CONDITION.fullmatch(one) for one in _searched(sweep, "constraints")]
-    return [(match[1], match[2], float(match[3])) for match in matches if match]
+    found = [Constraint.read(one) for one in _searched(sweep, "constraints")]
+    return [one for one in found if one is not None]
 
 
 def _searched(sweep: Sweep, what: str) -> list[str]:

@@ -26,7 +26,8 @@ from analysis.compute.choice import forward_choice
 from analysis.compute.intervals import Interval, holm, t_interval
 from analysis.compute.paired import paired_gain, row_gains
 from analysis.compute.settings import seed_means
-from analysis.read.load import Sweep, is_own
+from analysis.read.load import Sweep
+from mtl.vocabulary.delta_m import is_own
 
 Verdict = Literal["holds", "does not", "cannot tell with these seeds"]
 CANNOT_TELL: Verdict = "cannot tell with these seeds"

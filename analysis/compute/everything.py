@@ -20,7 +20,9 @@ from analysis.compute.missing import missing_table
 from analysis.compute.paper_tables import PaperTable, paper_tables
 from analysis.compute.runs import run_table, run_volumes, torch_versions
 from analysis.compute.settings import settings_table
-from analysis.read.load import LONGER, LONGER_NAME, NO_RETRAINING, Objective, Sweep
+from analysis.read.load import LONGER, LONGER_NAME, Sweep
+from mtl.vocabulary.delta_m import NO_RETRAINING
+from mtl.vocabulary.objective import Objective
 
 NAMED = 3  # trials that a caution names
 

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.compute.delta_m import constant_delta_m
 from analysis.pareto import hypervolume, pareto_front
-from analysis.read.load import SHARES, Objective, Sweep, reported_column
+from analysis.read.load import Sweep, reported_column
+from mtl.vocabulary.delta_m import constant_delta_m
+from mtl.vocabulary.objective import SPARSITIES, Objective
 
 
 def with_fronts(sweep: Sweep, settings: pd.DataFrame) -> pd.DataFrame:
@@ -42,7 +43,7 @@ def objectives_of(sweep: Sweep, rows: pd.DataFrame) -> tuple[Objective, ...]:
     if known == sweep.objectives:
         return known
     primaries = [sweep.metrics[sweep.tasks[task]] for task in sweep.tasks_of(str(rows["tasks"].iloc[0]))]
-    return tuple(dict.fromkeys([*(Objective(f"val_{one.name}", one.maximize) for one in primaries), *known]))
+    return tuple(dict.fromkeys([*(one.objective("val") for one in primaries), *known]))
 
 
 def reference_point(
@@ -65,7 +66,7 @@ def reference_point(
 
 
 def _blind(sweep: Sweep, tasks: str, column: str) -> float:
-    if column in SHARES:
+    if column in SPARSITIES:
         return 0.0
     if column == "test_delta_m":
         primaries = {task: sweep.metrics[sweep.tasks[task]] for task in sweep.tasks_of(tasks)}

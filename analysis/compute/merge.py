@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.compute.delta_m import delta_m
-from analysis.read.load import Objective, Sweep, load_sweep, metrics_of, told_apart
+from analysis.read.load import Sweep, load_sweep, metrics_of, told_apart
 from mtl.errors import BadInput
+from mtl.vocabulary.delta_m import delta_m
+from mtl.vocabulary.objective import Objective
 
 
 def load_sweeps(

@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.read.load import LONGER, NO_RETRAINING, Sweep, method_name
+from analysis.read.load import LONGER, Sweep, method_name
+from mtl.vocabulary.delta_m import NO_RETRAINING
 
 COLUMNS = ["sweep", "tasks", "method", "lambda", "seed", "state"]
 NOT_FINISHED = "not finished"

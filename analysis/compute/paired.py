@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.compute.delta_m import relative_gain
 from analysis.read.load import Sweep
+from mtl.vocabulary.delta_m import relative_change
 
 
 def row_gains(
@@ -26,7 +26,7 @@ def row_gains(
     means = reference.groupby(list(keys))[columns].mean().reset_index()
     base = rows[list(keys)].merge(means, on=list(keys), how="left")
     changes = [
-        relative_gain(
+        relative_change(
             rows[column].to_numpy(dtype=float), base[column].to_numpy(dtype=float), sweep.metrics[name].maximize
         )
         for column, name in zip(columns, (sweep.tasks[task] for task in tasks), strict=True)

@@ -7,7 +7,8 @@ import pandas as pd
 from analysis import text
 from analysis.compute.published import METRICS, SOURCE, TABLES, PublishedTable, published_numbers
 from analysis.compute.text_table import CONSTANT, DEVIATION_NOTE, TextTable, metric_header
-from analysis.read.load import NO_RETRAINING, Sweep
+from analysis.read.load import Sweep
+from mtl.vocabulary.delta_m import NO_RETRAINING
 
 OURS, PUBLISHED = "ours", "published"
 # Of a recipe, what the published numbers depend on most; the dataset is the table's.

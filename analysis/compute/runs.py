@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from analysis.compute.fronts import joined, objectives_of
 from analysis.compute.settings import OF_METHOD
 from analysis.pareto import hypervolume, pareto_front
-from analysis.read.load import Objective, Sweep, reported_column
+from analysis.read.load import Sweep, reported_column
+from mtl.vocabulary.objective import Objective
 
 IDENTITY = ["trial_id", "sweep", "setup", "status", "tasks", "method", *OF_METHOD, "lambda", "seed"]
 

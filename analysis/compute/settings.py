@@ -2,8 +2,9 @@
 
 import pandas as pd
 
-from analysis.read.load import COSTS, Sweep, reported_column
+from analysis.read.load import Sweep, reported_column
 from mtl.errors import BadInput
+from mtl.vocabulary.objective import SIZES
 
 KEYS = ["setup", "tasks", "method", "lambda"]
 # What a method is made of: the same in all trials of one.
@@ -66,6 +67,6 @@ def _value_columns(sweep: Sweep) -> list[str]:
     columns = [
         *(name for one in sweep.objectives for name in (one.column, reported_column(one.column))),
         *("delta_m", "test_delta_m", "group_sparsity", "parameter_sparsity"),
-        *(column for column in (*ALL_METRICS, *COSTS, *metrics) if column in sweep.results.columns),
+        *(column for column in (*ALL_METRICS, *SIZES, *metrics) if column in sweep.results.columns),
     ]
     return list(dict.fromkeys(columns))

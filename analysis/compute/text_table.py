@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from analysis.read.load import Metric, Sweep
+from analysis.read.load import Sweep
+from mtl.vocabulary.metric import Metric
 
 CONSTANT = "constant predictor"
 # What the tables 1 to 3 of arXiv 2308.12114 report, shown beside the sweep's own primary metrics where it has them.

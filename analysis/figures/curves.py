@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from analysis.figures.drawing import LINES, MARKERS, Floats, Line
 from analysis.figures.palette import SERIES
 from analysis.figures.strength_axis import StrengthAxis
-from analysis.read.load import Metric
+from mtl.vocabulary.metric import Metric
 
 
 @dataclass(frozen=True)

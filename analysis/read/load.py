@@ -18,48 +18,29 @@ from analysis.read.sweep_files import (
     TEXT,
     WHOLE,
     Kinds,
-    SweepInfo,
     need_columns,
     read_info,
     read_table,
 )
 from mtl.errors import BadInput
+from mtl.vocabulary.delta_m import NO_RETRAINING
+from mtl.vocabulary.files import HISTORY, LAYERS, MODEL, RESULTS, SWEEP, trial_file
+from mtl.vocabulary.metric import Metric
+from mtl.vocabulary.objective import SPARSITIES, Objective
+from mtl.vocabulary.sweep_file import SweepFile
 
 STATUSES = ("done", "failed", "stopped")
-DIRECTIONS = ("maximize", "minimize")
 # Rows of these have every value.
 RESULT_TEXTS = ("trial_id", "status", "tasks", "penalty")
-HISTORY: Kinds = {"trial_id": TEXT, "epoch": NUMBER}
-LAYERS: Kinds = {"trial_id": TEXT, "layer": TEXT, "position": WHOLE, "groups": WHOLE, "alive": FLAGS}
+HISTORY_KINDS: Kinds = {"trial_id": TEXT, "epoch": NUMBER}
+LAYERS_KINDS: Kinds = {"trial_id": TEXT, "layer": TEXT, "position": WHOLE, "groups": WHOLE, "alive": FLAGS}
 FURTHER: Kinds = {"retraining": TEXT, "settings": TEXT, "train_seconds": NUMBER, "torch_version": TEXT}
 # More than any measurement is: sums and squares of it are finite.
 LARGEST = 1e30
 MOST_GROUPS, MOST_EPOCHS = 10**7, 10**7
-SHARES = ("group_sparsity", "parameter_sparsity")
-# What a model costs, and whether more of it is better.
-COSTS = {"latency_ms": False, "macs": False, "active_parameters": False} | dict.fromkeys(SHARES, True)
-NO_RETRAINING = "none"
 LONGER = "longer"  # of a dense trial: trained once, for as many epochs as a retrained one in all
 LONGER_NAME = "dense, 2 × epochs"
 NUMBERS = ["lambda", "seed", "group_sparsity", "parameter_sparsity", "delta_m", "test_delta_m"]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric of one task: `unit` is "" for a bare number."""
-
-    name: str
-    label: str
-    unit: str
-    maximize: bool
-
-
-@dataclass(frozen=True)
-class Objective:
-    """A column of the results that the front trades against the others."""
-
-    column: str
-    maximize: bool
 
 
 def method_name(penalty: str, retraining: str, settings: str) -> str:
@@ -68,11 +49,6 @@ def method_name(penalty: str, retraining: str, settings: str) -> str:
     if retraining == LONGER:
         name = LONGER_NAME  # without a penalty
     return f"{name} · {settings}" if settings else name
-
-
-def is_own(results: pd.DataFrame) -> "pd.Series[bool]":
-    """Which trials were trained as the recipe says and once: no other settings of a search's, no retraining."""
-    return (results["settings"] == "") & (results["retraining"] == NO_RETRAINING)
 
 
 def reported_column(column: str) -> str:
@@ -135,7 +111,7 @@ class Sweep:
         """Where people find the model of a trial."""
         label = self.results.loc[self.results["trial_id"] == trial_id, "sweep"].iloc[0]
         own = next((part for part in self.parts if part.name == label), self)
-        return f"{own.place or own.folder}/trials/{trial_id}/model.pt"
+        return f"{own.place or own.folder}/{trial_file(trial_id, MODEL)}"
 
     def trials(self, status: str) -> pd.DataFrame:
         """The results' rows of one status: done, failed or stopped."""
@@ -163,26 +139,26 @@ def load_sweep(folder: Path | str, objectives: Sequence[Objective] = ()) -> Swee
             trial lacks a number that it must have, or a number is infinite.
     """
     folder = Path(folder)
-    if not (folder / "sweep.json").is_file():
+    if not (folder / SWEEP).is_file():
         raise BadInput(f"{folder} is no sweep: it holds no sweep.json")
-    checked, info = read_info(folder / "sweep.json")
+    checked, info = read_info(folder / SWEEP)
     tasks, metrics, own_objectives = _meaning(checked)
-    if not (folder / "results.parquet").is_file():
+    if not (folder / RESULTS).is_file():
         raise BadInput(f"{folder} holds no results.parquet: no trial of this sweep has ended yet")
     results = read_table(
-        folder / "results.parquet",
+        folder / RESULTS,
         dict.fromkeys((*RESULT_TEXTS, "error"), TEXT) | dict.fromkeys(NUMBERS, NUMBER),
         {**FURTHER} | {f"{split}_{name}": NUMBER for split in ("val", "test") for name in metrics},
         RESULT_TEXTS,
     )
-    history = _read_optional(folder / "history.parquet", HISTORY, {"group_sparsity": NUMBER}, tuple(HISTORY))
-    layers = _read_optional(folder / "layers.parquet", LAYERS, {}, tuple(LAYERS))
+    history = _read_optional(folder / HISTORY, HISTORY_KINDS, {"group_sparsity": NUMBER}, tuple(HISTORY_KINDS))
+    layers = _read_optional(folder / LAYERS, LAYERS_KINDS, {}, tuple(LAYERS_KINDS))
     if layers is not None:
-        _need_range(layers, "groups", 1, MOST_GROUPS, folder / "layers.parquet")
+        _need_range(layers, "groups", 1, MOST_GROUPS, folder / LAYERS)
     if history is not None:
-        _need_range(history, "epoch", 0, MOST_EPOCHS, folder / "history.parquet")
+        _need_range(history, "epoch", 0, MOST_EPOCHS, folder / HISTORY)
     sweep = Sweep(folder, info, tasks, metrics, tuple(objectives) or own_objectives, results, history, layers)
-    _check_results(sweep, folder / "results.parquet")
+    _check_results(sweep, folder / RESULTS)
     for column, nothing in (("retraining", NO_RETRAINING), ("settings", "")):
         results[column] = results[column].fillna(nothing) if column in results else nothing
     results["method"] = [
@@ -193,13 +169,13 @@ def load_sweep(folder: Path | str, objectives: Sequence[Objective] = ()) -> Swee
     return sweep
 
 
-def _meaning(info: SweepInfo) -> tuple[dict[str, str], dict[str, Metric], tuple[Objective, ...]]:
+def _meaning(info: SweepFile) -> tuple[dict[str, str], dict[str, Metric], tuple[Objective, ...]]:
     """The tasks, metrics and objectives that `sweep.json` declares."""
     metrics = {
-        name: Metric(name, about.label or name, about.unit or "", about.direction == "maximize")
+        name: Metric(name, about.label or name, about.unit or "", about.direction)
         for name, about in info.metrics.items()
     }
-    objectives = tuple(Objective(about.column, about.direction == "maximize") for about in info.objectives)
+    objectives = tuple(Objective(about.column, about.direction) for about in info.objectives)
     tasks = {task: info.tasks[task].primary for task in info.order}
     return tasks, told_apart(metrics, tasks), objectives
 
@@ -276,7 +252,7 @@ def _check_results(sweep: Sweep, path: Path) -> None:
         large = done & (np.abs(results[column].to_numpy()) > LARGEST)
         if large.any():
             raise BadInput(f"{path}: column {column} is beyond {LARGEST:g} in trial {_first_trial(results, large)}")
-    for column in SHARES:
+    for column in SPARSITIES:
         _need_range(results[done].dropna(subset=column), column, 0, 1, path)
     negative = (results["lambda"] < 0).to_numpy()
     if negative.any():

@@ -1,7 +1,9 @@
 """Objectives as they are written on a command line: COLUMN:maximize,COLUMN:minimize."""
 
-from analysis.read.load import DIRECTIONS, Objective
+from typing import get_args
+
 from mtl.errors import BadInput
+from mtl.vocabulary.objective import Direction, Objective
 
 
 def parse_objectives(written: str) -> tuple[Objective, ...]:
@@ -13,9 +15,9 @@ def parse_objectives(written: str) -> tuple[Objective, ...]:
     objectives = []
     for entry in written.split(","):
         column, _, direction = entry.strip().partition(":")
-        if not column or direction not in DIRECTIONS:
+        if not column or direction not in get_args(Direction):
             raise BadInput(f"objectives: {entry.strip()!r}; allowed: COLUMN:maximize or COLUMN:minimize")
-        objectives.append(Objective(column, direction == "maximize"))
+        objectives.append(Objective(column, "maximize" if direction == "maximize" else "minimize"))
     columns = [objective.column for objective in objectives]
     for column in columns:
         if columns.count(column) > 1:

@@ -4,11 +4,11 @@ import argparse
 from collections.abc import Sequence
 
 from analysis.analyze import analyze
-from analysis.read.load import Objective
 from analysis.read.objectives import parse_objectives
 from mtl.errors import BadInput
 from mtl.errors import BadInput as UnreadableSweep
 from mtl.paths import user_path
+from mtl.vocabulary.objective import Objective
 from search.commands.local_copy import local_copy
 from search.store.storage import CHECK_SECONDS, Store
 

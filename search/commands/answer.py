@@ -6,10 +6,10 @@ import moocore
 import numpy as np
 
 from analysis.compute.answer import answer
+from mtl.vocabulary.constraint import Constraint
+from mtl.vocabulary.objective import Objective
 from search.commands.local_copy import local_copy
-from search.early_stopping.objectives import Objective
 from search.store.storage import Store
-from search.tuning.constraints import Constraint
 from search.tuning.proposals import Proposal
 from search.tuning.search import Search
 

@@ -15,8 +15,8 @@ from mtl.datasets.registry import GENERATED, PUBLISHED, add_module_folders, open
 from mtl.errors import BadInput
 from mtl.paths import user_path
 from search.commands.inspection_text import bytes_text, format_inspection
+from search.progress import LOG_SECONDS, TERMINAL_SECONDS
 from search.recipe import parse_assignment
-from search.store.progress import LOG_SECONDS, TERMINAL_SECONDS
 
 DESCRIPTIONS: Mapping[str, str] = {
     "rooms": "generated: furnished rooms rendered from a seed; segmentation, depth, normals",

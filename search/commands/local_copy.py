@@ -7,8 +7,9 @@ from pathlib import Path
 
 from mtl.errors import BadInput
 from mtl.errors import BadInput as UnreadableSweep
+from mtl.vocabulary.files import HISTORY, LAYERS, RESULTS, SWEEP
 from search.store.errors import StorageError
-from search.store.storage import HISTORY, LAYERS, RESULTS, SWEEP, Store
+from search.store.storage import Store
 
 
 @contextlib.contextmanager

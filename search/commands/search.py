@@ -3,9 +3,11 @@
 import argparse
 import sys
 
+from mtl.vocabulary.files import PROPOSALS
 from search.commands.answer import format_answer, format_front
 from search.commands.opening import recipe_of
 from search.engine.placement import trials_run_here
+from search.engine.runner import RayRunner
 from search.tuning.search import MANY, Search, open_search, run_search
 
 
@@ -27,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         print(describe(opened))
         return 0
-    outcome = run_search(opened, options.address)
+    outcome = run_search(opened, RayRunner(options.address))
     failed = [result for result in outcome.results if result.status == "failed"]
     for result in failed:
         print(f"failed: {result.config}: {result.error}", file=sys.stderr)
@@ -35,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     for one in dropped:
         print(f"proposal {one.number}, lambda={one.configs[0].strength:g}: {one.note}", file=sys.stderr)
     store = opened.sweep.store
-    print(f"{len(outcome.proposals)} proposals, {len(failed)} trials failed: {store.shown('proposals.parquet')}")
+    print(f"{len(outcome.proposals)} proposals, {len(failed)} trials failed: {store.shown(PROPOSALS)}")
     print(format_front(opened, outcome.proposals))
     if any(result.status == "done" for result in outcome.results):
         print(format_answer(store))

@@ -3,12 +3,14 @@
 import argparse
 
 from mtl.errors import BadInput
+from mtl.vocabulary.checked import Damaged, parse
+from mtl.vocabulary.files import PROGRESS, SWEEP
+from search.progress import Snapshot
 from search.store.errors import StorageError
-from search.store.files import ANEW, Damaged, parse, read_sweep_file
+from search.store.files import ANEW, read_sweep_file
 from search.store.lease import living_driver
-from search.store.progress import Snapshot
 from search.store.results import count_results
-from search.store.storage import CHECK_SECONDS, PROGRESS, SWEEP, Store
+from search.store.storage import CHECK_SECONDS, Store
 
 
 def run(options: argparse.Namespace) -> int:

@@ -3,8 +3,9 @@
 import argparse
 import sys
 
+from mtl.vocabulary.files import MODEL, trial_file
 from search.commands.opening import sweep_of
-from search.sweep import run_one
+from search.run import run_one
 
 
 def run(options: argparse.Namespace) -> int:
@@ -18,10 +19,13 @@ def run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     result = run_one(sweep, config)
+    if result is None:
+        print("stopped before its end; the same command goes on", file=sys.stderr)
+        return 1
     if result.status == "failed":
         print(f"failed: {result.details or result.error}", file=sys.stderr)
         return 1
     for name, value in result.metrics.items():
         print(f"{name:32} {value:.4f}")
-    print(f"model: {sweep.store.shown(f'trials/{config.trial_id}/model.pt')}")
+    print(f"model: {sweep.store.shown(trial_file(config.trial_id, MODEL))}")
     return 0

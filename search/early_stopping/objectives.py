@@ -2,60 +2,41 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtl.errors import BadInput
-from mtl.objectives.metrics import MetricInfo
-
-# Those that every trial has, whatever its tasks; more of each is better.
-COMMON_COLUMNS = ("delta_m", "group_sparsity", "parameter_sparsity")
-# What the backbone costs without its removed channels, known as a trial is done; less of each is better.
-COST_COLUMNS = ("latency_ms", "macs", "active_parameters")
+from mtl.vocabulary.delta_m import relative_change
+from mtl.vocabulary.metric import Metric
+from mtl.vocabulary.objective import COMMON, COSTS, Objective
 
 
-@dataclass(frozen=True)
-class Objective:
-    """A column of a trial's history, or delta_m, and which way it is better."""
-
-    column: str
-    direction: Literal["maximize", "minimize"]
-
-    @property
-    def sign(self) -> int:
-        """What makes more of it better."""
-        return 1 if self.direction == "maximize" else -1
-
-
-def parse_objectives(columns: Sequence[str], infos: Mapping[str, MetricInfo]) -> tuple[Objective, ...]:
-    """The objectives of these names; infos: the metrics by full name, which are known as val_NAME.
+def parse_objectives(columns: Sequence[str], metrics: Mapping[str, Metric]) -> tuple[Objective, ...]:
+    """The objectives of these names; metrics: the metrics by full name, which are known as val_NAME.
 
     Raises BadInput for a column that is not known.
     """
-    known = known_objectives(infos)
+    known = known_objectives(metrics)
     for column in columns:
         if column not in known:
             raise BadInput(f"objectives: {column!r}; allowed: {', '.join(known)}")
     return tuple(known[column] for column in columns)
 
 
-def known_objectives(infos: Mapping[str, MetricInfo]) -> dict[str, Objective]:
+def known_objectives(metrics: Mapping[str, Metric]) -> dict[str, Objective]:
     """Every column that may be an objective or a constraint, by its name."""
-    known = {column: Objective(column, "maximize") for column in COMMON_COLUMNS}
-    known |= {column: Objective(column, "minimize") for column in COST_COLUMNS}
-    return known | {f"val_{name}": Objective(f"val_{name}", info.direction) for name, info in infos.items()}
+    directions = COMMON | COSTS | {f"val_{name}": info.direction for name, info in metrics.items()}
+    return {column: Objective(column, direction) for column, direction in directions.items()}
 
 
 def check_running(columns: Sequence[str]) -> None:
     """Raise BadInput for an objective by which trials cannot be compared while they run."""
     for column in columns:
-        if column in COST_COLUMNS:
+        if column in COSTS:
             raise BadInput(
                 f"objectives: {column!r} is known only of a trial that is done; allowed with early_stopping: "
-                f"{', '.join(COMMON_COLUMNS)}, or a metric as val_NAME"
+                f"{', '.join(COMMON)}, or a metric as val_NAME"
             )
 
 
@@ -99,8 +80,8 @@ def running_delta_m(rows: Sequence[Mapping[str, float]], primaries: Sequence[Obj
     for metric in primaries:
         values = _column(rows, metric.column)
         finite = values[np.isfinite(values)]
-        reference = float(finite.mean()) if len(finite) else math.nan
-        changes.append(metric.sign * (values - reference) / abs(reference) if reference else np.full(len(rows), np.nan))
+        reference = finite.mean() if len(finite) else math.nan
+        changes.append(relative_change(values, reference, metric.maximize))
     return np.mean(changes, axis=0)
 
 

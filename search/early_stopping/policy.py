@@ -1,6 +1,6 @@
 """What decides, epoch by epoch, which of the running trials go on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from mtl.config import TrialConfig
@@ -17,3 +17,17 @@ class StoppingPolicy(Protocol):
 
     def why_stopped(self, config: TrialConfig) -> str:
         """What to say of a trial that does not."""
+
+
+def stays(
+    policy: StoppingPolicy | None, config: TrialConfig, rows: Sequence[Mapping[str, float]], *, ended: bool = False
+) -> bool:
+    """Tell the policy of a trial's new epochs; whether the trial goes on. It decides by the last epoch alone.
+
+    ended: whether the trial has come to its end by itself, so that nothing is left to decide.
+    """
+    if policy is None or not rows:
+        return True
+    for row in rows if ended else rows[:-1]:
+        policy.record(config, row)
+    return ended or policy.report(config, rows[-1])

@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from mtl.config import TrialConfig
-from search.early_stopping.objectives import Objective, objective_costs
+from mtl.vocabulary.objective import Objective
+from search.early_stopping.objectives import objective_costs
 from search.early_stopping.pareto_order import pareto_order
 
 EpochRow = Mapping[str, float]

@@ -8,7 +8,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from mtl.config import TrialConfig
-from search.early_stopping.policy import StoppingPolicy
+from search.early_stopping.policy import StoppingPolicy, stays
 from search.engine.interrupts import Interrupts
 
 
@@ -57,28 +57,18 @@ class SweepScheduler(FIFOScheduler):
         return self._waiting[0] if self._waiting else None
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        stays = True
-        if self._policy is not None:
-            stays = self._goes_on(self._policy, self._unpack(trial.config["trial"]), result["epoch_rows"])
-        if not stays:
+        if not self._tell(trial, result):
+            self.stopped.add(self._unpack(trial.config["trial"]).trial_id)
             return TrialScheduler.STOP
         return TrialScheduler.PAUSE if self._interrupts.asked else TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Record the last result, which Tune shows here alone where the trial has ended by itself."""
-        if self._policy is not None:
-            config = self._unpack(trial.config["trial"])
-            for row in result.get("epoch_rows", ()):
-                self._policy.record(config, row)
+        """Tune shows the last result here alone where the trial has ended by itself."""
+        self._tell(trial, result, ended=True)
 
-    def _goes_on(self, policy: StoppingPolicy, config: TrialConfig, rows: list[dict[str, Any]]) -> bool:
-        """Whether the trial goes on."""
-        for row in rows[:-1]:
-            policy.record(config, row)
-        if not rows or policy.report(config, rows[-1]):
-            return True
-        self.stopped.add(config.trial_id)
-        return False
+    def _tell(self, trial: Any, result: dict[str, Any], *, ended: bool = False) -> bool:
+        rows = result.get("epoch_rows", ())
+        return self._policy is None or stays(self._policy, self._unpack(trial.config["trial"]), rows, ended=ended)
 
     def _withdraw(self, tune_controller: Any) -> None:
         """Take back the trials that wait, which Tune would start in the place of those that pause."""

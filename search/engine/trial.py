@@ -21,12 +21,23 @@ from mtl.errors import BadInput
 from mtl.limits import check_memory, machine_memory
 from mtl.tasks import Task
 from mtl.training import Arrays, Training, set_deterministic
+from mtl.vocabulary.checked import STRICT, Damaged, check, shortened
+from mtl.vocabulary.files import CHECKPOINT, ERROR, MODEL, RESULT, trial_file
 from search.engine.context import RunContext
 from search.store.clock import Moment, now
 from search.store.errors import StorageError
-from search.store.files import STRICT, Damaged, check, shortened, warn
-from search.store.results import EpochRow, Status, TrialResult, packed_layers, read_result, refusal, torch_version
-from search.store.storage import CHECKPOINT, ERROR, MODEL, PATIENCE_SECONDS, RESULT, trial_file
+from search.store.messages import say
+from search.store.results import (
+    EpochRow,
+    Status,
+    TrialResult,
+    packed_layers,
+    read_result,
+    refusal,
+    torch_version,
+    write_result,
+)
+from search.store.storage import PATIENCE_SECONDS
 
 # cuBLAS gives the same sums in every run only with a workspace of fixed size, which it reads as CUDA starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -66,6 +77,7 @@ class TrialRun:
         self.torch_version = torch_version()
         self._saved = time.monotonic()
         self._training: Training | None = None
+        self._told = 0
 
     @property
     def history(self) -> Sequence[Mapping[str, float]]:
@@ -73,6 +85,12 @@ class TrialRun:
         if self.result is not None:
             return self.result.history
         return self._training.history if self._training else ()
+
+    def untold_rows(self) -> list[dict[str, float]]:
+        """The rows of the history that no earlier call returned."""
+        rows = [dict(row) for row in self.history[self._told :]]
+        self._told += len(rows)
+        return rows
 
     def step(self) -> Mapping[str, float]:
         """Train one epoch, or end the trial; returns the epoch's row of the history.
@@ -156,7 +174,7 @@ class TrialRun:
                 raise
             except Exception as error:  # bytes that are no checkpoint make torch raise errors of every kind
                 place = self.store.shown(self._file(CHECKPOINT))
-                warn(f"{place}: is no checkpoint of this trial ({_describe(error)}); the trial starts anew")
+                say(f"{place}: is no checkpoint of this trial ({_describe(error)}); the trial starts anew")
         return Training(self.config, tasks, arrays, device)
 
     def _go_on(self, training: Training, content: object) -> None:
@@ -200,7 +218,7 @@ class TrialRun:
             torch_version=self.torch_version,
             **fields,
         )
-        self.store.write(self._file(RESULT), self.result.to_json())
+        write_result(self.store, self.result)
         if status == "done":
             self.store.delete(self._file(CHECKPOINT))
 

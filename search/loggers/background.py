@@ -4,11 +4,12 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
 from mtl.config import TrialConfig
+from search.listener import Listener
 from search.loggers.base import Service
 from search.store.results import TrialResult
 
@@ -17,8 +18,9 @@ WAITING_CALLS = 10_000
 CLOSE_SECONDS = 30.0
 
 
-class Background:
-    """A `Logger` that never raises, waits only in `close`, and tells the service of each epoch once.
+class Background(Listener):
+    """Never raises, waits only in `close`, and tells the service of each epoch once: a sweep never depends on who
+    watches it.
 
     A service that raises, or falls `waiting_calls` behind, is switched off with one line on standard error.
     """
@@ -34,8 +36,9 @@ class Background:
         self._thread = threading.Thread(target=self._work, name=f"logger-{service.name}", daemon=True)
         self._thread.start()
 
-    def epoch(self, config: TrialConfig, row: Mapping[str, float]) -> None:
-        self._call(partial(self._log, config, dict(row)))
+    def epochs(self, config: TrialConfig, rows: Sequence[Mapping[str, float]]) -> None:
+        for row in rows:
+            self._call(partial(self._log, config, dict(row)))
 
     def ended(self, result: TrialResult) -> None:
         self._call(partial(self._end, result))

@@ -1,4 +1,4 @@
-"""What a sweep tells of its trials, and what a service that shows them must be able to do."""
+"""What a service that shows trials must be able to do, and how trials are told to it."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -7,19 +7,6 @@ from mtl.config import TrialConfig
 from search.store.results import TrialResult
 
 FINAL = "final/"  # before the names of a finished trial's metrics, which are no points of an epoch's curve
-
-
-class Logger(Protocol):
-    """Told of a sweep's trials as they run. No call raises or waits: a sweep never depends on who watches it."""
-
-    def epoch(self, config: TrialConfig, row: Mapping[str, float]) -> None:
-        """An epoch of a trial has ended. The same row may come again, as it does when a trial is resumed."""
-
-    def ended(self, result: TrialResult) -> None:
-        """A trial has ended."""
-
-    def close(self) -> None:
-        """The sweep has ended; what is still on its way gets a limited time."""
 
 
 class Service(Protocol):

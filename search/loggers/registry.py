@@ -5,7 +5,7 @@ from types import ModuleType
 
 from mtl.errors import BadInput
 from search.loggers.background import Background
-from search.loggers.base import Logger, Service
+from search.loggers.base import Service
 from search.recipe import Recipe
 from search.store.storage import Store
 
@@ -13,7 +13,7 @@ from search.store.storage import Store
 DISTRIBUTIONS = {"tensorboard": "tensorboard", "mlflow": "mlflow-skinny", "wandb": "wandb"}
 
 
-def make_loggers(recipe: Recipe, store: Store) -> list[Logger]:
+def make_loggers(recipe: Recipe, store: Store) -> list[Background]:
     """One for each field of the recipe that is set; each is to be closed at the end.
 
     Raises BadInput where a package is missing, or where a service cannot be reached.

@@ -5,81 +5,27 @@ refused by its name; what is made anew from other files (the tables, progress.js
 """
 
 import contextlib
-import functools
-import sys
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mtl.errors import BadInput
+from mtl.vocabulary.checked import Damaged, not_parquet, open_parquet, parse
+from mtl.vocabulary.files import RESULTS, SWEEP
+from mtl.vocabulary.sweep_file import SweepFile
 from search.store.errors import StorageError
-from search.store.storage import RESULTS, SWEEP, Store
+from search.store.storage import Store
 
-T = TypeVar("T")
-
-SCHEMA = 1
-# For the classes that files are read as: "1" is no number, and 1 no text.
-STRICT = ConfigDict(strict=True, frozen=True)
-MOST = 10**9
-Count = Annotated[int, Field(ge=0, le=MOST)]
-# Whole numbers stay whole, as tables have columns of them.
-Number = Annotated[int, Field(ge=-(2**63), lt=2**63)] | float
-LONGEST_VALUE = 60
 MOST_ROWS = 10**7
 PLAIN = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_floating)
 ANEW = "the next run makes it anew"
 
 
-class Damaged(ValueError):
-    """In one line what is wrong with a file's content; whoever knows the file says which it is."""
-
-
-class SweepFile(BaseModel):
-    """sweep.json, as far as it is read again; more in it is another reader's."""
-
-    model_config = STRICT
-
-    version: Literal[1] = Field(alias="schema")
-    recipe: dict[str, Any]
-    trials_planned: Count
-    trials: tuple[str, ...] = ()
-    data_version: str = ""
-    weights_version: str = ""
-    setup: str = ""
-    method_version: Count = 1  # files of the first method do not name it
-    constant_predictor: dict[str, float] = {}
-    constant_predictor_val: dict[str, float] = {}
-    objectives: tuple[dict[str, str], ...] = ()
-    search: dict[str, Any] | None = None
-
-
-def parse(kind: type[T], data: bytes) -> T:
-    """What JSON says as a value of this class. Raises Damaged."""
-    schema: Any = kind
-    try:
-        value: T = _adapter(schema).validate_json(data)
-        return value
-    except ValidationError as error:
-        raise Damaged(_fault(error)) from error
-
-
-def check(kind: Any, value: Any) -> Any:
-    """A value that was not JSON, as one of this kind. Raises Damaged."""
-    try:
-        return _adapter(kind).validate_python(value)
-    except ValidationError as error:
-        raise Damaged(_fault(error)) from error
-
-
 def parse_table(data: bytes, columns: Sequence[str]) -> dict[str, list[Any]]:
     """These columns of a Parquet file, texts or numbers; empty where the file lacks one. Raises Damaged."""
+    file = open_parquet(data)
     try:
-        # In this thread alone: one of Arrow's that lets go of a Python object while the interpreter ends aborts the
-        # process.
-        file = pq.ParquetFile(pa.BufferReader(data))
         names = file.schema_arrow.names
         if not set(columns) <= set(names):
             return {}
@@ -91,7 +37,7 @@ def parse_table(data: bytes, columns: Sequence[str]) -> dict[str, list[Any]]:
                 raise Damaged(f"column {name} is of type {kind}, not of texts or numbers")
         return file.read(columns=list(columns), use_threads=False).to_pydict()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise Damaged(f"is no whole Parquet file ({_short(error)})") from error
+        raise not_parquet(error) from error
 
 
 def read_sweep_file(store: Store) -> SweepFile | None:
@@ -127,40 +73,3 @@ def nothing_run_yet() -> Iterator[None]:
         yield
     except StorageError as error:
         raise BadInput(str(error)) from error
-
-
-def warn(line: str) -> None:
-    """Tell the person who watches."""
-    print(line, file=sys.stderr, flush=True)
-
-
-def shortened(value: object) -> str:
-    """A value of a file in a line of ours."""
-    if isinstance(value, int) and value.bit_length() > 64:
-        return "a huge number"
-    text = value if isinstance(value, str) and value and value.isprintable() else repr(value)
-    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
-
-
-@functools.cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-def _fault(error: ValidationError) -> str:
-    """The first, in one line."""
-    first = error.errors(include_url=False)[0]
-    if first["type"] == "json_invalid":
-        return f"is no whole JSON file ({first['ctx']['error']})"
-    where = ".".join(
-        repr(part) if isinstance(part, str) and not part.isprintable() else str(part) for part in first["loc"]
-    )
-    allowed = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    if first["type"] == "missing":
-        return f"{where} is missing"
-    return f"{where or 'the content'} is {shortened(first['input'])}, not {allowed}"
-
-
-def _short(error: BaseException) -> str:
-    lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0][:200]

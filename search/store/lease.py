@@ -3,7 +3,6 @@
 import contextlib
 import json
 import socket
-import sys
 import threading
 import time
 import uuid
@@ -14,9 +13,10 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AfterValidator, Field
 
 from mtl.errors import BadInput
+from mtl.vocabulary.checked import STRICT, Count, Damaged, parse
 from search.store.clock import Moment, now
 from search.store.errors import LeaseLost, StorageError
-from search.store.files import STRICT, Count, Damaged, parse
+from search.store.messages import say
 from search.store.process import ProcessId
 from search.store.storage import CHECK_SECONDS, Store
 
@@ -171,7 +171,7 @@ class Lease:
                     )
                 if not lives and waiting_for != claim.id:
                     waiting_for = claim.id
-                    _say(f"sweep {self._store} was driven by {claim}: waiting whether it still is")
+                    say(f"sweep {self._store} was driven by {claim}: waiting whether it still is")
             if alone and self._claim.file in files:
                 return
             time.sleep(POLL_SECONDS)
@@ -235,7 +235,3 @@ def living_driver(store: Store) -> Claim | None:
         if claim.driving and (renewed if claim.lives is None else claim.lives):
             return claim
     return None
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

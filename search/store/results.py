@@ -3,6 +3,7 @@
 import functools
 import importlib.metadata
 import io
+import itertools
 import json
 import math
 import re
@@ -19,17 +20,21 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
-from mtl.objectives.metrics import MetricInfo
+from mtl.vocabulary.checked import STRICT, Damaged, parse
+from mtl.vocabulary.delta_m import delta_m
+from mtl.vocabulary.files import HISTORY, LAYERS, RESULT, RESULTS, trial_file
+from mtl.vocabulary.metric import Metric
+from mtl.vocabulary.objective import COSTS, SPARSITIES
 from search.store.clock import Moment, now
-from search.store.files import STRICT, Damaged, Number, parse, read_columns, warn
-from search.store.storage import HISTORY, LAYERS, RESULT, RESULTS, Store, trial_file
+from search.store.files import read_columns
+from search.store.messages import say
+from search.store.storage import Store
 
+# Whole numbers stay whole, as tables have columns of them.
+Number = Annotated[int, Field(ge=-(2**63), lt=2**63)] | float
 Status = Literal["done", "failed", "stopped"]
 IDENTITY = ["trial_id", "status", "tasks", "penalty", "lambda", "seed", "epochs_run"]
-SPARSITY = ["group_sparsity", "parameter_sparsity"]
 LAST_SPARSITY = "last_group_sparsity"  # the last epoch's, beside that of the epoch that the trial's model is of
-# Of the compacted backbone of a done trial, see `mtl.networks.backbone_costs`.
-COSTS = ["latency_ms", "macs", "active_parameters"]
 DELTA = ["delta_m", "test_delta_m"]
 # An object store or a network folder takes its time for each file, and many at once.
 READERS = 16
@@ -132,7 +137,7 @@ def stopped_result(
     metrics = {
         name: value
         for name, value in rows[-1].items()
-        if name in SPARSITY or (name.startswith("val_") and not name.endswith("_loss"))
+        if name in SPARSITIES or (name.startswith("val_") and not name.endswith("_loss"))
     }
     if (last := rows[-1].get("group_sparsity")) is not None:
         metrics[LAST_SPARSITY] = last
@@ -146,6 +151,19 @@ def stopped_result(
         history=rows,
         error=why,
     )
+
+
+def write_stopped(
+    store: Store, config: TrialConfig, history: Iterable[Mapping[str, float]], started_at: str, why: str
+) -> TrialResult:
+    """The result of `stopped_result`, written. Raises StorageError."""
+    return write_result(store, stopped_result(config, history, started_at, why))
+
+
+def write_result(store: Store, result: TrialResult) -> TrialResult:
+    """Write the trial's result.json, and return the result. Raises StorageError."""
+    store.write(trial_file(result.config.trial_id, RESULT), result.to_json())
+    return result
 
 
 def read_result(store: Store, trial_id: str) -> TrialResult | None:
@@ -236,81 +254,50 @@ def _read(store: Store, trial_ids: Iterable[str]) -> tuple[dict[str, TrialResult
 def write_tables(
     store: Store,
     results: Iterable[TrialResult],
-    infos: Mapping[str, MetricInfo],
-    primaries: Mapping[str, str],
+    metrics: Iterable[str],
+    primaries: Mapping[str, Metric],
     more: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """results.parquet, history.parquet and layers.parquet, made anew from all results.
 
-    infos: the metrics by full name; primaries: the metric of each task that delta_m is made of; more: columns of
+    metrics: their full names; primaries: the metric of each task that delta_m is made of; more: columns of
     results.parquet with their values by trial id.
     """
     results = list(results)
-    store.write(RESULTS, _parquet(results_table(results, infos, primaries, more)))
+    store.write(RESULTS, _parquet(results_table(results, metrics, primaries, more)))
     store.write(HISTORY, _parquet(history_table(results)))
     store.write(LAYERS, _arrow_bytes(layers_table(results)))
 
 
 def results_table(
     results: Iterable[TrialResult],
-    infos: Mapping[str, MetricInfo],
-    primaries: Mapping[str, str],
+    metrics: Iterable[str],
+    primaries: Mapping[str, Metric],
     more: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> pd.DataFrame:
     """One row a trial; the columns are the same whichever trials have ended. `settings` is empty unless `more` says."""
-    metrics = [f"{split}_{name}" for split in ("val", "test") for name in infos]
-    columns = [*IDENTITY, *metrics, *SPARSITY, LAST_SPARSITY, *DELTA, *COSTS, *RUN]
+    metrics = [f"{split}_{name}" for split, name in itertools.product(("val", "test"), metrics)]
+    columns = [*IDENTITY, *metrics, *SPARSITIES, LAST_SPARSITY, *DELTA, *COSTS, *RUN]
     table = pd.DataFrame([result.row() for result in results], columns=columns)
     table["settings"] = ""
     for column, values in (more or {}).items():
         table[column] = table["trial_id"].map(values)
     table["settings"] = table["settings"].fillna("")
-    for column, split in (("delta_m", "val"), ("test_delta_m", "test")):
-        table[column] = delta_m(table, split, infos, primaries)
-    numbers = [*metrics, *SPARSITY, LAST_SPARSITY, *DELTA, *COSTS, "lambda", "train_seconds"]
+    counted = {task: [metric] for task, metric in primaries.items()}
+    for column, split in zip(DELTA, ("val", "test"), strict=True):
+        table[column] = delta_m(table.assign(setup=""), split, counted)
+    numbers = [*metrics, *SPARSITIES, LAST_SPARSITY, *DELTA, *COSTS, "lambda", "train_seconds"]
     kinds = dict.fromkeys(numbers, "float64")
     texts = dict.fromkeys(["error", "status", "settings", "retraining", "torch_version"], "str")
     return table.astype(kinds | {"seed": "int64", "epochs_run": "int64"} | texts)
-
-
-def delta_m(
-    table: pd.DataFrame, split: str, infos: Mapping[str, MetricInfo], primaries: Mapping[str, str]
-) -> pd.Series:
-    """Mean over a row's tasks of the relative change of the primary metric, as a fraction, better is positive.
-
-    The reference of each task is its dense (lambda 0) single-task model of the same seed and the recipe's own settings
-    and epochs (Maninis et al. 2019, eq. 7); NaN where a reference is missing or 0.
-    """
-    own = (table["settings"] == "") & (table["retraining"] == "none")
-    dense = table[(table["lambda"] == 0) & (table["status"] == "done") & own]
-    reference = {
-        (row["tasks"], row["seed"]): row[f"{split}_{primaries[row['tasks']]}"]
-        for row in dense.to_dict("records")
-        if row["tasks"] in primaries
-    }
-
-    def change(row: pd.Series) -> float:
-        changes = []
-        for task in row["tasks"].split("+"):
-            metric = primaries[task]
-            base = reference.get((task, row["seed"]), math.nan)
-            changes.append(relative_change(row[f"{split}_{metric}"], base, infos[metric].direction == "maximize"))
-        return sum(changes) / len(changes)
-
-    return pd.Series([change(row) for _, row in table.iterrows()], index=table.index, dtype="float64")
 
 
 def search_columns(store: Store) -> dict[str, dict[str, Any]]:
     """The columns that a search in this folder has given its trials, for a table that is made anew without it."""
     table, fault = read_columns(store, "trial_id", "proposal")
     if fault:
-        warn(fault)
+        say(fault)
     return {"proposal": dict(zip(table["trial_id"], table["proposal"], strict=True))} if table else {}
-
-
-def relative_change(value: float, base: float, maximize: bool) -> float:
-    """(value - base) / |base|, better is positive; NaN where base is 0."""
-    return (1 if maximize else -1) * (value - base) / abs(base) if base else math.nan
 
 
 def history_table(results: Iterable[TrialResult]) -> pd.DataFrame:

@@ -4,9 +4,11 @@ from collections.abc import Iterable, Sequence
 
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
-from search.store.files import Damaged, read_sweep_file
+from mtl.vocabulary.checked import Damaged
+from mtl.vocabulary.files import MODEL, RESULT, trial_file
+from search.store.files import read_sweep_file
 from search.store.results import TrialResult, read_result
-from search.store.storage import MODEL, RESULT, Store, trial_file
+from search.store.storage import Store
 
 CARRIED_OVER = (MODEL, RESULT)  # the result last: a trial that has one is done
 

@@ -1,11 +1,10 @@
-"""Where results are kept: a folder, or any object store that pyarrow knows. Nothing else names a sweep's files."""
+"""Where results are kept: a folder, or an object store that pyarrow knows. Files are replaced whole."""
 
 import contextlib
 import copy
 import errno
 import os
 import re
-import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -26,13 +25,10 @@ from pyarrow.fs import (
 
 from mtl.errors import BadInput
 from mtl.paths import check_text, user_path
+from mtl.vocabulary.files import FILES, RESULT, TRIAL_FILES, TRIAL_ID, TRIALS, trial_file
 from search.store.errors import StorageError
+from search.store.messages import say
 from search.store.process import ProcessId
-
-SWEEP, PROGRESS = "sweep.json", "progress.json"
-RESULTS, HISTORY, LAYERS = "results.parquet", "history.parquet", "layers.parquet"
-PROPOSALS, JOURNAL = "proposals.parquet", "study.journal"
-FILES = (SWEEP, PROGRESS, RESULTS, HISTORY, LAYERS, PROPOSALS, JOURNAL)
 
 # An outage of minutes passes; a trial must not hold a GPU for hours for one that does not.
 PATIENCE_SECONDS = 300.0
@@ -58,17 +54,7 @@ TEMPORARY = re.compile(r"\.([0-9a-f]+-\d+-\d+)\.[0-9a-f]{32}\.tmp$")
 # Writers on machines whose processes cannot be seen from here; one that is at work touches its file.
 TEMPORARY_SECONDS = 3600.0
 
-TRIALS = "trials"
-# error.txt: of a trial whose process died, what is known of that at length.
-CHECKPOINT, MODEL, RESULT, ERROR = TRIAL_FILES = ("checkpoint.pt", "model.pt", "result.json", "error.txt")
-TRIAL_ID = re.compile("[0-9a-f]{16}")
-
 T = TypeVar("T")
-
-
-def trial_file(trial_id: str, name: str) -> str:
-    """A trial's own file: checkpoint.pt while it is unfinished, model.pt and result.json afterwards."""
-    return f"{TRIALS}/{trial_id}/{name}"
 
 
 class Store:
@@ -316,11 +302,11 @@ class Store:
                     raise StorageError(f"storage {place}: cannot be {done} ({tried}{_one_line(error)})") from error
                 if not said and time.monotonic() - began > CHECK_SECONDS:
                     said = True
-                    _say(f"storage {self.shown()} cannot be {done} since {since} ({_one_line(error)}); waiting for it")
+                    say(f"storage {self.shown()} cannot be {done} since {since} ({_one_line(error)}); waiting for it")
                 time.sleep(min(pause, left))
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         if said:
-            _say(f"storage {self.shown()} answers again")
+            say(f"storage {self.shown()} answers again")
         return value
 
 
@@ -423,7 +409,3 @@ def _one_line(error: BaseException) -> str:
     text = str(getattr(error, "strerror", None) or error).splitlines()[0]
     # pyarrow puts what it did before what went wrong, and the server's request number after it.
     return re.sub(r" \(Request ID: .*\)$", "", re.sub(r"^.*?(AWS Error )", r"\1", text))
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -4,33 +4,31 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mtl.config import TrialConfig
-from mtl.objectives.metrics import MetricInfo
-from search.store.results import TrialResult, relative_change
+from mtl.vocabulary.delta_m import relative_change
+from mtl.vocabulary.metric import Metric
+from search.store.results import TrialResult
 
 
 class Baselines:
     """One for each task and seed, and what follows from those that have ended.
 
+    primaries: of each task the metric that delta_m is made of.
     beside: further dense trials, to be run with them, that nothing is measured against while others run.
     """
 
     def __init__(
-        self,
-        configs: Sequence[TrialConfig],
-        infos: Mapping[str, MetricInfo],
-        primaries: Mapping[str, str],
-        beside: Sequence[TrialConfig] = (),
+        self, configs: Sequence[TrialConfig], primaries: Mapping[str, Metric], beside: Sequence[TrialConfig] = ()
     ) -> None:
         self.configs, self.beside = tuple(configs), tuple(beside)
         self._ids = {config.trial_id for config in configs}
-        self._infos, self._primaries = infos, primaries
+        self._primaries = primaries
         self._metrics: dict[tuple[str, int], Mapping[str, float]] = {}
 
     def __contains__(self, trial_id: object) -> bool:
         return trial_id in self._ids
 
     def record(self, result: TrialResult) -> None:
-        """A baseline has ended; one that failed leaves delta_m of its seed unknown."""
+        """A baseline has ended; where it failed, delta_m of its seed stays unknown."""
         if result.status == "done":
             self._metrics[result.config.combination, result.config.seed] = result.metrics
 
@@ -38,8 +36,7 @@ class Baselines:
         """Of a trial with these validation metrics, a fraction; NaN where a baseline is missing."""
         changes = []
         for task in config.tasks:
-            column = f"val_{self._primaries[task]}"
+            column = f"val_{self._primaries[task].name}"
             base = self._metrics.get((task, config.seed), {}).get(column, math.nan)
-            maximize = self._infos[self._primaries[task]].direction == "maximize"
-            changes.append(relative_change(values.get(column, math.nan), base, maximize))
-        return sum(changes) / len(changes)
+            changes.append(relative_change(values.get(column, math.nan), base, self._primaries[task].maximize))
+        return float(sum(changes) / len(changes))

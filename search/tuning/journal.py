@@ -7,7 +7,8 @@ from typing import Any
 from optuna.storages.journal import BaseJournalBackend
 
 from mtl.errors import BadInput
-from search.store.storage import JOURNAL, Store
+from mtl.vocabulary.files import JOURNAL
+from search.store.storage import Store
 
 LONGEST_REASON = 200
 

@@ -13,8 +13,8 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISample
 
 from mtl.errors import BadInput
 from mtl.own_code import describe, line_of, own_code
-from search.early_stopping.objectives import Objective
-from search.tuning.constraints import Constraint
+from mtl.vocabulary.constraint import Constraint
+from mtl.vocabulary.objective import Objective
 from search.tuning.front_sampler import FrontSampler
 from search.tuning.own_sampler import OwnSampler
 from search.tuning.space import LAMBDA, SearchSpace

@@ -10,19 +10,26 @@ from typing import Any
 
 from mtl.config import LONGER, METHOD_VERSION, TrialConfig
 from mtl.errors import BadInput
-from search.early_stopping.objectives import Objective, known_objectives, parse_objectives
-from search.engine.drive import drive, say
+from mtl.vocabulary.constraint import Constraint
+from mtl.vocabulary.files import PROPOSALS
+from mtl.vocabulary.objective import Objective
+from search.early_stopping.objectives import known_objectives, parse_objectives
+from search.engine.runner import Runner
+from search.listener import Listener
+from search.progress import Progress
 from search.recipe import MOST_TRIALS, Recipe
+from search.run import Run
 from search.store.errors import StorageError
 from search.store.files import nothing_run_yet, read_sweep_file
 from search.store.lease import Lease
-from search.store.progress import Progress
-from search.store.results import TrialResult, mixed_versions, read_results, torch_version
+from search.store.messages import say
+from search.store.results import TrialResult, mixed_versions, read_results, torch_version, write_result
 from search.store.reuse import reuse_trials
-from search.store.storage import CHECK_SECONDS, PATIENCE_SECONDS, PROPOSALS, Store, trial_file
-from search.sweep import Sweep, open_sweep, prepare
+from search.store.storage import CHECK_SECONDS, PATIENCE_SECONDS, Store
+from search.sweep import Sweep, open_sweep
+from search.sweep_file import Plan, prepare
 from search.tuning.baselines import Baselines
-from search.tuning.constraints import Constraint, parse_constraint, parse_constraints
+from search.tuning.constraints import parse_constraint, parse_constraints
 from search.tuning.proposals import Proposal, proposals_table
 from search.tuning.samplers import MakeSampler, find_sampler
 from search.tuning.searcher import LambdaSearcher
@@ -88,7 +95,7 @@ class Search:
         ]
         dense = self.space.configs(self.space.dense_params) if self.space.retrains else []
         longer = [config.model_copy(update={"retraining": LONGER}) for config in dense]
-        return Baselines(configs if "delta_m" in columns else [], self.sweep.metrics, self.sweep.primaries, longer)
+        return Baselines(configs if "delta_m" in columns else [], self.sweep.primaries, longer)
 
     @property
     def _own(self) -> dict[str, Any]:
@@ -168,42 +175,29 @@ class Outcome:
     complete: bool
 
 
-def run_search(search: Search, address: str | None) -> Outcome:
-    """Make and run the proposals that are left. Raises what `search.sweep.run_sweep` raises."""
+def run_search(search: Search, runner: Runner) -> Outcome:
+    """Make and run the proposals that are left. Raises what `search.run.run_sweep` raises."""
     store = search.sweep.store
     with Lease(store) as lease:
         store.remove_temporaries()
         try:
-            return _run(search, address, lease)
+            return _run(search, runner, lease)
         except study_errors() as error:
             raise study_error(error) from error
 
 
-def _run(search: Search, address: str | None, lease: Lease) -> Outcome:
+def _run(search: Search, runner: Runner, lease: Lease) -> Outcome:
     sweep, store = search.sweep, search.sweep.store
-    results = sweep.read_results()
-    earlier: dict[str, TrialResult] = {}
-    if search.warm_start is not None:
-        with nothing_run_yet():
-            earlier = read_results(search.warm_start)
     baselines = search.baselines()
-    dense = [*baselines.configs, *baselines.beside]
-    for config in dense:
-        if config.trial_id in results and results[config.trial_id].status != "done":
-            del results[config.trial_id]  # tried again: without it delta_m of its seed is not known
-    missing = [config for config in dense if config.trial_id not in results]
-    for result in reuse_trials(store, missing, [search.warm_start] if search.warm_start else []):
-        results[result.config.trial_id] = result
-    known = earlier | results
-
-    def write_dropped(result: TrialResult) -> None:
-        store.write(trial_file(result.config.trial_id, "result.json"), result.to_json())
-        results[result.config.trial_id] = result
-        progress.expect(result.config)
-        progress.ended(result.config.trial_id, failed=False)
-
+    results, known = _known_results(search, baselines)
     opened = open_study(search.place, search.objectives, search.identity)
     progress = Progress(store, [], 0)
+
+    def write_dropped(result: TrialResult) -> None:
+        results[result.config.trial_id] = write_result(store, result)
+        progress.expect(result.config)
+        progress.ended(result)
+
     searcher = LambdaSearcher(
         opened.study,
         search.space,
@@ -221,60 +215,61 @@ def _run(search: Search, address: str | None, lease: Lease) -> Outcome:
     )
     opened.flush()
     source = BudgetedSource(searcher, opened, search.budget_hours, progress)
-    seeds = len(sweep.recipe.seed_list)
     before = sum(not proposal.seeded for proposal in searcher.proposals)
-    told = sum(proposal.seeded for proposal in searcher.proposals)
+    left = None if search.proposals == MANY else max(0, search.proposals - before)
+    seeds = len(sweep.recipe.seed_list)
     say(
-        f"search {store}: {before} proposals made before, {told} told from a sweep, "
-        f"{'as many as the time allows' if search.proposals == MANY else max(0, search.proposals - before)} to make, "
-        f"{seeds} seeds each; {search.place}"
+        f"search {store}: {before} proposals made before, {len(searcher.proposals) - before} told from a sweep, "
+        f"{'as many as the time allows' if left is None else left} to make, {seeds} seeds each; {search.place}"
     )
     if mixed := mixed_versions(known.values(), "" if searcher.exhausted else torch_version()):
         say(f"search {store}: {mixed}")
+
+    def write_tables(ended: Collection[TrialResult], patience: float) -> None:
+        _write_tables(search, searcher, ended, patience)
+
     if not searcher.exhausted:
-        to_come = len(searcher.waiting) + (0 if search.proposals == MANY else (search.proposals - before) * seeds)
+        to_come = len(searcher.waiting) + (left or 0) * seeds
         progress.to_come(to_come)
-        planned = len(results) + to_come
-
-        def write_tables(ended: Collection[TrialResult], patience: float) -> None:
-            _write_tables(search, searcher, ended, patience)
-
-        def ended(result: TrialResult) -> None:
-            searcher.ended(result)
-            opened.flush()
-
-        drive(
-            sweep.recipe,
-            store,
-            sweep.context,
-            source,
-            search.space.configs(search.space.dense_params)[0],
-            results,
-            address=address,
-            lease=lease,
-            progress=progress,
-            prepare=lambda: prepare(sweep, _trials(searcher), planned, **_described(search)),
-            write_tables=write_tables,
-            policy=searcher,
-            ended=ended,
-            # A trial that waits for room is started whatever the time is by then.
-            ahead=seeds if search.budget_hours is None else 1,
-        )
+        plan = Plan(_trials(searcher), len(results) + to_come, more=_described(search))
+        Run(sweep, lease, results, progress, write_tables, [source]).go(runner, source, plan)
     lease.check()
     if results:
-        prepare(sweep, _trials(searcher), 0, **_described(search))
-        _write_tables(search, searcher, list(results.values()), PATIENCE_SECONDS)
+        prepare(sweep, Plan(_trials(searcher), more=_described(search)))
+        write_tables(list(results.values()), PATIENCE_SECONDS)
     ids = {config.trial_id for config in _trials(searcher)}
     return Outcome(searcher.proposals, [one for one in results.values() if one.config.trial_id in ids], source.complete)
 
 
-class BudgetedSource:
+def _known_results(search: Search, baselines: Baselines) -> tuple[dict[str, TrialResult], dict[str, TrialResult]]:
+    """The results of this sweep's trials, with baselines taken over from other sweeps; and these with those of the
+    sweep that the search starts from. Baselines that did not end well are left out: they are tried again."""
+    store = search.sweep.store
+    results = search.sweep.read_results()
+    earlier: dict[str, TrialResult] = {}
+    if search.warm_start is not None:
+        with nothing_run_yet():
+            earlier = read_results(search.warm_start)
+    missing = []
+    for config in (*baselines.configs, *baselines.beside):
+        if config.trial_id not in results or results[config.trial_id].status != "done":
+            results.pop(config.trial_id, None)
+            missing.append(config)
+    for result in reuse_trials(store, missing, [search.warm_start] if search.warm_start else []):
+        results[result.config.trial_id] = result
+    return results, earlier | results
+
+
+class BudgetedSource(Listener):
     """The searcher's trials, until the time is used up; what it does is kept before a trial starts."""
 
     def __init__(
         self, searcher: LambdaSearcher, opened: OpenStudy, budget_hours: float | None, progress: Progress
     ) -> None:
         self._searcher, self._opened, self._progress = searcher, opened, progress
+        self.policy = searcher
+        # With a budget, no trial waits for room: it would start whatever the time is by then.
+        self.ahead = len(searcher.space.recipe.seed_list) if budget_hours is None else 1
         self._end = time.monotonic() + 3600 * budget_hours if budget_hours is not None else None
         self._seconds: Callable[[], float] = lambda: _typical_seconds(searcher.proposals)
 
@@ -286,6 +281,10 @@ class BudgetedSource:
         if config is not None:
             self._progress.expect(config)
         return config
+
+    def ended(self, result: TrialResult) -> None:
+        self._searcher.ended(result)
+        self._opened.flush()
 
     @property
     def exhausted(self) -> bool:

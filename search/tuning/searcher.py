@@ -12,13 +12,13 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mtl.config import TrialConfig
-from search.early_stopping.objectives import Objective
+from mtl.vocabulary.constraint import Constraint
+from mtl.vocabulary.objective import Objective
 from search.early_stopping.successive_halving import SuccessiveHalving
 from search.store.clock import now
 from search.store.results import TrialResult
 from search.tuning.ask import LOOKED, SEEDED, TRIALS, Asker, first_design
 from search.tuning.baselines import Baselines
-from search.tuning.constraints import Constraint
 from search.tuning.proposals import Proposal, State
 from search.tuning.racing import WRONG, p_not_dominated
 from search.tuning.samplers import MakeSampler

@@ -19,9 +19,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from mtl.errors import BadInput
-from search.early_stopping.objectives import Objective
+from mtl.vocabulary.checked import STRICT, Damaged, check, shortened
+from mtl.vocabulary.objective import Objective
 from search.store.errors import StudyError
-from search.store.files import STRICT, Damaged, check, shortened
 from search.store.storage import Store
 from search.tuning.journal import JOURNAL, StoreJournal, not_a_journal
 from search.tuning.samplers import quiet

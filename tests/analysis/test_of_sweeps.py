@@ -11,8 +11,8 @@ import pytest
 from analysis.compute.answer import answer
 from analysis.compute.everything import Computed, compute
 from analysis.read.load import load_sweep
+from mtl.vocabulary.files import SWEEP
 from search.cli import main
-from search.store.storage import SWEEP
 from tests.support.in_process import without_ray, words
 
 TASKS = ("tasks=depth,normals", "combinations=all")

@@ -11,9 +11,9 @@ import torch
 from mtl.chosen_epoch import SETTLED, takes_over, validation_score
 from mtl.errors import BadInput
 from mtl.training import Training, set_deterministic
+from mtl.vocabulary.files import HISTORY, RESULTS
 from search.cli import main
 from search.recipe import load_recipe, recipe_names
-from search.store.storage import HISTORY, RESULTS
 from tests.support.in_process import without_ray, words
 from tests.support.small import TASKS, arrays, config
 

@@ -5,15 +5,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.compute.delta_m import delta_m
 from analysis.compute.everything import compute
 from analysis.figures.latency import latency_panels
+from mtl.vocabulary.delta_m import delta_m
+from mtl.vocabulary.files import HISTORY, RESULTS, SWEEP
 from search.cli import main
+from search.engine.runner import RayRunner
 from search.recipe import load_recipe
+from search.run import run_one, run_sweep
 from search.store.results import read_results
 from search.store.reuse import reuse_trials
-from search.store.storage import HISTORY, RESULTS, SWEEP, Store
-from search.sweep import Sweep, open_sweep, run_one, run_sweep
+from search.store.storage import Store
+from search.sweep import Sweep, open_sweep
 from tests.support.in_process import without_ray, words
 
 TINY = [
@@ -31,7 +34,9 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With a sweep whose dense model of depth is done, and one whose description is damaged."""
     folder = tmp_path_factory.mktemp("storage")
     first = opened(folder, "first", "lambdas=0")
-    assert run_one(first, first.configs[0]).status == "done"
+    result = run_one(first, first.configs[0])
+    assert result is not None
+    assert result.status == "done"
     Store(str(folder), "damaged").write(SWEEP, b"{")
     return folder
 
@@ -39,9 +44,9 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_sweep_of_nothing_but_known_baselines_trains_nothing(
     storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("search.sweep.drive", lambda *arguments, **options: pytest.fail("Ray is not needed"))
+    monkeypatch.setattr("search.run.Run.go", lambda *arguments, **options: pytest.fail("Ray is not needed"))
     second = opened(storage, "second", "lambdas=0")
-    results = run_sweep(second, "local")
+    results = run_sweep(second, RayRunner("local"))
     assert [result.status for result in results] == ["done"]
     assert "1 done before (1 baselines of other sweeps in the storage), 0 to run" in capsys.readouterr().err
     folder = storage / "second"

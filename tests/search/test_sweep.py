@@ -13,11 +13,11 @@ import torch
 
 from analysis.compute.summary import progress
 from analysis.read.load import load_sweep
+from mtl.vocabulary.files import HISTORY, RESULT, SWEEP, trial_file
 from search.cli import main
 from search.engine.context import RunContext
 from search.engine.trial import TrialRun
 from search.store.results import TrialResult, stopped_result
-from search.store.storage import HISTORY, RESULT, SWEEP, trial_file
 from tests.support.commands import finished, halted, parsimony, rows, said_here, trial_processes
 from tests.support.in_process import without_ray, words
 

@@ -9,8 +9,8 @@ import pytest
 
 from mtl.errors import TrialFailed
 from mtl.training import Training
+from mtl.vocabulary.files import HISTORY, LAYERS
 from search.cli import main
-from search.store.storage import HISTORY, LAYERS
 from tests.support.commands import finished, halted, parsimony, rows, said_here
 
 # A trial of rooms at 32 x 32 and a few images: some 20 epochs a second.

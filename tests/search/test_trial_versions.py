@@ -11,12 +11,12 @@ import search.store.results
 from analysis.compute.everything import compute
 from mtl.config import METHOD_VERSION, TrialConfig
 from mtl.networks.checkpoint import load_checkpoint
+from mtl.vocabulary.files import RESULTS, SWEEP
 from search.cli import main
 from search.engine.context import RunContext
 from search.engine.trial import TrialRun
 from search.recipe import differing_settings, expand, load_recipe
 from search.store.results import TrialResult, mixed_versions
-from search.store.storage import RESULTS, SWEEP
 from search.tuning.space import make_space
 from tests.support.in_process import without_ray, words
 from tests.support.small import TASKS, arrays, config

@@ -12,8 +12,8 @@ from typing import Literal
 import pandas as pd
 import pytest
 
+from mtl.vocabulary.files import RESULTS
 from search.cli import main
-from search.store.storage import RESULTS
 from tests.support.waiting import DEADLINE_SECONDS, wait_until
 
 CLOCK = ["train_seconds", "started_at", "ended_at", "seconds"]
@@ -23,7 +23,7 @@ RUN = "import sys; from search.cli import main; sys.exit(main())"
 HALT = """
 import os, signal, sys
 from search.cli import main
-from search.store.progress import Progress
+from search.progress import Progress
 event, left = sys.argv.pop(1), int(sys.argv.pop(1))
 told = getattr(Progress, event)
 def tell(*args, **more):

@@ -1,19 +1,12 @@
 """Sweeps and searches whose trials run in this process, one after the other, instead of on Ray."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import search.sweep
-import search.tuning.search
-from search.engine.context import RunContext
-from search.engine.trial import run_trial
-from search.engine.trial_source import TrialSource
-from search.store.progress import Progress
-from search.store.results import TrialResult
+from search.engine.runner import LocalRunner
 
 # A trial of an epoch of two steps: some hundredths of a second.
 TINY = [
@@ -28,31 +21,9 @@ def words(command: str, storage: Path, *more: str, sets: tuple[str, ...] = ()) -
     return [command, "rooms", "--storage", str(storage), *overrides, *more]
 
 
-def drive_here(
-    recipe: object,
-    store: object,
-    context: RunContext,
-    source: TrialSource,
-    base: object,
-    results: dict[str, TrialResult],
-    *,
-    progress: Progress,
-    prepare: Callable[[], None],
-    ended: Callable[[TrialResult], None] = lambda result: None,
-    **rest: Any,
-) -> None:
-    """As `search.engine.drive.drive`."""
-    prepare()
-    while (config := source.next()) is not None:
-        results[config.trial_id] = run_trial(config, context)
-        progress.ended(config.trial_id, failed=results[config.trial_id].status == "failed")
-        ended(results[config.trial_id])
-    progress.show(final=True)
-
-
 @contextmanager
 def without_ray() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search.sweep, "drive", drive_here)
-        patch.setattr(search.tuning.search, "drive", drive_here)
+        for command in ("sweep", "search"):
+            patch.setattr(f"search.commands.{command}.RayRunner", lambda address: LocalRunner())
         yield

@@ -8,8 +8,8 @@ import numpy as np
 import optuna
 
 from mtl.config import TrialConfig
-from mtl.objectives.metrics import MetricInfo
-from search.early_stopping.objectives import Objective
+from mtl.vocabulary.metric import Metric
+from mtl.vocabulary.objective import Objective
 from search.recipe import load_recipe
 from search.store.results import TrialResult
 from search.tuning.baselines import Baselines
@@ -19,8 +19,8 @@ from search.tuning.searcher import LambdaSearcher
 from search.tuning.space import SearchSpace, make_space
 
 OBJECTIVES = (Objective("delta_m", "maximize"), Objective("group_sparsity", "maximize"))
-PRIMARIES = {"segmentation": "segmentation_miou", "depth": "depth_delta1", "normals": "normals_cos"}
-INFOS = {name: MetricInfo(name, "maximize") for name in PRIMARIES.values()}
+NAMES = {"segmentation": "segmentation_miou", "depth": "depth_delta1", "normals": "normals_cos"}
+PRIMARIES = {task: Metric(name, name, "", "maximize") for task, name in NAMES.items()}
 NOISE = 0.01
 
 Outcome = Callable[[TrialConfig], TrialResult]
@@ -45,7 +45,7 @@ def well(config: TrialConfig) -> TrialResult:
     """Sparsity that grows with lambda, at a price; with noise of its own for each trial, whenever it runs."""
     x = math.log10(config.strength / 1e-3) / 4 if config.strength else 0.0
     noise = NOISE * float(np.random.default_rng(int(config.trial_id, 16)).normal())
-    metrics = {f"val_{name}": 1 - 0.5 * x**2 + noise for name in PRIMARIES.values()}
+    metrics = {f"val_{name}": 1 - 0.5 * x**2 + noise for name in NAMES.values()}
     return result(config, **metrics, group_sparsity=min(1.0, max(0.0, x + noise)))
 
 
@@ -56,12 +56,12 @@ def baselines(of: SearchSpace) -> Baselines:
         for seed in of.recipe.seed_list
         for task in PRIMARIES
     ]
-    return Baselines(configs, INFOS, PRIMARIES)
+    return Baselines(configs, PRIMARIES)
 
 
 def none_wanted() -> Baselines:
     """For objectives that need no baseline."""
-    return Baselines([], INFOS, PRIMARIES)
+    return Baselines([], PRIMARIES)
 
 
 def searcher(of: SearchSpace, proposals: int, in_study: optuna.Study | None = None, **more: Any) -> LambdaSearcher:

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.compute.delta_m import delta_m
 from analysis.compute.everything import compute
 from analysis.compute.merge import load_sweeps
 from analysis.compute.settings import settings_table
 from analysis.read.load import load_sweep
 from analysis.read.objectives import parse_objectives
 from mtl.errors import BadInput
+from mtl.vocabulary.delta_m import delta_m
 from tests.support.fake_sweep import METRICS, write_sweep
 
 

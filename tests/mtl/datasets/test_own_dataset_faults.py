@@ -381,7 +381,7 @@ def test_a_sampler_that_fails_after_it_was_tried_out(
 ) -> None:
     import optuna
 
-    from search.early_stopping.objectives import Objective
+    from mtl.vocabulary.objective import Objective
     from search.tuning.samplers import find_sampler
     from tests.support.made_up_search import space
 

@@ -18,12 +18,12 @@ from mtl.networks import pretrained
 from mtl.networks.backbones import DilatedResNet
 from mtl.networks.pretrained import absolute_weights, check_weights, load_weights, weights_version
 from mtl.training import Training
+from mtl.vocabulary.files import SWEEP, trial_file
 from search.cli import main
 from search.engine.context import RunContext
 from search.engine.trial import run_trial
 from search.recipe import load_recipe
 from search.store.results import TrialResult
-from search.store.storage import SWEEP, trial_file
 from search.sweep import describe, open_sweep
 from tests.support.small import TASKS, arrays, config
 

@@ -214,12 +214,13 @@ def test_a_sweep_compares_retrainings(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def _check_analysis(folder: Path, results: list[Any]) -> None:
-    from mtl.objectives.metrics import metric_infos, primary_metric
+    from mtl.objectives.metrics import metric_infos
+    from mtl.vocabulary.metric import Metric
     from search.store.results import results_table
 
     task = TASKS[1]
     infos = metric_infos(task, "standard")
-    table = results_table(results, infos, {task.name: primary_metric(task)})
+    table = results_table(results, infos, {task.name: Metric("depth_mae", "", "", "minimize")})
     assert list(table["retraining"]) == ["none", "none", "scratch", "fine_tune"]
     for column in ("latency_ms", "macs", "active_parameters"):
         assert (table[column] > 0).all()

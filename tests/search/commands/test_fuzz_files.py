@@ -15,9 +15,9 @@ import pytest
 
 import search.commands.analyze
 from analysis.compute.everything import compute
+from mtl.vocabulary.files import HISTORY, JOURNAL, LAYERS, PROGRESS, PROPOSALS, RESULTS, SWEEP
 from search.cli import main
 from search.store import lease
-from search.store.storage import HISTORY, JOURNAL, LAYERS, PROGRESS, PROPOSALS, RESULTS, SWEEP
 from tests.support.damage import Damage, a_folder, damages, json_damages, table_damages, written
 from tests.support.in_process import without_ray, words
 

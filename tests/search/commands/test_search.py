@@ -12,9 +12,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from analysis.compute.delta_m import delta_m
 from analysis.compute.everything import compute
-from search.store.storage import HISTORY, LAYERS, PROPOSALS, RESULTS, SWEEP
+from mtl.vocabulary.delta_m import delta_m
+from mtl.vocabulary.files import HISTORY, LAYERS, PROPOSALS, RESULTS, SWEEP
 from search.tuning.journal import JOURNAL
 from tests.support.commands import finished, halted, parsimony, rows, said_here
 

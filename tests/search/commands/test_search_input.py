@@ -7,9 +7,9 @@ from pathlib import Path
 import optuna
 import pytest
 
+from mtl.vocabulary.files import JOURNAL
 from search.cli import main
 from search.recipe import load_recipe
-from search.store.storage import JOURNAL
 from search.tuning.samplers import quiet
 from search.tuning.search import open_search
 from search.tuning.study import open_study

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from mtl.vocabulary.files import PROGRESS, SWEEP
 from search.commands.status import read_status
 from search.store.lease import STALE_SECONDS, Lease
-from search.store.storage import PROGRESS, SWEEP, Store
+from search.store.storage import Store
 
 LONG_AGO = "2020-01-01T00:00:00.000+00:00"
 

@@ -14,7 +14,8 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
 from mtl.objectives.metrics import METRICS
-from search.early_stopping.objectives import Objective, objective_costs, parse_objectives, running_delta_m
+from mtl.vocabulary.objective import Objective
+from search.early_stopping.objectives import objective_costs, parse_objectives, running_delta_m
 from search.early_stopping.pareto_order import pareto_order
 from search.early_stopping.successive_halving import SuccessiveHalving
 from tests.support.small import config

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from mtl.config import TrialConfig
+from mtl.vocabulary.files import CHECKPOINT, RESULT, trial_file
 from search.cli import main
 from search.engine.context import RunContext
 from search.engine.trial import TrialRun, run_trial, to_bytes
 from search.store.results import TrialResult
-from search.store.storage import CHECKPOINT, RESULT, Store, trial_file
+from search.store.storage import Store
 from tests.support.in_process import words
 
 CLOCK = ("seconds",)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mtl.config import TrialConfig
-from search.early_stopping.objectives import Objective
+from mtl.vocabulary.objective import Objective
 from search.early_stopping.successive_halving import SuccessiveHalving
 from search.engine.interrupts import Interrupts
 from search.engine.ray_cluster import start_ray, stop_ray

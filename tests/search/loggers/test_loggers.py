@@ -25,8 +25,8 @@ from werkzeug.serving import make_server
 
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
+from search.listener import Listener
 from search.loggers.background import WAITING_CALLS, Background
-from search.loggers.base import Logger
 from search.loggers.registry import make_loggers
 from search.recipe import differing_settings, expand, format_recipe, load_recipe
 from search.store.results import Status, TrialResult
@@ -54,15 +54,15 @@ def result(trial: TrialConfig, epochs: int, status: Status = "done", error: str 
     return TrialResult(trial, status, "2026-01-01", "2026-01-02", 1.0, metrics, rows, error)
 
 
-def loggers_of(store: Store, *sets: str) -> list[Logger]:
+def loggers_of(store: Store, *sets: str) -> list[Listener]:
     return make_loggers(load_recipe("rooms", sets), store)
 
 
-def tell(loggers: Sequence[Logger], epochs: Sequence[tuple[TrialConfig, int]], *results: TrialResult) -> None:
+def tell(loggers: Sequence[Listener], epochs: Sequence[tuple[TrialConfig, int]], *results: TrialResult) -> None:
     """A sweep's calls in this order, and its end."""
     for logger in loggers:
         for trial, epoch in epochs:
-            logger.epoch(trial, epoch_row(trial, epoch))
+            logger.epochs(trial, [epoch_row(trial, epoch)])
         for ended in results:
             logger.ended(ended)
         logger.close()
@@ -191,7 +191,7 @@ def test_tensorboard_puts_a_running_trial_into_an_object_store(tmp_path: Path, m
 
     monkeypatch.setattr(store, "write", watched)
     (logger,) = loggers_of(store, "tensorboard=true")
-    logger.epoch(ONE, epoch_row(ONE, 0))
+    logger.epochs(ONE, [epoch_row(ONE, 0)])
     assert written.wait(DEADLINE_SECONDS)
     assert points(downloaded(store, ONE, tmp_path / "running")) == curve(ONE, 1)
     logger.close()
@@ -469,7 +469,7 @@ def test_a_failed_trial_that_is_tried_again_is_opened_again() -> None:
     notebook = Notebook()
     (logger,) = [Background(notebook)]
     logger.ended(result(ONE, 0, "failed"))
-    logger.epoch(ONE, epoch_row(ONE, 0))
+    logger.epochs(ONE, [epoch_row(ONE, 0)])
     logger.ended(result(ONE, 1))
     tell([logger], [(ONE, 0)])  # which its run has, so that it stays closed
     assert notebook.told == ["open 1", "end 1", "open 1", "1:0", "end 1", "close"]
@@ -492,7 +492,7 @@ def test_a_slow_logger_does_not_slow_the_sweep_and_gets_everything() -> None:
         stack.callback(gate.set)
         logger = Background(notebook)
         for epoch in range(1000):
-            logger.epoch(ONE, epoch_row(ONE, epoch))
+            logger.epochs(ONE, [epoch_row(ONE, epoch)])
         assert notebook.waiting.wait(DEADLINE_SECONDS)
         assert notebook.told == ["open 1"]
         gate.set()
@@ -507,10 +507,10 @@ def test_a_logger_that_falls_behind_or_never_ends_is_given_up(said: pytest.Captu
             assert notebook.gate is not None
             stack.callback(notebook.gate.set)
             logger = Background(notebook, waiting_calls, close_seconds=0.2)
-            logger.epoch(ONE, epoch_row(ONE, 0))
+            logger.epochs(ONE, [epoch_row(ONE, 0)])
             assert notebook.waiting.wait(DEADLINE_SECONDS)
             for epoch in range(1, 6):
-                logger.epoch(ONE, epoch_row(ONE, epoch))
+                logger.epochs(ONE, [epoch_row(ONE, epoch)])
             logger.close()
             out, err = said.readouterr()
             assert (out, err.count("\n")) == ("", 1)

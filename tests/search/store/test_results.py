@@ -10,10 +10,12 @@ import pytest
 from mtl.errors import BadInput
 from mtl.objectives.metrics import metric_infos, primary_metric
 from mtl.tasks import Task
+from mtl.vocabulary.checked import Damaged
+from mtl.vocabulary.files import HISTORY, PROGRESS, RESULTS, SWEEP, trial_file
+from mtl.vocabulary.metric import Metric
 from search.commands.status import read_status
 from search.store.clock import now
 from search.store.errors import StorageError
-from search.store.files import Damaged
 from search.store.results import (
     TrialResult,
     count_results,
@@ -23,11 +25,15 @@ from search.store.results import (
     stopped_result,
     write_tables,
 )
-from search.store.storage import HISTORY, PROGRESS, RESULTS, SWEEP, Store, trial_file
+from search.store.storage import Store
 from tests.support.small import TASKS, config
 
-INFOS = {name: info for task in TASKS for name, info in metric_infos(task, "standard").items()}
-PRIMARIES = {task.name: primary_metric(task) for task in TASKS}
+METRICS = {
+    name: Metric(name, info.label, info.unit, info.direction)
+    for task in TASKS
+    for name, info in metric_infos(task, "standard").items()
+}
+PRIMARIES = {task.name: METRICS[primary_metric(task)] for task in TASKS}
 WHEN = "2026-01-01T00:00:00+00:00"
 
 
@@ -55,7 +61,7 @@ def test_delta_m_by_hand() -> None:
         result("depth", 0, seed=2, status="failed"),
         result("depth", 1e-3, seed=2, test_depth_mae=1.0, val_depth_mae=1.0),
     ]  # fmt: skip
-    table = results_table(rows, INFOS, PRIMARIES)
+    table = results_table(rows, METRICS, PRIMARIES)
     # segmentation up by a quarter, depth error up by a quarter; on val unchanged and halved
     assert list(table["test_delta_m"].round(6))[:4] == [0, 0, 0, -0.5]
     assert list(table["delta_m"].round(6))[:4] == [0, 0, 0.25, -0.5]
@@ -70,13 +76,13 @@ def test_trials_with_other_settings_are_no_reference_and_keep_their_search(tmp_p
     other = TrialResult(dense.config.model_copy(update={"lr": 0.5}), "done", "", "", 1.0, {"val_depth_mae": 0.5})
     ids = [dense.config.trial_id, other.config.trial_id]
     more = {"settings": {ids[1]: "lr=0.5"}, "proposal": {ids[1]: 7}}
-    write_tables(store, [dense, other], INFOS, PRIMARIES, more)
+    write_tables(store, [dense, other], METRICS, PRIMARIES, more)
     table = pd.read_parquet(tmp_path / "s" / RESULTS).set_index("trial_id")
     assert list(table.loc[ids, "settings"]) == ["", "lr=0.5"]
     assert list(table.loc[ids, "delta_m"]) == [0, 0.5]
     assert table.loc[ids[1], "proposal"] == 7
     assert search_columns(store)["proposal"][ids[1]] == 7
-    write_tables(store, [dense], INFOS, PRIMARIES)
+    write_tables(store, [dense], METRICS, PRIMARIES)
     assert search_columns(store) == {}
 
 
@@ -85,7 +91,7 @@ def test_a_reference_of_zero_gives_no_number_rather_than_infinity() -> None:
         result("depth", 0, val_depth_mae=0.0, test_depth_mae=1.0),
         result("depth", 1, val_depth_mae=1.0, test_depth_mae=1.0),
     ]
-    table = results_table(rows, INFOS, PRIMARIES)
+    table = results_table(rows, METRICS, PRIMARIES)
     assert table["delta_m"].isna().all()
     assert list(table["test_delta_m"]) == [0, 0]
 
@@ -94,15 +100,15 @@ def test_columns_are_the_contracts_whatever_has_ended() -> None:
     contract = ["trial_id", "status", "tasks", "penalty", "lambda", "seed", "epochs_run"]
     ends = ["group_sparsity", "parameter_sparsity", "delta_m", "train_seconds", "started_at", "ended_at", "error"]
     for rows in ([], [result("depth", 0, status="failed")], [result("depth", 0, test_depth_mae=1.0)]):
-        table = results_table(rows, INFOS, PRIMARIES)
+        table = results_table(rows, METRICS, PRIMARIES)
         assert list(table.columns[:7]) == contract
         assert set(ends) <= set(table.columns)
-        assert {f"{split}_{name}" for split in ("val", "test") for name in INFOS} <= set(table.columns)
+        assert {f"{split}_{name}" for split in ("val", "test") for name in METRICS} <= set(table.columns)
         assert table["lambda"].dtype == "float64"
         costs = ["latency_ms", "macs", "active_parameters"]
         assert (table[costs].dtypes == "float64").all()
         assert set(table["retraining"]) <= {"none"}
-    failed = results_table([result("depth", 0, status="failed")], INFOS, PRIMARIES).iloc[0]
+    failed = results_table([result("depth", 0, status="failed")], METRICS, PRIMARIES).iloc[0]
     assert (failed["status"], failed["error"], failed["tasks"]) == ("failed", "RuntimeError: no", "depth")
     assert math.isnan(failed["test_depth_mae"])
 
@@ -114,7 +120,7 @@ def test_results_come_back_as_they_went(tmp_path: Path) -> None:
         store.write(trial_file(row.config.trial_id, "result.json"), row.to_json())
     read = read_results(store)
     assert {k: repr(v) for k, v in read.items()} == {row.config.trial_id: repr(row) for row in rows}
-    write_tables(store, read.values(), INFOS, PRIMARIES)
+    write_tables(store, read.values(), METRICS, PRIMARIES)
     assert len(pd.read_parquet(tmp_path / "s" / RESULTS)) == 2
     history = pd.read_parquet(tmp_path / "s" / HISTORY)
     assert list(history["trial_id"]) == [rows[0].config.trial_id]
@@ -129,7 +135,7 @@ def test_counting_reads_the_files_of_those_alone_that_the_table_does_not_settle(
     retried, again, new = (result("depth", strength, status="failed") for strength in (2, 3, 4))
     for row in (settled, gone, retried, again):
         store.write(trial_file(row.config.trial_id, "result.json"), row.to_json())
-    write_tables(store, [settled, gone, retried, again], INFOS, PRIMARIES)
+    write_tables(store, [settled, gone, retried, again], METRICS, PRIMARIES)
     store.delete(trial_file(gone.config.trial_id, "result.json"))
     store.write(trial_file(new.config.trial_id, "result.json"), new.to_json())
     store.write(trial_file(retried.config.trial_id, "result.json"), result("depth", 2).to_json())
@@ -160,8 +166,8 @@ def test_a_write_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_infos_have_directions() -> None:
-    assert INFOS["depth_mae"].direction == "minimize"
-    assert INFOS["segmentation_miou"].direction == "maximize"
+    assert METRICS["depth_mae"].direction == "minimize"
+    assert METRICS["segmentation_miou"].direction == "maximize"
     assert metric_infos(Task("depth", "depth"), "paper")["depth_mae"].unit == "of image maximum"
 
 
@@ -172,7 +178,7 @@ def test_a_stopped_trial_is_a_row_of_its_last_epoch_without_a_test() -> None:
     ]
     stopped = stopped_result(config(tasks=("depth",)), history, WHEN)
     assert TrialResult.from_json(stopped.to_json()) == stopped
-    row = results_table([stopped], INFOS, PRIMARIES).iloc[0]
+    row = results_table([stopped], METRICS, PRIMARIES).iloc[0]
     assert (row["status"], row["epochs_run"], row["train_seconds"], row["started_at"]) == ("stopped", 2, 0.75, WHEN)
     assert (row["val_depth_mae"], row["group_sparsity"]) == (0.5, 0.2)
     assert math.isnan(row["test_depth_mae"])
@@ -194,9 +200,9 @@ def test_damaged_results_are_named_and_nothing_is_run_over_them(tmp_path: Path) 
     names = [trial_file(row.config.trial_id, "result.json") for row in rows]
     content = store.read(names[0]) or b""
     for damaged, why in {
-        b"": "is no whole JSON file",
-        content[:-5]: "is no whole JSON file",
-        b"[" * 100_000: "is no whole JSON file (recursion limit exceeded",
+        b"": "is not a whole JSON file",
+        content[:-5]: "is not a whole JSON file",
+        b"[" * 100_000: "is not a whole JSON file (recursion limit exceeded",
         content.replace(b'"done"', b'"lost"'): "status is lost, not 'done', 'failed' or 'stopped'",
         content.replace(b'"started_at"', b'"began_at"'): "started_at is missing",
         content.replace(b'"epoch": 0', b'"epoch": 0.5'): "a row of an epoch",
@@ -246,8 +252,8 @@ def test_a_message_that_is_no_text_can_be_kept(tmp_path: Path) -> None:
     """The name of a file may be one that no encoding has."""
     row = TrialResult(config(), "failed", WHEN, WHEN, error="no file \udcff", details="\udcff")
     store = written_results(tmp_path, row)
-    write_tables(store, read_results(store).values(), INFOS, PRIMARIES)
-    write_tables(store, [row], INFOS, PRIMARIES)
+    write_tables(store, read_results(store).values(), METRICS, PRIMARIES)
+    write_tables(store, [row], METRICS, PRIMARIES)
     assert pd.read_parquet(tmp_path / "s" / RESULTS)["error"][0] == "no file \\udcff"
 
 

@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from mtl.errors import BadInput
+from mtl.vocabulary.files import trial_file
 from search.store import storage
 from search.store.errors import StorageError
 from search.store.process import ProcessId
-from search.store.storage import Store, trial_file
+from search.store.storage import Store
 from tests.support.s3_server import S3Server
 from tests.support.waiting import DEADLINE_SECONDS, wait_until
 

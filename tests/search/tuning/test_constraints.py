@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtl.errors import BadInput
-from search.tuning.constraints import Constraint, parse_constraint, parse_constraints
+from mtl.vocabulary.constraint import Constraint
+from search.tuning.constraints import parse_constraint, parse_constraints
 
 COLUMNS = ["delta_m", "group_sparsity", "latency_ms", "val_segmentation_miou"]
 

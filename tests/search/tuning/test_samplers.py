@@ -9,7 +9,7 @@ import pytest
 from optuna.samplers import BaseSampler, RandomSampler
 
 from mtl.errors import BadInput
-from search.early_stopping.objectives import Objective
+from mtl.vocabulary.objective import Objective
 from search.tuning.proposals import Proposal
 from search.tuning.samplers import FRONT, NAMED, find_sampler, make_front_sampler, quiet
 from tests.support.made_up_search import OBJECTIVES, none_wanted, run, searcher, space

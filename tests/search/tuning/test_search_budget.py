@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from search.store.progress import Progress
+from search.progress import Progress
 from search.store.storage import Store
 from search.tuning import search as lambda_search
 from search.tuning.search import BudgetedSource

@@ -10,16 +10,15 @@ import pytest
 from optuna.trial import TrialState
 
 from mtl.config import TrialConfig
-from search.early_stopping.objectives import Objective
+from mtl.vocabulary.constraint import Constraint
+from mtl.vocabulary.objective import Objective
 from search.early_stopping.successive_halving import SuccessiveHalving
 from search.store.results import TrialResult
 from search.tuning.ask import TRIALS, mixed, spread
 from search.tuning.baselines import Baselines
-from search.tuning.constraints import Constraint
 from search.tuning.samplers import STARTUP, quiet
 from search.tuning.space import LAMBDA
 from tests.support.made_up_search import (
-    INFOS,
     OBJECTIVES,
     PRIMARIES,
     baselines,
@@ -318,7 +317,7 @@ def test_baselines_that_end_late(at_once: int) -> None:
 def test_dense_trials_beside_the_baselines_are_run_once_and_change_no_proposal() -> None:
     of = space("seeds=2", "retraining=scratch")
     beside = [config.model_copy(update={"retraining": "longer"}) for config in of.configs(of.dense_params)]
-    with_them = Baselines(baselines(of).configs, INFOS, PRIMARIES, beside)
+    with_them = Baselines(baselines(of).configs, PRIMARIES, beside)
     plain, one = searcher(of, 3), searcher(of, 3, baselines=with_them)
     without, started = run(plain), run(one)
     assert [config for config in started if config not in beside] == without

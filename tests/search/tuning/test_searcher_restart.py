@@ -13,7 +13,7 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import TrialState
 
 from mtl.config import TrialConfig
-from search.early_stopping.objectives import Objective
+from mtl.vocabulary.objective import Objective
 from search.early_stopping.successive_halving import SuccessiveHalving
 from search.store.results import TrialResult, stopped_result
 from search.tuning.samplers import STARTUP, quiet

@@ -16,7 +16,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 from ray.tune.search import Repeater, Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from search.engine.tune_searcher import TuneSearcher
+from search.engine.searcher import SourceSearcher
 from search.tuning.samplers import quiet
 from tests.search.tuning.test_searcher import SPARSITY, epoch, halving
 from tests.support.made_up_search import none_wanted, result, searcher, space, well
@@ -110,7 +110,7 @@ def test_one_trial_is_pending_where_ours_fills_the_cluster(monkeypatch: pytest.M
     monkeypatch.delenv("TUNE_MAX_PENDING_TRIALS_PG", raising=False)
     assert _get_max_pending_trials(_Generator(stock())) == 1
     monkeypatch.setenv("TUNE_MAX_PENDING_TRIALS_PG", "3")
-    assert _get_max_pending_trials(_Generator(TuneSearcher.__new__(TuneSearcher))) == 3
+    assert _get_max_pending_trials(_Generator(SourceSearcher.__new__(SourceSearcher))) == 3
 
 
 class _Generator:

@@ -14,9 +14,9 @@ import pytest
 from optuna.trial import TrialState
 
 from mtl.errors import BadInput
+from mtl.vocabulary.constraint import Constraint
 from search.store.results import TrialResult
 from search.store.storage import Store
-from search.tuning.constraints import Constraint
 from search.tuning.journal import JOURNAL
 from search.tuning.study import OpenStudy, StudyPlace, check_study, open_study, study_errors
 from tests.support.made_up_search import OBJECTIVES, run, searcher, space, summary, well

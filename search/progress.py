@@ -3,16 +3,20 @@
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, ClassVar, TextIO
 
 from pydantic import Field
+from tqdm import tqdm
 
 from mtl.config import TrialConfig
+from mtl.vocabulary.checked import MOST, STRICT, Count
+from mtl.vocabulary.files import PROGRESS
+from search.listener import Listener
 from search.store.clock import Moment, now
-from search.store.files import MOST, STRICT, Count
-from search.store.storage import PROGRESS, Store
+from search.store.results import TrialResult
+from search.store.storage import Store
 
 # A terminal's one line is written over often; a log gets a new line now and then.
 TERMINAL_SECONDS = 0.2
@@ -38,7 +42,7 @@ class Snapshot:
         return f"{self.done}/{self.total} done · {self.running} running · {self.failed} failed{left}"
 
 
-class Progress:
+class Progress(Listener):
     """Counts trials and epochs as they come in. The time left is the work left at this run's pace so far."""
 
     def __init__(
@@ -57,7 +61,7 @@ class Progress:
         self._cost_run = 0
         self._began: float | None = None
         self._shown = self._stored = -float("inf")
-        self._width = 0
+        self._line = tqdm(bar_format="{desc}", file=self._stream, disable=not self._stream.isatty())
         self.total = done_before + len(self._epochs_left)
         self._to_come = 0
         self.done, self.failed = done_before, 0
@@ -75,8 +79,12 @@ class Progress:
             self.total += self._to_come == 0
             self._to_come = max(0, self._to_come - 1)
 
-    def epoch(self, trial_id: str, epochs_run: int) -> None:
-        """One epoch of a trial has ended, its `epochs_run`-th: not the first of this run's where it was resumed."""
+    def started(self) -> None:
+        self.show()
+
+    def epochs(self, config: TrialConfig, rows: Sequence[Mapping[str, float]]) -> None:
+        """One epoch has ended; further rows are of epochs before a resume."""
+        trial_id, epochs_run = config.trial_id, int(rows[-1]["epoch"]) + 1
         self._started.add(trial_id)
         self._epochs_left[trial_id] = max(0, self._epochs[trial_id] - epochs_run)
         if self._began is None:
@@ -86,13 +94,17 @@ class Progress:
             self._cost_run += self._cost[trial_id]
         self.show()
 
-    def ended(self, trial_id: str, failed: bool) -> None:
+    def ended(self, result: TrialResult) -> None:
         """A trial has ended, perhaps with epochs to spare."""
+        trial_id, failed = result.config.trial_id, result.status == "failed"
         self.failed += failed
         self.done += not failed
         self._started.discard(trial_id)
         self._epochs_left.pop(trial_id, None)
         self.show()
+
+    def close(self) -> None:
+        self.show(final=True)
 
     def snapshot(self) -> Snapshot:
         cost_left = sum(epochs * self._cost[trial_id] for trial_id, epochs in self._epochs_left.items())
@@ -116,10 +128,12 @@ class Progress:
         terminal = self._stream.isatty()
         if final or now - self._shown >= (TERMINAL_SECONDS if terminal else LOG_SECONDS):
             self._shown = now
-            line = self.snapshot().line()
-            self._stream.write(f"\r{line.ljust(self._width)}" + "\n" * final if terminal else f"{line}\n")
-            self._stream.flush()
-            self._width = len(line)
+            if terminal:
+                self._line.set_description_str(self.snapshot().line())
+            else:
+                print(self.snapshot().line(), file=self._stream, flush=True)
+        if final:
+            self._line.close()
         if final or now - self._stored >= STORE_SECONDS:
             self._stored = now
             self._store.try_write(PROGRESS, json.dumps(asdict(self.snapshot())).encode())

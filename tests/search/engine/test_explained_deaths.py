@@ -2,7 +2,7 @@
 
 import pytest
 
-from search.engine.last_words import explain
+from search.engine.failures import explain
 
 DIED = """The actor died unexpectedly before finishing this task.
 \tclass_name: with_resources.<locals>.ResourceTrainable

@@ -6,10 +6,10 @@ from ray.tune.search import Searcher
 
 from search.engine.interrupts import Interrupts
 from search.engine.packing import Packing
-from search.engine.trial_source import TrialSource
+from search.engine.source import TrialSource
 
 
-class TuneSearcher(Searcher):
+class SourceSearcher(Searcher):
     """Tune's view of a source. How trials end is told to the source by the runner, which knows their results.
 
     A list goes through here too: Tune's own grid copies the whole grid for each of its trials. A trial's

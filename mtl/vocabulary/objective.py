@@ -1,0 +1,31 @@
+"""Objectives: columns of a trial's results, and which way each is better."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Direction = Literal["maximize", "minimize"]
+
+SPARSITIES: dict[str, Direction] = {"group_sparsity": "maximize", "parameter_sparsity": "maximize"}
+# Every trial has these, whatever its tasks.
+COMMON: dict[str, Direction] = {"delta_m": "maximize", **SPARSITIES}
+# What the backbone costs without its removed channels. They are known only once a trial is done.
+COSTS: dict[str, Direction] = {"latency_ms": "minimize", "macs": "minimize", "active_parameters": "minimize"}
+# How small a model is, by whatever measure.
+SIZES = COSTS | SPARSITIES
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A column of the results, and which way it is better."""
+
+    column: str
+    direction: Direction
+
+    @property
+    def maximize(self) -> bool:
+        return self.direction == "maximize"
+
+    @property
+    def sign(self) -> int:
+        """Times this, more is better."""
+        return 1 if self.maximize else -1

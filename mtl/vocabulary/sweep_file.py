@@ -1,0 +1,125 @@
+"""sweep.json: what was run. `search` writes it, and `search` and `analysis` read it by this class."""
+
+import json
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mtl.vocabulary.checked import STRICT, Count
+from mtl.vocabulary.objective import Direction, Objective
+
+SCHEMA: Literal[1] = 1
+MOST_PLANNED = 10**6
+
+# A name stands in figures and tables: it is one line, without control characters.
+Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,1000}$")]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class TaskInfo(BaseModel):
+    model_config = STRICT
+
+    primary: Name
+    kind: str = ""
+    classes: tuple[str, ...] = ()
+
+
+class MetricInfo(BaseModel):
+    """How a metric is read. `unit` is empty for a fraction."""
+
+    model_config = STRICT
+
+    direction: Direction
+    label: str | None = None
+    unit: str | None = None
+
+
+class RecipeInfo(BaseModel):
+    """The recipe as run, whole. Named here are the fields that tell which trials are planned."""
+
+    model_config = STRICT | ConfigDict(extra="allow")
+
+    tasks: list[Name] | None = None
+    combinations: Name | list[Name] | None = None
+    lambdas: list[Number] | None = None
+    seeds: Annotated[int, Field(ge=0, le=MOST_PLANNED)] | list[Annotated[int, Field(ge=0)]] | None = None
+    penalty: Name | None = None
+    retraining: list[Name] | None = None
+
+    @model_validator(mode="after")
+    def _not_too_many(self) -> Self:
+        sizes = [_length(self.combinations), _length(self.lambdas), _length(self.retraining)]
+        sizes.append(self.seeds if isinstance(self.seeds, int) else _length(self.seeds))
+        if self.combinations == "all":
+            sizes[0] = 2 ** min(len(self.tasks or ()), 64)
+        if math.prod(max(size, 1) for size in sizes) > MOST_PLANNED:
+            raise ValueError(f"a recipe of at most {MOST_PLANNED} trials")
+        return self
+
+
+class SearchInfo(BaseModel):
+    """Of a sweep that a search made: what the search was asked for."""
+
+    model_config = STRICT | ConfigDict(extra="allow")
+
+    objectives: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+
+
+class SweepFile(BaseModel):
+    """The content of sweep.json. Fields with a default were not written by the first versions.
+
+    Attributes:
+        data_version, weights_version: fingerprints of the dataset and of the pretrained weights.
+        setup: the same for trials that differ in tasks, λ, seed, penalty and retraining alone.
+        method_version: see `mtl.config.METHOD_VERSION`.
+        validates_on_train: whether validation images are also trained on.
+        constant_predictor, constant_predictor_val: metrics of the best prediction that ignores the image, by name.
+        trials: ids of all that are planned, as far as they are known.
+        search: of a search alone.
+    """
+
+    model_config = STRICT | ConfigDict(extra="allow", serialize_by_alias=True)
+
+    version: Literal[1] = Field(SCHEMA, alias="schema")
+    name: Name
+    recipe: RecipeInfo
+    data_version: str = ""
+    weights_version: str = ""
+    setup: str = ""
+    validates_on_train: bool = False
+    method_version: Count = 1
+    versions: dict[str, Any] = {}
+    git_commit: str | None = None
+    trials_planned: Count
+    trials: tuple[str, ...] = ()
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1)]
+    tasks: dict[Name, TaskInfo]
+    metrics: dict[Name, MetricInfo]
+    constant_predictor: dict[str, float] = {}
+    constant_predictor_val: dict[str, float] = {}
+    search: SearchInfo | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for task in self.order:
+            if task not in self.tasks:
+                raise ValueError(f"the recipe has task {task}; known are {', '.join(self.tasks)}")
+            if (primary := self.tasks[task].primary) not in self.metrics:
+                known = ", ".join(self.metrics)
+                raise ValueError(f"task {task} has the primary metric {primary}; known are {known}")
+        return self
+
+    @property
+    def order(self) -> list[str]:
+        """The tasks in the recipe's order: a JSON file may have been sorted by key."""
+        return self.recipe.tasks or list(self.tasks)
+
+    def to_json(self) -> bytes:
+        """The file's text."""
+        return json.dumps(self.model_dump(mode="json", exclude_unset=True), indent=1, ensure_ascii=False).encode()
+
+
+def _length(value: object) -> int:
+    return len(value) if isinstance(value, list) else 1

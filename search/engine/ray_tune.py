@@ -1,0 +1,220 @@
+"""Trials on Ray Tune: actors that are reused from trial to trial, so that torch is imported once in each."""
+
+import logging
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# Read by ray as it is imported: no calls home, no result files besides ours, no snapshots that nobody reads, and
+# interrupts are ours.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+
+import ray
+from ray import tune
+
+from mtl.config import TrialConfig
+from mtl.vocabulary.checked import Damaged
+from mtl.vocabulary.files import ERROR, RESULT, trial_file
+from search.engine.context import RunContext
+from search.engine.failures import Deaths, explain
+from search.engine.interrupts import Interrupts
+from search.engine.packing import Packing
+from search.engine.scheduler import SweepScheduler
+from search.engine.searcher import SourceSearcher
+from search.engine.source import TrialSource
+from search.listener import Listener
+from search.store.clock import now
+from search.store.errors import StorageError, SweepStopped
+from search.store.results import TrialResult, read_result, write_result, write_stopped
+
+if TYPE_CHECKING:
+    from search.engine.trial import TrialRun
+
+# Every failure is a row of the results or the one line that ends the sweep; Tune would print its traceback besides.
+logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+
+
+class TrialActor(tune.Trainable):
+    """Tune's view of a trial: a step is an epoch, and the last one writes the trial's result."""
+
+    def setup(self, config: dict[str, Any], packing: Packing, context: RunContext) -> None:  # type: ignore[override]
+        self._packing, self._context = packing, context
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._given_up = "death" in new_config
+        self._run = self.make_run(self._packing.unpack(new_config["trial"]), self._context)
+        return True
+
+    def make_run(self, config: TrialConfig, context: RunContext) -> "TrialRun":
+        """The trial to run; a benchmark puts a lighter one in its place."""
+        # Here and not above: the driver, which remembers thousands of trials, needs no networks.
+        from search.engine.trial import TrialRun
+
+        return TrialRun(config, context)
+
+    def step(self) -> dict[str, Any]:
+        """Under "epoch_rows" the rows of the history that were not told before: after a resume all there are."""
+        if not self._given_up:
+            self._run.step()
+        return {
+            "epoch_rows": self._run.untold_rows(),
+            "started_at": self._run.started_at,
+            "node_id": ray.get_runtime_context().get_node_id(),
+            "done": self._given_up or self._run.result is not None,
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Called where a trial is paused: what it needs goes to our own store, as always."""
+        self._run.save_checkpoint()
+
+
+class _Watcher(tune.Callback):
+    """Tells the listener what happens to trials, and gives up those that died too often.
+
+    Tune restarts a trial as often as its process dies: it would count a lost machine as a failure of the trial.
+    """
+
+    def __init__(
+        self, context: RunContext, packing: Packing, scheduler: SweepScheduler, source: TrialSource, listener: Listener
+    ) -> None:
+        self._context, self._store, self._packing = context, context.store(), packing
+        self._scheduler, self._policy, self._listener = scheduler, source.policy, listener
+        self._deaths = Deaths()
+        self._stopped: SweepStopped | None = None
+        self._histories: dict[str, dict[int, Mapping[str, float]]] = defaultdict(dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: the Tuner pickles itself for a resume of its own, which is never asked for."""
+        return {}
+
+    def on_step_begin(self, iteration: int, trials: list, **info: Any) -> None:
+        """Called several times a second. What is raised here, and only here, leaves Tune as it is."""
+        self.raise_stopped()
+        self._listener.check()
+
+    def raise_stopped(self) -> None:
+        """Raise what a trial or its end stopped the sweep with: no step follows the last trial's."""
+        if self._stopped is not None:
+            raise self._stopped
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        self._deaths.runs_on(trial.trial_id, result["node_id"])
+        rows = result["epoch_rows"]
+        if rows:
+            config = self._config(trial)
+            if self._policy is not None:
+                self._histories[config.trial_id] |= {int(row["epoch"]): row for row in rows}
+            self._listener.epochs(config, rows)
+
+    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """A trial's process has died, and Tune has queued the trial again."""
+        error = _storage_error(trial)
+        if error is not None:
+            # A trial that has waited long for the storage is not started again to wait once more.
+            self._stopped = self._stopped or error
+            return
+        said = _said_by_ray(trial)
+        if self._deaths.died(trial.trial_id, said) > self._context.retries:
+            # Its next process ends at once, and is the last if it cannot even start.
+            trial.set_config(trial.config | {"death": self._why_dead(trial, said)})
+            trial.max_failures = 0
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._end(trial, trial.config.get("death", ""))
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        error = _storage_error(trial)
+        if error is not None:
+            # Neither the trial's fault nor its end: it has no result.
+            self._stopped = error
+        else:
+            self._end(trial, trial.config.get("death") or self._why_dead(trial, _said_by_ray(trial)))
+
+    def _config(self, trial: Any) -> TrialConfig:
+        return self._packing.unpack(trial.config["trial"])
+
+    def _why_dead(self, trial: Any, said: str) -> str:
+        """A line; the rest goes into the trial's error.txt."""
+        death, name = explain(said), trial_file(self._config(trial).trial_id, ERROR)
+        return f"{death.line} (more in {name})" if self._store.try_write(name, death.text.encode()) else death.line
+
+    def _end(self, trial: Any, death: str) -> None:
+        if trial.trial_id not in self._scheduler.withdrawn:
+            try:
+                self._listener.ended(self._result(trial, self._config(trial), death))
+            except SweepStopped as error:
+                self._stopped = error
+
+    def _result(self, trial: Any, config: TrialConfig, death: str) -> TrialResult:
+        """The trial's result, which is in the store: its process wrote it, or it is written now."""
+        rows = self._histories.pop(config.trial_id, {})
+        if self._policy is not None and not death and config.trial_id in self._scheduler.stopped:
+            history = [rows[epoch] for epoch in sorted(rows)]
+            why = self._policy.why_stopped(config)
+            return write_stopped(self._store, config, history, trial.last_result["started_at"], why)
+        try:
+            left = read_result(self._store, config.trial_id)
+        except Damaged as error:  # somebody has damaged it since
+            place = self._store.shown(trial_file(config.trial_id, RESULT))
+            raise SweepStopped(f"{place}: {error}") from error
+        if left is not None:
+            return left
+        moment, why = now(), death or "the trial left no result"
+        return write_result(self._store, TrialResult(config, "failed", moment, moment, error=why))
+
+
+def run_on_tune(
+    context: RunContext, source: TrialSource, listener: Listener, actor: type[TrialActor] = TrialActor
+) -> None:
+    """Run the source's trials, in their order, on the Ray that is up, as `search.engine.runner.Runner` says.
+
+    A trial whose process dies is started again from its checkpoint, up to `context.retries` times, and is then recorded
+    as failed. A process that is lost with its machine does not count.
+    """
+    packing = Packing(context.base)
+    with Interrupts() as interrupts, tempfile.TemporaryDirectory(prefix="parsimony-tune-") as scratch:
+        scheduler = SweepScheduler(source.policy, interrupts, packing.unpack)
+        watcher = _Watcher(context, packing, scheduler, source, listener)
+        resources = {"cpu": context.threads, "gpu": context.gpus}
+        # There is no other way to say it; for a searcher Tune's own is 1.
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(source.ahead)
+        tune.Tuner(
+            tune.with_resources(tune.with_parameters(actor, packing=packing, context=context), resources),
+            tune_config=tune.TuneConfig(
+                search_alg=SourceSearcher(source, packing, interrupts),
+                num_samples=-1,
+                scheduler=scheduler,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name="sweep",
+                storage_path=scratch,
+                verbose=0,
+                stop=scheduler.stopper,
+                callbacks=[watcher],
+                failure_config=tune.FailureConfig(max_failures=-1),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        ).fit()
+        watcher.raise_stopped()
+
+
+def _storage_error(trial: Any) -> StorageError | None:
+    """The trial's error, where it is the storage's."""
+    error = getattr(trial.get_error(), "cause", None)
+    return error if isinstance(error, StorageError) else None
+
+
+def _said_by_ray(trial: Any) -> str:
+    """Why Tune gave a process of the trial up, as Ray has it."""
+    # Tune's own get_error looks where this file has not been copied yet.
+    return Path(trial.error_file).read_text().split("Failure #")[-1].partition("\n")[2].strip()

@@ -1,0 +1,188 @@
+"""One run of a sweep by its driver: which trials are left, where they run, and what is written as they end."""
+
+import contextlib
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from mtl.config import TrialConfig
+from mtl.errors import BadInput
+from search.early_stopping.policy import stays
+from search.engine.runner import LocalRunner, Runner
+from search.engine.source import ListedTrials, TrialSource
+from search.listener import Listener, Listeners
+from search.loggers.registry import make_loggers
+from search.progress import Progress
+from search.store.errors import StorageError
+from search.store.files import read_sweep_file
+from search.store.lease import Lease
+from search.store.messages import say
+from search.store.results import TrialResult, mixed_versions, torch_version
+from search.store.reuse import is_baseline, reuse_trials
+from search.sweep import Sweep
+from search.sweep_file import Plan, prepare
+
+# The tables are made anew from all rows; in between, each trial's own result.json is the truth.
+TABLE_SECONDS = 5.0
+TABLE_SHARE = 0.02
+
+Results = dict[str, TrialResult]
+WriteTables = Callable[[Collection[TrialResult], float], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: what it needs besides the trials themselves.
+
+    Attributes:
+        lease: of the sweep; as long as it is held, this driver writes.
+        results: of the sweep's trials by id; each that ends is added.
+        display: what the person who watches sees.
+        listeners: told of trials after `results` has them.
+        write_tables: called now and then with all results.
+    """
+
+    sweep: Sweep
+    lease: Lease
+    results: Results
+    display: Listener
+    write_tables: WriteTables
+    listeners: Sequence[Listener] = ()
+
+    def go(self, runner: Runner, source: TrialSource, plan: Plan) -> None:
+        """Run what the source gives. Raises BadInput where the runner cannot start, and SweepStopped."""
+        loggers = Listeners(make_loggers(self.sweep.recipe, self.sweep.store))
+        tables = _Tables(self.write_tables, self.results)
+        everyone = Listeners([_Results(self), self.display, loggers, *self.listeners, tables])
+        try:
+            with runner.started(self.sweep.context) as run_trials:
+                prepare(self.sweep, plan)
+                everyone.started()
+                try:
+                    run_trials(source, everyone)
+                finally:
+                    if not self.lease.lost:
+                        self.display.close()
+        finally:
+            loggers.close()
+
+
+class _Results(Listener):
+    """Keeps the results, and looks whether this driver may still write."""
+
+    def __init__(self, run: Run) -> None:
+        self._results, self._lease = run.results, run.lease
+
+    def ended(self, result: TrialResult) -> None:
+        self._results[result.config.trial_id] = result
+
+    def check(self) -> None:
+        self._lease.check()
+
+
+class _Tables(Listener):
+    """The tables in the course of a run: never for more than a small share of its time, however many trials it has.
+
+    The trials' own results are there; a table that cannot be written now is written later.
+    """
+
+    def __init__(self, write: WriteTables, results: Results) -> None:
+        self._write, self._results = write, results
+
+    def started(self) -> None:
+        self._next = time.monotonic() + TABLE_SECONDS
+
+    def ended(self, result: TrialResult) -> None:
+        started = time.monotonic()
+        if started >= self._next:
+            with contextlib.suppress(StorageError):
+                self._write(list(self._results.values()), 0)
+            took = time.monotonic() - started
+            self._next = time.monotonic() + max(TABLE_SECONDS, took / TABLE_SHARE)
+
+
+class _EpochLines(Listener):
+    """A line for each epoch: the trial's primary metrics on the validation split, and its sparsity."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._primaries = {task: metric.name for task, metric in sweep.primaries.items()}
+
+    def epochs(self, config: TrialConfig, rows: Sequence[Mapping[str, float]]) -> None:
+        row = rows[-1]
+        values = [f"{self._primaries[task]} {row[f'val_{self._primaries[task]}']:.4g}" for task in config.tasks]
+        shown = "  ".join([*values, f"group_sparsity {row['group_sparsity']:.3f}"])
+        say(f"epoch {row['epoch'] + 1:.0f}/{config.total_epochs}  {shown}")
+
+
+def run_sweep(sweep: Sweep, runner: Runner) -> list[TrialResult]:
+    """Run the trials that have no result yet; returns the results of the recipe's trials, failed ones among them.
+
+    Raises BadInput where another driver runs the sweep, and SweepStopped where the storage fails or another took over.
+    """
+    with Lease(sweep.store) as lease:
+        sweep.store.remove_temporaries()
+        return _run_sweep(sweep, runner, lease)
+
+
+def _run_sweep(sweep: Sweep, runner: Runner, lease: Lease) -> list[TrialResult]:
+    store, policy = sweep.store, sweep.halving
+    results = sweep.read_results()
+    # A trial that was stopped early has ended, unless this run is to stop none.
+    again = {"failed"} if policy else {"failed", "stopped"}
+    to_run = [c for c in sweep.configs if c.trial_id not in results or results[c.trial_id].status in again]
+    # Δm of every sweep in the storage is against the same models.
+    reused = {one.config.trial_id: one for one in reuse_trials(store, [one for one in to_run if is_baseline(one)])}
+    results |= reused
+    to_run = [config for config in to_run if config.trial_id not in reused]
+    done_before = len(sweep.configs) - len(to_run)
+    others = f" ({len(reused)} baselines of other sweeps in the storage)" if reused else ""
+    say(f"sweep {store}: {len(sweep.configs)} trials, {done_before} done before{others}, {len(to_run)} to run")
+    if mixed := mixed_versions(results.values(), torch_version() if to_run else ""):
+        say(f"sweep {store}: {mixed}")
+    # What an earlier run planned and never ran is not missing, unless this recipe asks for it too.
+    plan = Plan(sweep.configs, keep=set(results))
+    if to_run:
+        for config in to_run:
+            results.pop(config.trial_id, None)
+        if policy is not None:
+            for result in results.values():
+                stays(policy, result.config, result.history, ended=True)
+        run = Run(sweep, lease, results, Progress(store, to_run, done_before), sweep.write_tables)
+        run.go(runner, ListedTrials(to_run, policy), plan)
+    elif reused or _behind(sweep, plan):
+        prepare(sweep, plan)
+    lease.check()
+    sweep.write_tables(list(results.values()))
+    return [results[c.trial_id] for c in sweep.configs if c.trial_id in results]
+
+
+def _behind(sweep: Sweep, plan: Plan) -> bool:
+    """Whether sweep.json is of an earlier version, or has trials without a result that this recipe does not ask for."""
+    earlier = read_sweep_file(sweep.store)
+    known = {*(plan.keep or ()), *(one.trial_id for one in plan.trials)}
+    return earlier is not None and (not earlier.setup or not set(earlier.trials) <= known)
+
+
+def run_one(sweep: Sweep, config: TrialConfig) -> TrialResult | None:
+    """One trial of the sweep in this process, into the same store; not run again where it has been done.
+
+    It writes the sweep's tables, so it drives the sweep as `run_sweep` does, and raises the same. None where an
+    interrupt ended it; the trial goes on from there when it is run again.
+    """
+    with Lease(sweep.store) as lease:
+        results = sweep.read_results()
+        done = results.pop(config.trial_id, None)
+        if done is not None and done.status == "done":
+            say(f"trial {config.trial_id} was done before")
+            return done
+        if sweep.recipe.gpus_per_trial and not torch.cuda.is_available():
+            raise BadInput(f"gpus_per_trial = {sweep.recipe.gpus_per_trial:g}; allowed: 0, as this machine has no GPU")
+        if mixed := mixed_versions(results.values(), torch_version()):
+            say(f"sweep {sweep.store}: {mixed}")
+        run = Run(sweep, lease, results, _EpochLines(sweep), sweep.write_tables)
+        run.go(LocalRunner(), ListedTrials([config]), Plan(sweep.configs))
+        lease.check()
+        sweep.write_tables(list(results.values()))
+        return results.get(config.trial_id)

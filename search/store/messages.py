@@ -1,0 +1,7 @@
+"""Lines for the person who watches; only results go to standard output."""
+
+import sys
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
