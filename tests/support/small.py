@@ -1,10 +1,12 @@
 """The smallest things that train: random labelled arrays, and a config whose epoch takes a tenth of a second."""
 
+import json
 from typing import Any
 
 import numpy as np
 
 from mtl.config import TrialConfig
+from mtl.objectives.metrics import metric_infos, primary_metric
 from mtl.tasks import Task
 
 TASKS = [
@@ -36,6 +38,17 @@ def config(**fields: Any) -> TrialConfig:
         "data_version": "random",
     }
     return TrialConfig(**settings | fields)
+
+
+def sweep_file(planned: int) -> bytes:
+    """sweep.json of a sweep of these tasks, with so many trials planned."""
+    tasks = {task.name: {"primary": primary_metric(task)} for task in TASKS}
+    metrics = {
+        name: {"direction": info.direction} for task in TASKS for name, info in metric_infos(task, "standard").items()
+    }
+    objectives = [{"column": "group_sparsity", "direction": "maximize"}]
+    fields = {"schema": 1, "name": "s", "recipe": {}, "trials_planned": planned, "objectives": objectives}
+    return json.dumps(fields | {"tasks": tasks, "metrics": metrics}).encode()
 
 
 def arrays(seed: int = 0, train: int = 24) -> dict[Any, dict[str, np.ndarray]]:

@@ -10,6 +10,7 @@ from mtl.vocabulary.files import PROGRESS, SWEEP
 from search.commands.status import read_status
 from search.store.lease import STALE_SECONDS, Lease
 from search.store.storage import Store
+from tests.support.small import sweep_file
 
 LONG_AGO = "2020-01-01T00:00:00.000+00:00"
 
@@ -18,7 +19,7 @@ LONG_AGO = "2020-01-01T00:00:00.000+00:00"
 def store(tmp_path: Path) -> Store:
     """Of a sweep of three trials that was last heard of long ago."""
     store = Store(str(tmp_path), "sweep")
-    store.write(SWEEP, json.dumps({"schema": 1, "recipe": {}, "trials_planned": 3}).encode())
+    store.write(SWEEP, sweep_file(3))
     progress = {"done": 1, "running": 2, "failed": 0, "total": 3, "seconds_left": None, "updated_at": LONG_AGO}
     store.write(PROGRESS, json.dumps(progress).encode())
     return store

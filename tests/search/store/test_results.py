@@ -26,7 +26,7 @@ from search.store.results import (
     write_tables,
 )
 from search.store.storage import Store
-from tests.support.small import TASKS, config
+from tests.support.small import TASKS, config, sweep_file
 
 METRICS = {
     name: Metric(name, info.label, info.unit, info.direction)
@@ -188,7 +188,7 @@ def test_a_stopped_trial_is_a_row_of_its_last_epoch_without_a_test() -> None:
 def written_results(folder: Path, *rows: TrialResult) -> Store:
     """A sweep of four trials with these results."""
     store = Store(str(folder), "s")
-    store.write(SWEEP, json.dumps({"schema": 1, "recipe": {}, "trials_planned": 4}).encode())
+    store.write(SWEEP, sweep_file(4))
     for row in rows:
         store.write(trial_file(row.config.trial_id, "result.json"), row.to_json())
     return store
