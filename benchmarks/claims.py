@@ -123,7 +123,7 @@ def made_up_sweep(random: np.random.Generator, seeds: int, gain: Gains, l1_gain:
                 rows.append(row | {"group_sparsity": gone_groups, "parameter_sparsity": gone})
     table = pd.DataFrame(rows).assign(status="done", setup="made up", delta_m=0.0, test_delta_m=0.0)
     table = table.assign(method=table["penalty"], retraining=NO_RETRAINING, settings="")
-    metrics = {task: Metric(task, task, "", True) for task in TASKS}
+    metrics = {task: Metric(task, task, "", "maximize") for task in TASKS}
     tasks = {task: task for task in TASKS}
     return Sweep(Path(), {}, tasks, metrics, (Objective("group_sparsity", "maximize"),), table, None)
 

@@ -104,9 +104,9 @@ def losses(sweep: Sweep, settings: pd.DataFrame, rows: pd.DataFrame) -> Floats:
             column = f"val_{metric.name}"
             same = of_setup[of_setup["tasks"] == combination]
             same = same if len(same) else of_setup[of_setup["tasks"] == task]
-            reference = np.array([same[f"{column}_mean"].mean() if len(same) else np.nan])
+            reference = same[f"{column}_mean"].mean() if len(same) else np.nan
             zero = blind.loc[blind["setup"] == setup, f"{column}_mean"].mean()
-            constant = np.array([sweep.constants("val").get(metric.name, np.nan) if np.isnan(zero) else zero])
+            constant = sweep.constants("val").get(metric.name, np.nan) if np.isnan(zero) else zero
             values = rows.loc[here, column if column in rows else f"{column}_mean"].to_numpy(dtype=float)
             gained += relative_change(values, reference, metric.maximize)
             to_lose += float(relative_change(constant, reference, metric.maximize))
@@ -140,7 +140,7 @@ def _best(sweep: Sweep, settings: pd.DataFrame, tasks: str, rows: pd.DataFrame) 
     costs = (-1 if cost.maximize else 1) * allowed[f"{cost.column}_mean"]
     worths = -lost if quality is None else (1 if quality.maximize else -1) * allowed[f"{quality.column}_mean"]
     named = "loss" if quality is None else quality.column
-    under = " and ".join(map(str, bounds))
+    under = _together(bounds)
     if any(one.column in SIZES for one in bounds):
         place, why = _first(-worths, costs), f"the best in {named} with {under}"
     elif bounds:
@@ -200,8 +200,13 @@ def _will_do(sweep: Sweep, rows: pd.DataFrame, bounds: Sequence[Constraint]) -> 
 
 def _why_none(sweep: Sweep, rows: pd.DataFrame, bounds: Sequence[Constraint]) -> str:
     if _will_do(sweep, rows, ()).any():
-        return "no model has " + " and ".join(map(str, bounds))
+        return f"no model has {_together(bounds)}"
     return "every model is worse than the constant predictor on some task, or has no channel left"
+
+
+def _together(bounds: Sequence[Constraint]) -> str:
+    """As people read them."""
+    return " and ".join(f"{one.column} {one.relation} {one.bound:g}" for one in bounds)
 
 
 def _bounds(sweep: Sweep) -> list[Constraint]:

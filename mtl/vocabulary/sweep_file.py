@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mtl.vocabulary.checked import STRICT, Count
-from mtl.vocabulary.objective import Direction, Objective
+from mtl.vocabulary.objective import Direction
 
 SCHEMA: Literal[1] = 1
 MOST_PLANNED = 10**6
@@ -33,6 +33,15 @@ class MetricInfo(BaseModel):
     direction: Direction
     label: str | None = None
     unit: str | None = None
+
+
+class ObjectiveInfo(BaseModel):
+    """As `mtl.vocabulary.objective.Objective`."""
+
+    model_config = STRICT
+
+    column: Name
+    direction: Direction
 
 
 class RecipeInfo(BaseModel):
@@ -94,7 +103,7 @@ class SweepFile(BaseModel):
     git_commit: str | None = None
     trials_planned: Count
     trials: tuple[str, ...] = ()
-    objectives: Annotated[tuple[Objective, ...], Field(min_length=1)]
+    objectives: tuple[ObjectiveInfo, ...]
     tasks: dict[Name, TaskInfo]
     metrics: dict[Name, MetricInfo]
     constant_predictor: dict[str, float] = {}
@@ -109,6 +118,8 @@ class SweepFile(BaseModel):
             if (primary := self.tasks[task].primary) not in self.metrics:
                 known = ", ".join(self.metrics)
                 raise ValueError(f"task {task} has the primary metric {primary}; known are {known}")
+        if not self.objectives:
+            raise ValueError("objectives is empty; a front needs at least one")
         return self
 
     @property

@@ -242,6 +242,9 @@ class Store:
         finished = []
         for info in found:
             *above, trial_id, name = info.path.split("/")
+            result = f"{info.path}/{RESULT}"
+            if trial_id == TRIALS and self._local and os.path.islink(result) and not os.path.exists(result):
+                finished.append(name)  # the listing leaves out a link that leads nowhere; reading it says what is wrong
             if trial_id == TRIALS and info.type == FileType.File and self._local and TRIAL_ID.fullmatch(name):
                 raise BadInput(f"{self.shown(trial_file(name, ''))}: is a file; allowed: a trial's folder, or nothing")
             if above[-1] != TRIALS or name not in TRIAL_FILES:

@@ -131,7 +131,7 @@ def test_files_survive_csv(tmp_path: Path) -> None:
 def test_computing_needs_neither_matplotlib_nor_a_training_library() -> None:
     code = (
         "import sys, analysis.compute.everything;"
-        "print(sorted({'matplotlib', 'torch', 'ray', 'optuna', 'mtl', 'search'} & set(sys.modules)))"
+        "print(sorted({'matplotlib', 'torch', 'ray', 'optuna', 'search'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -18,7 +18,7 @@ from search.cli import main
 from search.engine.context import RunContext
 from search.engine.trial import TrialRun
 from search.store.results import TrialResult, stopped_result
-from tests.support.commands import finished, halted, parsimony, rows, said_here, trial_processes
+from tests.support.commands import finished, halted, parsimony, rows, run_here, said_here, trial_processes
 from tests.support.in_process import without_ray, words
 
 # A trial of rooms at 32 x 32: 3 steps an epoch.
@@ -96,9 +96,9 @@ def test_adding_a_lambda_runs_only_the_new_trials(
     swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     only = ["tasks=depth", "combinations=depth"]
-    finished(parsimony(*arguments(tmp_path, *only, "lambdas=0")), 0)
+    run_here(arguments(tmp_path, *only, "lambdas=0"), 0, capsys)
     first = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
-    _, err = finished(parsimony(*arguments(tmp_path, *only, "lambdas=0,1e-2")), 0)
+    _, err = run_here(arguments(tmp_path, *only, "lambdas=0,1e-2"), 0, capsys)
     assert "1 done before, 1 to run" in err
     assert {path: path.stat().st_mtime_ns for path in first} == first
     extended = rows(tmp_path / "rooms")
@@ -140,24 +140,28 @@ def missing(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out.splitlines()[0].partition(": ")[2]
 
 
-def test_kill_9_of_the_driver_then_the_same_command_gives_the_unbroken_results(tmp_path: Path) -> None:
+def test_kill_9_of_the_driver_then_the_same_command_gives_the_unbroken_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sets = ["tasks=depth", "combinations=depth", "lambdas=0,1e-2", "epochs=12", "checkpoint_seconds=0"]
-    finished(parsimony(*arguments(tmp_path / "whole", *sets)), 0)
-    with halted("epoch", 4, *arguments(tmp_path / "broken", *sets)) as driver:
+    run_here(arguments(tmp_path / "whole", *sets), 0, capsys)
+    with halted("epochs", 4, *arguments(tmp_path / "broken", *sets)) as driver:
         driver.kill()
     folder = tmp_path / "broken" / "rooms"
     assert len(list(folder.rglob("checkpoint.pt"))) >= 1
     assert len(list(folder.rglob("result.json"))) < 2
-    _, err = finished(parsimony(*arguments(tmp_path / "broken", *sets)), 0)
+    _, err = run_here(arguments(tmp_path / "broken", *sets), 0, capsys)
     assert " to run" in err
     pd.testing.assert_frame_equal(rows(folder), rows(tmp_path / "whole" / "rooms"), check_exact=True)
     pd.testing.assert_frame_equal(rows(folder, HISTORY), rows(tmp_path / "whole" / "rooms", HISTORY), check_exact=True)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the trials' processes in /proc")
-def test_a_trial_whose_process_dies_is_a_row_and_the_others_finish(tmp_path: Path) -> None:
+def test_a_trial_whose_process_dies_is_a_row_and_the_others_finish(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sets = ["tasks=depth", "combinations=depth", "lambdas=0,1e-2,1", "epochs=6", "max_retries=0", "cpus_per_trial=1"]
-    with halted("epoch", 1, *arguments(tmp_path, *sets)) as process:
+    with halted("epochs", 1, *arguments(tmp_path, *sets)) as process:
         os.kill(trial_processes(process.pid)[0], signal.SIGKILL)
         process.send_signal(signal.SIGCONT)
         out, err = finished(process, 1)
@@ -167,7 +171,7 @@ def test_a_trial_whose_process_dies_is_a_row_and_the_others_finish(tmp_path: Pat
     failed = table[table["status"] == "failed"].iloc[0]
     assert failed["error"].startswith("its process ended without a word, as when the system kills it (signal 9)")
     assert f"failed: {failed['trial_id']} depth lambda=" in err
-    _, err = finished(parsimony(*arguments(tmp_path, *sets)), 0)
+    _, err = run_here(arguments(tmp_path, *sets), 0, capsys)
     assert "2 done before, 1 to run" in err
     assert set(rows(tmp_path / "rooms")["status"]) == {"done"}
     assert not list(tmp_path.rglob("error.txt"))

@@ -1,7 +1,6 @@
 """Sweeps driven past faults: interrupts, errors of a trial's own, early stopping; nothing is lost or done twice."""
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +10,8 @@ from mtl.errors import TrialFailed
 from mtl.training import Training
 from mtl.vocabulary.files import HISTORY, LAYERS
 from search.cli import main
-from tests.support.commands import finished, halted, parsimony, rows, said_here
+from tests.support.commands import Place, finished, halted, parsimony, rows, run_here, said_here
+from tests.support.in_process import without_ray
 
 # A trial of rooms at 32 x 32 and a few images: some 20 epochs a second.
 TINY = [
@@ -29,18 +29,19 @@ LONG = ["lambdas=0,1e-2,1e-1,1", "epochs=12", "checkpoint_seconds=1e9"]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     storage = tmp_path_factory.mktemp("whole")
-    finished(parsimony(*words("sweep", storage, *LONG)), 0)
+    with without_ray():
+        assert main(words("sweep", storage, *LONG)) == 0
     return storage / "rooms"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "place"), [(signal.SIGINT, "ray"), (signal.SIGTERM, "here")])
 def test_interrupted_once_it_saves_what_runs_and_goes_on_to_the_same_numbers(
-    whole: Path, tmp_path: Path, number: signal.Signals
+    whole: Path, tmp_path: Path, number: signal.Signals, place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "rooms"
-    with halted("epoch", 3, *words("sweep", tmp_path, *LONG)) as driver:
+    with halted("epochs", 3, *words("sweep", tmp_path, *LONG), place=place) as driver:
         driver.send_signal(number)
         driver.send_signal(signal.SIGCONT)
         out, err = finished(driver, 1)
@@ -52,7 +53,7 @@ def test_interrupted_once_it_saves_what_runs_and_goes_on_to_the_same_numbers(
     ended = list(folder.rglob("result.json"))
     assert 1 <= len(saved) <= 4 - len(ended)
     assert not [path for path in ended if '"failed"' in path.read_text()]
-    _, err = finished(parsimony(*words("sweep", tmp_path, *LONG)), 0)
+    _, err = run_here(words("sweep", tmp_path, *LONG), 0, capsys)
     assert f"{len(ended)} done before" in err
     for table in ("results.parquet", HISTORY):
         pd.testing.assert_frame_equal(rows(folder, table), rows(whole, table), check_exact=True)
@@ -60,7 +61,7 @@ def test_interrupted_once_it_saves_what_runs_and_goes_on_to_the_same_numbers(
 
 def test_interrupted_twice_it_stops_at_once_and_can_go_on(tmp_path: Path) -> None:
     sets = ["lambdas=0", "epochs=2000"]
-    with halted("epoch", 1, *words("sweep", tmp_path, *sets)) as driver:
+    with halted("epochs", 1, *words("sweep", tmp_path, *sets)) as driver:
         driver.send_signal(signal.SIGINT)  # both are there before it can end in order
         driver.send_signal(signal.SIGTERM)
         driver.send_signal(signal.SIGCONT)
@@ -124,7 +125,7 @@ def test_early_stopping_leaves_rows_and_is_undone_by_none(tmp_path: Path, capsys
     assert set(table[table["status"] == "done"]["epochs_run"]) == {9}
     _, err = said_here(words("sweep", tmp_path, *sets, *asha), 0, capsys)
     assert "7 done before, 0 to run" in err
-    finished(parsimony(*words("sweep", tmp_path, *sets)), 0)
+    run_here(words("sweep", tmp_path, *sets), 0, capsys)
     assert set(rows(folder)["status"]) == {"done"}
     layers = pd.read_parquet(folder / LAYERS)
     assert set(layers["trial_id"]) == set(table["trial_id"])

@@ -113,7 +113,7 @@ def test_other_versions_of_torch_are_told_at_the_start_at_reuse_and_in_the_repor
     assert set(table["torch_version"]) == {own}
     assert not [one for one in compute(swept / "rooms").cautions if "torch" in one]
     capsys.readouterr()
-    for place in ("search.store.results", "search.engine.trial", "search.sweep", "search.tuning.search"):
+    for place in ("search.store.results", "search.engine.trial", "search.run", "search.tuning.search"):
         monkeypatch.setattr(f"{place}.torch_version", lambda: "1.0.0")
     told = f"trials of torch 1.0.0 and {own} stand in one table"
     with without_ray():

@@ -14,6 +14,7 @@ import pytest
 
 from mtl.vocabulary.files import RESULTS
 from search.cli import main
+from tests.support.in_process import without_ray
 from tests.support.waiting import DEADLINE_SECONDS, wait_until
 
 CLOCK = ["train_seconds", "started_at", "ended_at", "seconds"]
@@ -23,6 +24,7 @@ RUN = "import sys; from search.cli import main; sys.exit(main())"
 HALT = """
 import os, signal, sys
 from search.cli import main
+from tests.support.in_process import without_ray
 from search.progress import Progress
 event, left = sys.argv.pop(1), int(sys.argv.pop(1))
 told = getattr(Progress, event)
@@ -33,8 +35,12 @@ def tell(*args, **more):
     if left == 0:
         os.kill(os.getpid(), signal.SIGSTOP)
 setattr(Progress, event, tell)
+if sys.argv.pop(1) == "here":
+    with without_ray():
+        sys.exit(main())
 sys.exit(main())
 """
+Place = Literal["ray", "here"]
 
 
 def parsimony(*words: str, program: tuple[str, ...] = (RUN,)) -> subprocess.Popen[str]:
@@ -61,13 +67,21 @@ def said_here(words: Sequence[str], code: int, capsys: pytest.CaptureFixture[str
     return tuple(capsys.readouterr())
 
 
+def run_here(words: Sequence[str], code: int, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    """What the command says in this process, its trials run here too: the same numbers as on Ray, without its start."""
+    with without_ray():
+        return said_here(words, code, capsys)
+
+
 @contextlib.contextmanager
-def halted(event: Literal["epoch", "ended"], count: int, *words: str) -> Iterator[subprocess.Popen[str]]:
+def halted(
+    event: Literal["epochs", "ended"], count: int, *words: str, place: Place = "ray"
+) -> Iterator[subprocess.Popen[str]]:
     """The same, stopped as soon as it knows of so many epochs, or ends, of trials, until it gets SIGCONT.
 
     Trials run on its word alone, so that each ends no more than an epoch meanwhile, however slow the test is.
     """
-    process = parsimony(*words, program=(HALT, event, str(count)))
+    process = parsimony(*words, program=(HALT, event, str(count), place))
     try:
         seen = os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT
         wait_until(lambda: os.waitid(os.P_PID, process.pid, seen))

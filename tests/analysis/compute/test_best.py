@@ -95,7 +95,7 @@ def test_without_a_dense_model_it_is_the_knee_of_those_that_will_do(tmp_path: Pa
         ({"objectives": ["delta_m"]}, 0.0, "the best in delta_m"),
         ({"objectives": ["delta_m", "group_sparsity"]}, 1e-5, "the cheapest that loses at most 5 %"),
         ({"constraints": ["group_sparsity>=0.95"]}, None, "no model has group_sparsity >= 0.95"),
-        ({"constraints": 3, "objectives": None}, 1e-5, "the cheapest that loses at most 5 %"),
+        ({}, 1e-5, "the cheapest that loses at most 5 %"),
     ],
 )
 def test_what_a_search_was_asked_for_counts(

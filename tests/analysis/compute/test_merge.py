@@ -58,7 +58,7 @@ def test_a_trial_of_two_sweeps_counts_once_and_as_done_where_it_is(tmp_path: Pat
 
 
 def test_sweeps_without_a_setup_are_not_averaged_and_said_so(tmp_path: Path) -> None:
-    sweeps = [write_sweep(tmp_path / name, seeds=[seed], info={"setup": None}) for seed, name in enumerate("ab")]
+    sweeps = [write_sweep(tmp_path / name, seeds=[seed], info={"setup": ""}) for seed, name in enumerate("ab")]
     computed = compute(sweeps)
     assert set(computed.marked["seeds"]) == {1}
     assert any("of an earlier version, which did not write the setup" in one for one in computed.cautions)

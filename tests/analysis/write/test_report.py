@@ -108,7 +108,7 @@ def test_analysing_again_gives_the_same_bytes(half_done: Path) -> None:
         {"combinations": ["segmentation+depth"]},  # no baselines
         {"combinations": ["depth"], "lambdas": [0.0]},
         {"combinations": ["depth"], "lambdas": [1e-4], "seeds": [0]},
-        {"combinations": ["depth"], "info": {"constant_predictor": None, "git_commit": None, "versions": {}}},
+        {"combinations": ["depth"], "info": {"constant_predictor": {}, "git_commit": None, "versions": {}}},
         {"tasks": {"male": {"primary": "male_accuracy"}}, "metrics": {"male_accuracy": {"direction": "maximize"}}},
         {"combinations": ["depth"], "info": {"recipe": {}}},
     ],

@@ -16,7 +16,7 @@ from analysis.compute.everything import compute
 from mtl.vocabulary.delta_m import delta_m
 from mtl.vocabulary.files import HISTORY, LAYERS, PROPOSALS, RESULTS, SWEEP
 from search.tuning.journal import JOURNAL
-from tests.support.commands import finished, halted, parsimony, rows, said_here
+from tests.support.commands import finished, halted, parsimony, rows, run_here, said_here
 
 TINY = [
     "image_size=32", "backbone_width=4", "head_channels=8", "epochs=1", "batch_size=8", "seeds=2", "tasks=depth",
@@ -141,20 +141,20 @@ def test_the_same_command_does_nothing_and_a_larger_number_extends(
     assert "3 proposals made before, 0 told from a sweep, 0 to make" in err
     assert results_files(folder) == before
     assert (folder / JOURNAL).read_bytes().startswith(journal)
-    longer, _ = finished(parsimony(*same, "5"), 0)
+    longer, _ = run_here([*same, "5"], 0, capsys)
     assert longer.startswith("5 proposals, 0 trials failed: ")
     assert {path: when for path, when in results_files(folder).items() if path in before} == before
     assert sorted(rows(folder)["proposal"].dropna()) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
 
 
-def test_kill_9_of_the_driver_then_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_kill_9_of_the_driver_then_the_same_command_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [*words(tmp_path, "epochs=4"), "--trials", "4"]
     folder = tmp_path / "rooms"
     with halted("ended", 3, *command) as driver:
         driver.kill()
     before = results_files(folder)
     assert 3 <= len(before) < 8
-    finished(parsimony(*command), 0)
+    run_here(command, 0, capsys)
     assert {path: when for path, when in results_files(folder).items() if path in before} == before
     table = rows(folder)
     assert table["trial_id"].is_unique
@@ -169,11 +169,11 @@ def test_baselines_and_results_of_a_sweep_in_the_same_storage_are_not_run_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     grid = [*words(tmp_path, "lambdas=0,1e-2", command="sweep"), "--name", "grid"]
-    finished(parsimony(*grid), 0)
+    run_here(grid, 0, capsys)
     trials = {path.parent.name: path.read_bytes() for path in (tmp_path / "grid").rglob("result.json")}
     assert len(trials) == 4
     one = [*words(tmp_path), "--trials", "1", "--name", "new", "--warm-start", str(tmp_path / "grid")]
-    out, err = finished(parsimony(*one), 0)
+    out, err = run_here(one, 0, capsys)
     assert "0 proposals made before, 2 told from a sweep, 1 to make" in err
     folder = tmp_path / "new"
     found = {path.parent.name: path.read_bytes() for path in folder.rglob("result.json")}

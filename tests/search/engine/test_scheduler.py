@@ -12,7 +12,7 @@ from mtl.vocabulary.objective import Objective
 from search.early_stopping.successive_halving import SuccessiveHalving
 from search.engine.interrupts import Interrupts
 from search.engine.ray_cluster import start_ray, stop_ray
-from search.engine.runner import ray, tune
+from search.engine.ray_tune import ray, tune
 from search.engine.scheduler import SweepScheduler
 from tests.support.small import config
 
