@@ -3,7 +3,7 @@
 Pixels without a label are hatched in two greys, which none of the colours are near to.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib
@@ -52,7 +52,7 @@ class DepthKey:
 
 def class_key(task: Task, targets: Sequence[NDArray[np.uint8]]) -> ClassKey:
     """Colours for the classes in these (H, W) targets; the commonest have those that are easiest to tell apart."""
-    pixels = sum(np.bincount(target.ravel(), minlength=IGNORE + 1) for target in targets)[: len(task.classes)]
+    pixels = np.bincount(np.concatenate([target.ravel() for target in targets]), minlength=IGNORE + 1)[:IGNORE]
     return _key(task, [int(k) for k in np.argsort(-pixels, kind="stable") if pixels[k]])
 
 
@@ -66,7 +66,7 @@ def _key(task: Task, indices: Sequence[int]) -> ClassKey:
     return ClassKey([task.classes[k] for k in indices], colors.reshape(-1, 3), indices)
 
 
-def depth_key(targets: Iterable[NDArray[np.float32]]) -> DepthKey:
+def depth_key(targets: Sequence[NDArray[np.float32]]) -> DepthKey:
     """The range of all valid pixels in these (H, W) targets; 1 to 10 where there are none."""
     metres = np.concatenate([target[target > 0] for target in targets])
     return DepthKey(float(metres.min()), float(metres.max())) if metres.size else DepthKey(1.0, 10.0)
@@ -100,14 +100,14 @@ def round_metres(key: DepthKey) -> list[float]:
 
 def normals_picture(target: NDArray[np.float32]) -> Picture:
     """(H, W, 3) unit vectors n as the colours (n + 1) / 2."""
-    return _hatched(np.rint(255 * (target + 1) / 2).clip(0, 255).astype(np.uint8), ~target.any(axis=-1))
+    return _hatched(np.rint(255 * (target + 1) / 2).clip(0, 255).astype(np.uint8), (target == 0).all(axis=-1))
 
 
 def is_unlabelled(task: Task, target: NDArray) -> NDArray[np.bool_]:
     """Where a dense target has no label, (H, W)."""
     if task.kind == "segmentation":
         return target == IGNORE
-    return target <= 0 if task.kind == "depth" else ~target.any(axis=-1)
+    return target <= 0 if task.kind == "depth" else (target == 0).all(axis=-1)
 
 
 def hatch(height: int, width: int) -> Picture:

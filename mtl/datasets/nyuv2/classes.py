@@ -94,7 +94,6 @@ def choose_classes(stored: Classes, option: int | None) -> Classes:
         return stored
     if option == 40 and stored == 13:
         raise BadInput("dataset_options.classes: 40; allowed: 13, as the labels found here are of 13 classes")
-    for classes in NAMES:
-        if type(option) is int and option == classes:
-            return classes
+    if type(option) is int and option in NAMES:
+        return option
     raise BadInput(f"dataset_options.classes: {option!r}; allowed: {', '.join(map(str, NAMES))}")
