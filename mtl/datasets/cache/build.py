@@ -1,15 +1,15 @@
 """A dataset read once, at one size, and kept on disk as arrays that every trial maps into memory."""
 
 import hashlib
-import itertools
 import json
 import math
 import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from mtl.cache_root import default_cache_root
 from mtl.datasets.base import SPLITS, Dataset, Sample, Split
+from mtl.datasets.cache.validity import FORMS, IMAGE_FORM
 from mtl.errors import BadInput
-from mtl.tasks import Kind, Task
+from mtl.tasks import Task
 
 # Raise it whenever a reader, a resizing or the files below change what is stored.
 VERSION = 1
@@ -86,24 +87,23 @@ def _build(
     # The lock makes this the only builder of `folder`, so what lies under this name was left by a killed one.
     unfinished = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
-    done, total = 0, sum(dataset.size(split) for split in SPLITS)
+    total = sum(dataset.size(split) for split in SPLITS)
     try:
-        for split in SPLITS:
-            (unfinished / split).mkdir(parents=True)
-            for _ in _write_split(dataset, split, image_size, unfinished / split):
-                done += 1
-                if progress:
-                    progress(done, total)
+        written = chain.from_iterable(_write_split(dataset, split, image_size, unfinished / split) for split in SPLITS)
+        for done, _ in enumerate(written, start=1):
+            if progress:
+                progress(done, total)
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _write_split(dataset: Dataset, split: Split, image_size: tuple[int, int], folder: Path) -> Iterator[int]:
-    """Write one split's files, a few samples in memory at a time, and yield each index once it is written.
+def _write_split(dataset: Dataset, split: Split, image_size: tuple[int, int], folder: Path) -> Iterator[None]:
+    """Write one split's files, a few samples in memory at a time; yields once after each.
 
     The files are written and not mapped, as a write to a map kills the process where the disk is full.
     """
+    folder.mkdir(parents=True)
     forms = _forms(dataset.tasks, image_size)
     with ExitStack() as stack:
         files = {key: stack.enter_context((folder / f"{key}.npy").open("xb")) for key in forms}
@@ -112,38 +112,33 @@ def _write_split(dataset: Dataset, split: Split, image_size: tuple[int, int], fo
             np.lib.format.write_array_header_1_0(files[key], header)
         for index, sample in enumerate(_read_ahead(dataset, split, image_size)):
             arrays = {"image": sample.image, **sample.targets}
-            for key, (dtype, shape) in forms.items():
-                array = arrays[key]
-                if (array.dtype, array.shape) != (dtype, shape):
+            for key, form in forms.items():
+                found = arrays[key].dtype, arrays[key].shape
+                if found != form:
                     where = f"dataset {dataset.name}: sample {dataset.sample_name(split, index)}"
-                    raise BadInput(
-                        f"{where} has {key} as {array.dtype} {array.shape}; allowed, once resized: {dtype} {shape}"
-                    )
-                files[key].write(array.tobytes())
-            yield index
+                    dtypes = [f"{dtype} {shape}" for dtype, shape in (found, form)]
+                    raise BadInput(f"{where} has {key} as {dtypes[0]}; allowed, once resized: {dtypes[1]}")
+                files[key].write(arrays[key].tobytes())
+            yield
         for file in files.values():  # else a power cut after the rename could leave a whole folder of empty files
             file.flush()
             os.fsync(file.fileno())
 
 
 def _read_ahead(dataset: Dataset, split: Split, image_size: tuple[int, int]) -> Iterator[Sample]:
-    """The samples of a split in order, read by a thread for each core: decoders let go of the interpreter."""
+    """The samples of a split in order, read by a thread for each core, as decoders release the interpreter."""
     threads = min(MOST_THREADS, max(2, os.cpu_count() or 1))
-    indices = iter(range(dataset.size(split)))
+    ahead: deque[Future[Sample]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        ahead = deque(
-            pool.submit(dataset.read, split, index, image_size) for index in itertools.islice(indices, 2 * threads)
-        )
         try:
+            for index in range(dataset.size(split)):
+                ahead.append(pool.submit(dataset.read, split, index, image_size))
+                if len(ahead) == 2 * threads:
+                    yield ahead.popleft().result()
             while ahead:
-                sample = ahead.popleft().result()
-                ahead.extend(
-                    pool.submit(dataset.read, split, index, image_size) for index in itertools.islice(indices, 1)
-                )
-                yield sample
+                yield ahead.popleft().result()
         finally:
-            for future in ahead:
-                future.cancel()
+            pool.shutdown(cancel_futures=True)
 
 
 def check_room(dataset: Dataset, image_size: tuple[int, int]) -> None:
@@ -182,12 +177,9 @@ def _check_room(dataset: Dataset, image_size: tuple[int, int], root: Path) -> No
 
 def _forms(tasks: Mapping[str, Task], image_size: tuple[int, int]) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """The dtype and shape of one sample's image and targets, as `mtl.tasks` fixes them."""
-    height, width = image_size
-    form: dict[Kind, tuple[np.dtype, tuple[int, ...]]] = {
-        "segmentation": (np.dtype(np.uint8), (height, width)),
-        "depth": (np.dtype(np.float32), (height, width)),
-        "normals": (np.dtype(np.float32), (height, width, 3)),
-        "classification": (np.dtype(np.uint8), ()),
-        "binary": (np.dtype(np.uint8), ()),
+    length = dict(zip(("height", "width"), image_size, strict=True))
+    forms = {"image": IMAGE_FORM, **{name: FORMS[task.kind] for name, task in tasks.items()}}
+    return {
+        name: (np.dtype(dtype), tuple(axis if isinstance(axis, int) else length[axis] for axis in axes))
+        for name, (dtype, axes) in forms.items()
     }
-    return {"image": (np.dtype(np.uint8), (height, width, 3))} | {name: form[task.kind] for name, task in tasks.items()}

@@ -3,7 +3,6 @@
 `make_sheet` reads the samples and makes the panels, `draw_contact_sheet` also lays them out and writes the PNG.
 """
 
-import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -29,6 +28,7 @@ from scipy.ndimage import distance_transform_edt
 from mtl.datasets.base import SPLITS, Dataset, Sample, Split
 from mtl.datasets.cache.validity import invalidity
 from mtl.datasets.file_dataset import at_size
+from mtl.datasets.inspect.content import replacing
 from mtl.datasets.inspect.panels import (
     ClassKey,
     DepthKey,
@@ -117,13 +117,10 @@ def draw_contact_sheet(dataset: Dataset, path: Path, *, per_split: int | None = 
         canvas.draw()
     # Without the canvas's opacity, which is the same everywhere, the file is an eighth smaller.
     picture = ImageOps.expand(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]), MARGIN, "white")
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        picture.save(unfinished, format="png")
-        unfinished.replace(path)
+        with replacing(path) as unfinished:
+            picture.save(unfinished, format="png")
     except OSError as error:
-        with suppress(OSError):  # where it could not even be begun
-            unfinished.unlink()
         raise BadInput(f"contact sheet {path}: cannot be written ({error})") from error
     return sheet
 
