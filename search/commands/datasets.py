@@ -136,7 +136,7 @@ def _draw_sheet(dataset: Dataset, path: Path, seed: int, found: Inspection) -> N
     from mtl.datasets.inspect.contact_sheet import draw_contact_sheet
 
     try:
-        draw_contact_sheet(dataset, path, seed=seed)
+        draw_contact_sheet(dataset, path, seed)
     except BadInput as error:
         if not found.problems:  # else these are what the command ends with
             raise

@@ -32,18 +32,16 @@ from mtl.datasets.inspect.content import replacing
 from mtl.datasets.inspect.panels import (
     ClassKey,
     DepthKey,
+    Key,
     Picture,
-    class_key,
-    depth_key,
     depth_picture,
     depth_shares,
-    faces_viewer,
     hatch,
     image_words,
     is_unlabelled,
-    normals_picture,
+    panel,
+    panel_key,
     round_metres,
-    segmentation_picture,
     sphere,
 )
 from mtl.errors import BadInput
@@ -98,20 +96,17 @@ class Sheet:
     columns: Sequence[str]
     size: tuple[int, int]
     rows: Sequence[Row]
-    class_keys: Mapping[str, ClassKey]
-    depth_keys: Mapping[str, DepthKey]
-    normals: Mapping[str, bool]  # whether their z points to the viewer
+    keys: Mapping[str, Key]
     has_unlabelled: bool
 
 
-def draw_contact_sheet(dataset: Dataset, path: Path, *, per_split: int | None = None, seed: int = 0) -> Sheet:
+def draw_contact_sheet(dataset: Dataset, path: Path, seed: int = 0) -> Sheet:
     """Writes the contact sheet of a dataset to a PNG file; the sheet as drawn.
 
-    `per_split` samples of each split are drawn at random by `seed`, by default as many as fill a line of the sheet and
-    at least two; those that cannot be read are passed over. Raises `BadInput` where no sample can be read, or the file
-    cannot be written.
+    As many samples of each split as fill a line of the sheet, and at least two, are drawn at random by `seed`; those
+    that cannot be read are passed over. Raises `BadInput` where no sample can be read, or the file cannot be written.
     """
-    sheet = make_sheet(dataset, per_split=per_split, seed=seed)
+    sheet = make_sheet(dataset, seed)
     with matplotlib.rc_context(_STYLE):
         canvas = FigureCanvasAgg(_draw(sheet))
         canvas.draw()
@@ -125,11 +120,11 @@ def draw_contact_sheet(dataset: Dataset, path: Path, *, per_split: int | None = 
     return sheet
 
 
-def make_sheet(dataset: Dataset, *, per_split: int | None = None, seed: int = 0) -> Sheet:
+def make_sheet(dataset: Dataset, seed: int = 0) -> Sheet:
     """Samples of each split, read and made into panels. Raises `BadInput` where none can be read."""
     tasks = {name: task for name, task in dataset.tasks.items() if task.dense}
     columns = ["image", *tasks]
-    count = max(2, _across(columns)) if per_split is None else per_split
+    count = max(2, _across(columns))
     chosen = [
         (split, index, sample)
         for split in SPLITS
@@ -142,22 +137,13 @@ def make_sheet(dataset: Dataset, *, per_split: int | None = None, seed: int = 0)
     size = round(width * float(np.clip(aspect, 0.4, 1.5))), width
     samples = [_fitted(dataset, sample, size) for _, _, sample in chosen]
     targets = {name: [sample.targets[name] for sample in samples] for name in tasks}
-    class_keys = {name: class_key(task, targets[name]) for name, task in tasks.items() if task.kind == "segmentation"}
-    depth_keys = {name: depth_key(targets[name]) for name, task in tasks.items() if task.kind == "depth"}
-    normals = {name: faces_viewer(targets[name]) for name, task in tasks.items() if task.kind == "normals"}
+    keys = {name: panel_key(task, targets[name]) for name, task in tasks.items()}
     rows = []
     for (split, index, _), sample in zip(chosen, samples, strict=True):
-        pictures: dict[str, Picture] = {"image": sample.image}
-        for name in tasks:
-            if name in class_keys:
-                pictures[name] = segmentation_picture(sample.targets[name], class_keys[name])
-            elif name in depth_keys:
-                pictures[name] = depth_picture(sample.targets[name], depth_keys[name])
-            else:
-                pictures[name] = normals_picture(sample.targets[name])
-        regions = {name: _regions(sample.targets[name], key) for name, key in class_keys.items()}
+        panels = {name: panel(sample.targets[name], key) for name, key in keys.items()}
+        regions = {n: _regions(sample.targets[n], key) for n, key in keys.items() if isinstance(key, ClassKey)}
         caption = _caption(image_words(dataset.tasks, sample.targets), _sample_width(columns))
-        rows.append(Row(split, dataset.sample_name(split, index), pictures, regions, caption))
+        rows.append(Row(split, dataset.sample_name(split, index), {"image": sample.image, **panels}, regions, caption))
     counts = {split: dataset.size(split) for split in SPLITS}
     return Sheet(
         title=dataset.name,
@@ -166,9 +152,7 @@ def make_sheet(dataset: Dataset, *, per_split: int | None = None, seed: int = 0)
         columns=columns,
         size=size,
         rows=rows,
-        class_keys=class_keys,
-        depth_keys=depth_keys,
-        normals=normals,
+        keys=keys,
         has_unlabelled=any(is_unlabelled(task, target).any() for n, task in tasks.items() for target in targets[n]),
     )
 
@@ -226,10 +210,11 @@ def _draw(sheet: Sheet) -> Figure:
     lines = {split: -(-len(rows) // across) for split, rows in bands.items() if rows}
     deepest = max(len(row.caption.splitlines()) for row in sheet.rows)
     line = sheet.size[0] + (deepest + 1) * LINE + 2 * GAP
-    columns = {name: _legend_columns(key) for name, key in sheet.class_keys.items()}
+    class_keys = {name: key for name, key in sheet.keys.items() if isinstance(key, ClassKey)}
+    columns = {name: _legend_columns(key) for name, key in class_keys.items()}
     heights = [50 + LINE * (1 + bool(sheet.layout)), *(30 + line * count for count in lines.values())]
-    heights += [2 * LINE + 22 * -(-len(key.names) // columns[name]) for name, key in sheet.class_keys.items()]
-    heights += [90] * bool(sheet.depth_keys or sheet.normals or sheet.has_unlabelled)
+    heights += [2 * LINE + 22 * -(-len(key.names) // columns[name]) for name, key in class_keys.items()]
+    heights += [90] * (len(sheet.keys) > len(class_keys) or sheet.has_unlabelled)
     pad = GAP / 2 / _DPI
     layout = ConstrainedLayoutEngine(w_pad=pad, h_pad=pad, wspace=0, hspace=0)
     figure = Figure((WIDTH / _DPI, sum(heights) / _DPI), dpi=_DPI, layout=layout)
@@ -242,7 +227,7 @@ def _draw(sheet: Sheet) -> Figure:
         cells = band.subfigures(count, across, squeeze=False, wspace=between).flat
         for row in bands[split]:
             _draw_sample(next(cells), sheet, row, deepest)
-    for name, key in sheet.class_keys.items():
+    for name, key in class_keys.items():
         next(parts).legend(
             handles=[Patch(color=color / 255, label=label) for color, label in zip(key.colors, key.names, strict=True)],
             title=f"{name}: the {len(key.names)} classes on this sheet",
@@ -302,21 +287,22 @@ def _legend_columns(key: ClassKey) -> int:
 
 def _draw_keys(part: SubFigure, sheet: Sheet) -> None:
     """The colours of depth and of normals, and the mark of what has no label, from left to right."""
-    widths = [350] * len(sheet.depth_keys) + [280] * len(sheet.normals) + [120] * sheet.has_unlabelled
+    keys = {name: key for name, key in sheet.keys.items() if not isinstance(key, ClassKey)}
+    widths = [350 if isinstance(key, DepthKey) else 280 for key in keys.values()] + [120] * sheet.has_unlabelled
     widths = [*widths, WIDTH - sum(widths)]
     axes: Iterator[Axes] = part.subplots(1, len(widths), width_ratios=widths, squeeze=False).flat
-    for name, key in sheet.depth_keys.items():
+    for name, key in keys.items():
         ax = next(axes)
-        metres = np.geomspace(key.nearest, key.farthest, 300, dtype=np.float32)
-        _show(ax, depth_picture(np.tile(metres, (18, 1)), key), f"{name} [m]", 350)
-        ticks = [key.nearest, *round_metres(key), key.farthest]
-        for value, share in zip(ticks, depth_shares(np.array(ticks, np.float32), key).tolist(), strict=True):
-            ax.text(300 * share, 22, f"{value:.3g}", ha={0: "left", 1: "right"}.get(share, "center"), va="top")
-    for name, to_viewer in sheet.normals.items():
-        ax = next(axes)
-        _show(ax, sphere(56, to_viewer), name, 280)
-        directions = "y up, z to the viewer" if to_viewer else "y down, z from the viewer"
-        ax.text(66, 0, f"RGB = (n + 1) / 2;\nthe ball: x to the right,\n{directions}", va="top")
+        if isinstance(key, DepthKey):
+            metres = np.geomspace(key.nearest, key.farthest, 300, dtype=np.float32)
+            _show(ax, depth_picture(np.tile(metres, (18, 1)), key), f"{name} [m]", 350)
+            ticks = [key.nearest, *round_metres(key), key.farthest]
+            for value, share in zip(ticks, depth_shares(np.array(ticks, np.float32), key).tolist(), strict=True):
+                ax.text(300 * share, 22, f"{value:.3g}", ha={0: "left", 1: "right"}.get(share, "center"), va="top")
+        else:
+            _show(ax, sphere(56, key), name, 280)
+            axes_of_normals = "y up, z to the viewer" if key else "y down, z from the viewer"
+            ax.text(66, 0, f"RGB = (n + 1) / 2;\nthe ball: x to the right,\n{axes_of_normals}", va="top")
     if sheet.has_unlabelled:
         _show(next(axes), hatch(24, 48), "no label", 120)
     next(axes).set_axis_off()

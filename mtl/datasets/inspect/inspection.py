@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing import get_context
 
-import numpy as np
-
 from mtl.datasets.base import SPLITS, Dataset, Split
 from mtl.datasets.cache.validity import invalidity
 from mtl.datasets.inspect.plausibility import Oddities, oddities, warnings
@@ -42,7 +40,7 @@ class Content:
     listed: samples that belong to the dataset. read: those that could be read; the rest is about these.
     sizes: for the image and each dense task, how many there are of each (height, width).
     broken: what went wrong as the other samples were read.
-    pictures: the split and name of the samples that have the same image, by a hash of its pixels.
+    pictures: the samples that have the same image, by a hash of its pixels.
     one_colour: samples whose image has a single colour. odd: see `plausibility`.
     """
 
@@ -51,7 +49,7 @@ class Content:
     read: int = 0
     sizes: dict[str, Counter[Size]] = field(default_factory=lambda: defaultdict(Counter))
     broken: list[str] = field(default_factory=list)
-    pictures: dict[str, list[tuple[Split, str]]] = field(default_factory=lambda: defaultdict(list))
+    pictures: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     one_colour: list[str] = field(default_factory=list)
     odd: Oddities = field(default_factory=lambda: defaultdict(list))
 
@@ -111,7 +109,15 @@ class Inspection:
         whole = self.whole
         odd = warnings(self.dataset.tasks, whole.odd, whole.read, self.splits["train"].tallies, whole.tallies)
         one_colour = [f"{sample}: the image has one colour only" for sample in whole.one_colour]
-        return (*odd, *_leaks(whole.pictures.values(), self.dataset.validates_on_train), *one_colour)
+        return (*odd, *self._leaks(), *one_colour)
+
+    def _leaks(self) -> Iterator[str]:
+        """A line for each picture that is in more than one split and should not be."""
+        allowed = {"train", "val"} if self.dataset.validates_on_train else set()
+        for samples in self.whole.pictures.values():
+            splits = {sample.partition(" ")[0] for sample in samples}
+            if len(splits) > 1 and splits != allowed:
+                yield f"the same picture is in two splits: {', '.join(samples)}"
 
 
 def inspect_dataset(
@@ -198,29 +204,17 @@ def _read_batch(dataset: Dataset, batch: Batch) -> Content:
             content.broken.append(f"{split} sample {name}: {wrong}")
             continue
         content.read += 1
-        content.pictures[_digest(sample.image)].append((split, name))
+        # Of the pixels, not of a file: a picture may lie in two different files, or in one file with others.
+        key = str(sample.image.shape).encode()
+        digest = hashlib.blake2b(sample.image.tobytes(), digest_size=16, key=key).hexdigest()
+        content.pictures[digest].append(f"{split} {name}")
         if (sample.image == sample.image[0, 0]).all():
             content.one_colour.append(f"{split} {name}")
-        for key, what, value in oddities(sample, dataset.tasks, dataset.scaled_targets):
-            content.odd[key, what].append((f"{split} {name}", value))
+        for task_name, what, value in oddities(sample, dataset.tasks, dataset.scaled_targets):
+            content.odd[task_name, what].append((f"{split} {name}", value))
         content.sizes["image"][sample.image.shape[:2]] += 1
-        for key, task in dataset.tasks.items():
-            content.tallies[key] += tally(task, sample.targets[key])
+        for column, task in dataset.tasks.items():
+            content.tallies[column] += tally(task, sample.targets[column])
             if task.dense:
-                content.sizes[key][sample.targets[key].shape[:2]] += 1
+                content.sizes[column][sample.targets[column].shape[:2]] += 1
     return content
-
-
-def _digest(image: np.ndarray) -> str:
-    """Of the pixels, not of the file: the same picture may lie in two different files, or with others in one file."""
-    return hashlib.blake2b(image.tobytes(), digest_size=16, key=str(image.shape).encode()).hexdigest()
-
-
-def _leaks(pictures: Iterable[list[tuple[Split, str]]], validates_on_train: bool) -> list[str]:
-    """A line for each picture that is in more than one split and should not be."""
-    lines = []
-    for places in pictures:
-        splits = {split for split, _ in places}
-        if len(splits) > 1 and not (validates_on_train and splits == {"train", "val"}):
-            lines.append(f"the same picture is in two splits: {', '.join(f'{split} {name}' for split, name in places)}")
-    return lines

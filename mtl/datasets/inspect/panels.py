@@ -50,6 +50,24 @@ class DepthKey:
     farthest: float
 
 
+# What the colours of a dense task mean; of normals, whether their z points to the viewer.
+Key = ClassKey | DepthKey | bool
+
+
+def panel_key(task: Task, targets: Sequence[NDArray]) -> Key:
+    """One key for all these targets of a dense task."""
+    if task.kind == "segmentation":
+        return class_key(task, targets)
+    return depth_key(targets) if task.kind == "depth" else faces_viewer(targets)
+
+
+def panel(target: NDArray, key: Key) -> Picture:
+    """The picture of a target, (H, W, 3), by its task's key."""
+    if isinstance(key, ClassKey):
+        return segmentation_picture(target, key)
+    return depth_picture(target, key) if isinstance(key, DepthKey) else normals_picture(target)
+
+
 def class_key(task: Task, targets: Sequence[NDArray[np.uint8]]) -> ClassKey:
     """Colours for the classes in these (H, W) targets; the commonest have those that are easiest to tell apart."""
     pixels = np.bincount(np.concatenate([target.ravel() for target in targets]), minlength=IGNORE + 1)[:IGNORE]

@@ -61,23 +61,14 @@ _THIRTEEN_OF_FORTY = (
 )  # fmt: skip
 
 
-def _raw_table() -> NDArray[np.uint8]:
-    table = np.full(1 + RAW_IDS, FORTY.index("otherprop"), np.uint8)
-    table[0] = IGNORE
-    table[list(NAMED_RAW_IDS)] = np.arange(len(NAMED_RAW_IDS))
-    table[list(_OTHER_STRUCTURE)] = FORTY.index("otherstructure")
-    table[list(_OTHER_FURNITURE)] = FORTY.index("otherfurniture")
-    return table
+FORTY_OF_RAW = np.full(1 + RAW_IDS, FORTY.index("otherprop"), np.uint8)
+FORTY_OF_RAW[0] = IGNORE
+FORTY_OF_RAW[list(NAMED_RAW_IDS)] = np.arange(len(NAMED_RAW_IDS))
+FORTY_OF_RAW[list(_OTHER_STRUCTURE)] = FORTY.index("otherstructure")
+FORTY_OF_RAW[list(_OTHER_FURNITURE)] = FORTY.index("otherfurniture")
 
-
-def _thirteen_table() -> NDArray[np.uint8]:
-    table = np.full(256, IGNORE, np.uint8)
-    table[: len(FORTY)] = [THIRTEEN.index(name) for name in _THIRTEEN_OF_FORTY]
-    return table
-
-
-FORTY_OF_RAW = _raw_table()
-THIRTEEN_OF_FORTY = _thirteen_table()
+THIRTEEN_OF_FORTY = np.full(256, IGNORE, np.uint8)
+THIRTEEN_OF_FORTY[: len(FORTY)] = [THIRTEEN.index(name) for name in _THIRTEEN_OF_FORTY]
 
 
 def regroup(labels: NDArray[np.uint8], stored: Classes, wanted: Classes) -> NDArray[np.uint8]:

@@ -23,7 +23,6 @@ from mtl.datasets.reading import checked_map, first_outside, read_npy
 from mtl.errors import BadInput
 from mtl.tasks import IGNORE
 
-LOOKED_FOR = "train/image/ and val/image/ (MTAN)"
 FOLDER = {"segmentation": "label", "depth": "depth", "normals": "normal"}
 
 # So many label files, spread over train, are looked at to tell 40 classes from 13. Of the 1449 frames, 3 have none of
@@ -33,14 +32,15 @@ LOOKED_AT = 32
 OVERSHOOT = 0.1
 
 
-def recognise(root: Path) -> bool:
-    return all((root / part / "image").is_dir() for part in ("train", "val"))
-
-
 class Mtan(FrameFiles):
     """The frames under `root`. Whether labels are of 13 or of 40 classes is told by looking at some of them."""
 
     layout = "MTAN folder"
+    looked_for = "train/image/ and val/image/ (MTAN)"
+
+    @staticmethod
+    def recognises(root: Path) -> bool:
+        return all((root / part / "image").is_dir() for part in ("train", "val"))
 
     def __init__(self, root: Path, classes: int | None = None, split: str = HELD_OUT) -> None:
         super().__init__(root)

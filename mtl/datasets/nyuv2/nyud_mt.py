@@ -26,7 +26,6 @@ from mtl.datasets.reading import checked_map, first_outside, read_image, read_ma
 from mtl.errors import BadInput
 from mtl.tasks import IGNORE
 
-LOOKED_FOR = "images/ and gt_sets/ (NYUD_MT)"
 # Of a file that is missing under each of its names, the last is asked for.
 SUFFIXES = {
     "images": (".png", ".jpg"),
@@ -38,14 +37,15 @@ SUFFIXES = {
 SHORTEST_OF_8_BITS = 0.5
 
 
-def recognise(root: Path) -> bool:
-    return (root / "images").is_dir() and (root / "gt_sets").is_dir()
-
-
 class NyudMT(FrameFiles):
     """The frames that the lists under `root` name; frames may differ in size."""
 
     layout = "NYUD_MT folder"
+    looked_for = "images/ and gt_sets/ (NYUD_MT)"
+
+    @staticmethod
+    def recognises(root: Path) -> bool:
+        return (root / "images").is_dir() and (root / "gt_sets").is_dir()
 
     def __init__(self, root: Path, classes: int | None = None, split: str = HELD_OUT) -> None:
         super().__init__(root)

@@ -30,7 +30,6 @@ from mtl.errors import BadInput
 FRAMES = "nyu_depth_v2_labeled.mat"
 SPLITS = "splits.mat"
 SPLITS_AT = "http://horatio.cs.nyu.edu/mit/silberman/indoor_seg_sup/splits.mat"
-LOOKED_FOR = f"{FRAMES} (official)"
 # The types and axes of the variables that frames are read from.
 FORMS = {
     "images": (("uint8",), "(N, 3, W, H)"),
@@ -44,14 +43,15 @@ BLOCK_CACHE = 32 * 2**20
 _SPELT = {"refrigerator": "refridgerator"}
 
 
-def recognise(root: Path) -> bool:
-    return (root / FRAMES).is_file()
-
-
 class Official(Nyuv2):
     """The frames of the .mat file under `root`, which is opened on first use in each process and read by the frame."""
 
     layout = "official .mat file"
+    looked_for = f"{FRAMES} (official)"
+
+    @staticmethod
+    def recognises(root: Path) -> bool:
+        return (root / FRAMES).is_file()
 
     def __init__(self, root: Path, classes: int | None = None, split: str = HELD_OUT) -> None:
         super().__init__(root)
