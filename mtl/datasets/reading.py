@@ -1,4 +1,4 @@
-"""Reading the files of datasets: a damaged one is a BadInput that names it, and nothing is ever unpickled."""
+"""Reading the files of datasets: a damaged file is a BadInput that names it, and nothing is ever unpickled."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +33,7 @@ def reading(path: Path, form: str) -> Iterator[None]:
 def read_image(path: Path) -> NDArray[np.uint8]:
     """An image file of 8 bits a channel as (H, W, 3) uint8 RGB, whether grey, indexed or in colours; no transparency.
 
-    The pixels as stored: a camera's note that the picture is to be turned is not followed, as targets do not have it.
+    The pixels as stored: a camera's note to turn the picture is ignored, as targets have no such note.
     """
     return _read_picture(path, "RGB")
 

@@ -22,17 +22,17 @@ PUBLISHED: dict[str, Callable[..., Dataset]] = {"nyuv2": open_nyuv2, "celebamask
 
 # Whether a folder holds each published dataset, whole or not.
 RECOGNISED: dict[str, Callable[[Path], bool]] = {"nyuv2": recognise_nyuv2, "celebamask_hq": CelebAMaskHQ.recognises}
-# How many of a folder's names are said where it is not recognised.
+# How many of a folder's names the message shows where the folder is not recognised.
 NAMES_SHOWN = 6
-# Where modules of the user's were said to be, besides where Python looks, for the message where one is not there.
+# Folders that were added to where Python looks for modules, for the message about a module that is not found.
 _module_folders: list[str] = []
 
 
 def load_dataset(name: str, root: Path | None, options: Mapping[str, Any] | None = None) -> Dataset:
     """The dataset called `name`, ready to be trained on.
 
-    name: rooms, nyuv2, celebamask_hq, or `my_module:MyDataset` for a class of one's own.
-    root: the folder of a dataset in files, and None for one that is generated.
+    name: rooms, nyuv2, celebamask_hq, or `my_module:MyDataset` for a class of the user's own.
+    root: the folder of a dataset in files, None for a generated dataset.
     options: the recipe's `dataset_options`, keyword arguments of the dataset's class.
 
     Raises `BadInput` for an unknown name or option, a `root` that is missing or has no use, what the dataset itself

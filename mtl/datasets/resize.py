@@ -1,6 +1,6 @@
 """Resizing an image and each kind of target, sizes as (height, width); `mtl.tasks` fixes the targets' forms.
 
-A filter may average colours, but not class numbers, nor a measured depth with the 0 that marks a missing one.
+A filter may average colours, but not class numbers, nor measured depth with the 0 that marks missing depth.
 """
 
 import numpy as np

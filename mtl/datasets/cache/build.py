@@ -22,7 +22,7 @@ from mtl.datasets.cache.validity import FORMS, IMAGE_FORM
 from mtl.errors import BadInput
 from mtl.tasks import Task
 
-# Raise it whenever a reader, a resizing or the files below change what is stored.
+# Raise this number whenever a change of a reader, of the resizing or of the files below changes what is stored.
 VERSION = 1
 
 # Each holds a decoded sample or two; past this the disk is the limit.
@@ -44,11 +44,11 @@ def materialise(
         CACHE_ROOT/NAME-HASH/SPLIT/{image,TASK}.npy
 
     with the hash of the dataset's fingerprint, the size and `VERSION`. All tasks are stored, whichever a trial learns:
-    the trials of a sweep then share one cache, and what is not looked at is not read. `cache_root` is by default
+    the trials of a sweep then share one cache, and arrays that are not used are not read. `cache_root` is by default
     $PARSIMONY_CACHE, else $XDG_CACHE_HOME/parsimony, else ~/.cache/parsimony.
 
-    Of processes that start together one builds and the others wait for it; `progress(done, total)` is called in the
-    one that builds. Raises `BadInput` where the cache cannot be written or read.
+    Of several processes that start together a single one builds and the others wait for it. It alone calls
+    `progress(done, total)`. Raises `BadInput` where the cache cannot be written or read.
     """
     root = default_cache_root() if cache_root is None else cache_root
     folder = _folder(dataset, image_size, root)
@@ -58,7 +58,7 @@ def materialise(
             # The operating system frees this lock with its process, however that ends.
             with FileLock(f"{folder}.lock"):
                 if not folder.is_dir():
-                    _check_room(dataset, image_size, root)
+                    check_room(dataset, image_size, root)
                     _build(dataset, image_size, folder, progress)
         except OSError as error:  # a dataset reports its own files as BadInput, so these are the cache's
             raise BadInput(
@@ -84,7 +84,7 @@ def _build(
     dataset: Dataset, image_size: tuple[int, int], folder: Path, progress: Callable[[int, int], None] | None
 ) -> None:
     """Write `folder` under another name and rename it, so that it is whole if it is there; needs the lock."""
-    # The lock makes this the only builder of `folder`, so what lies under this name was left by a killed one.
+    # The lock makes this the only builder of `folder`, so a folder of this name was left by a process that was killed.
     unfinished = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     total = sum(dataset.size(split) for split in SPLITS)
@@ -141,24 +141,9 @@ def _read_ahead(dataset: Dataset, split: Split, image_size: tuple[int, int]) -> 
             pool.shutdown(cancel_futures=True)
 
 
-def check_room(dataset: Dataset, image_size: tuple[int, int]) -> None:
-    """Raise BadInput where the disk has no room for the cache that `materialise` would build."""
-    root = default_cache_root()
-    try:
-        _check_room(dataset, image_size, root)
-    except BadInput:
-        # Only now, as it may look at every file: a cache that is there needs no room.
-        if not _folder(dataset, image_size, root).is_dir():
-            raise
-
-
-def _folder(dataset: Dataset, image_size: tuple[int, int], root: Path) -> Path:
-    key = json.dumps([VERSION, dataset.fingerprint(), image_size])
-    return root / f"{dataset.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-
-
-def _check_room(dataset: Dataset, image_size: tuple[int, int], root: Path) -> None:
-    """Raise BadInput where the disk has no room for the cache, before an hour is spent on filling it."""
+def check_room(dataset: Dataset, image_size: tuple[int, int], cache_root: Path | None = None) -> None:
+    """Raise BadInput where the disk has no room for the cache that `materialise` would build, before it is begun."""
+    root = default_cache_root() if cache_root is None else cache_root
     sample = sum(dtype.itemsize * math.prod(shape) for dtype, shape in _forms(dataset.tasks, image_size).values())
     needed = sample * sum(dataset.size(split) for split in SPLITS)
     there = next((folder for folder in (root.absolute(), *root.absolute().parents) if folder.is_dir()), root)
@@ -168,11 +153,17 @@ def _check_room(dataset: Dataset, image_size: tuple[int, int], root: Path) -> No
         raise BadInput(
             f"cache {root}: cannot be reached ({error.strerror}); set PARSIMONY_CACHE to a folder"
         ) from error
-    if needed > free:
+    # A cache that exists needs no room. Asked last, as its name is that of a fingerprint, which may read every file.
+    if needed > free and not _folder(dataset, image_size, root).is_dir():
         raise BadInput(
             f"cache {root}: has {free / 1e9:,.1f} GB free and dataset {dataset.name} needs {needed / 1e9:,.1f} GB at "
             f"{image_size[0]} x {image_size[1]}; set PARSIMONY_CACHE to a folder with room"
         )
+
+
+def _folder(dataset: Dataset, image_size: tuple[int, int], root: Path) -> Path:
+    key = json.dumps([VERSION, dataset.fingerprint(), image_size])
+    return root / f"{dataset.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 def _forms(tasks: Mapping[str, Task], image_size: tuple[int, int]) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:

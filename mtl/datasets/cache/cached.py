@@ -45,9 +45,10 @@ def list_cached(root: Path) -> list[Cached]:
 
 
 def remove_cached(root: Path) -> tuple[list[Cached], list[Cached]]:
-    """Removes all that `list_cached` finds, with the locks: what was removed, and what was not as it is being built.
+    """Removes all that `list_cached` finds, with the locks: what was removed, and what was kept because it
+    is being built.
 
-    Trials that have a cache open keep what they have mapped. Raises `BadInput` where something cannot be removed.
+    Trials that have a cache open can go on reading it. Raises `BadInput` where something cannot be removed.
     """
     every = list_cached(root)
     with _cache_errors(root, "removed"):
@@ -93,7 +94,7 @@ def _remove(path: Path) -> bool:
     lock = FileLock(f"{whole}.lock", timeout=0)
     try:
         with lock:
-            # Under the name of an unfinished one first, so that nobody takes half a cache for a whole one.
+            # Renamed as unfinished first, so that no process takes half a cache for a whole cache.
             unfinished = whole.with_name(f"{whole.name}.tmp")
             if path != unfinished:
                 shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Splits of CelebAMask-HQ, which is published without: by a seed, or by a list of the user's.
+"""Splits of CelebAMask-HQ, which is published without any: by a seed, or by a list that the user gives.
 
 A list has two columns, an image and its split, in one of three forms that may be mixed:
 
@@ -7,7 +7,7 @@ A list has two columns, an image and its split, in one of three forms that may b
     119614.jpg 0    its name in CelebA, six digits, as in CelebA's own list_eval_partition.txt, where 0, 1 and 2 are
                     train, val and test; CelebA-HQ-to-CelebA-mapping.txt of the published set translates it
 
-CelebA's partition gives 24183, 2993 and 2824 of the 30000 images, and is the one that the authors of CelebAMask-HQ use.
+CelebA's partition gives 24183, 2993 and 2824 of the 30000 images. The authors of CelebAMask-HQ use it.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ def splits_by_list(path: Path, images: Collection[int], root: Path) -> tuple[dic
     """The splits in a list of some of `images`, the numbers of those in the dataset's folder `root`, in rising order;
     and what is wrong in the list, one line each, naming file and line.
 
-    Names of CelebA that are not among `images` are passed over, as its list has 202599. Raises BadInput, in the name of
+    Names of CelebA that are not among `images` are skipped, as its list has 202599. Raises BadInput, in the name of
     the option `split_file`, where the list or the mapping that it needs cannot be read, or a split is empty.
     """
     option = "dataset_options.split_file"

@@ -59,11 +59,11 @@ class Listing:
 
 
 def digests(listing: Listing, files: Sequence[str], memory: Path | None = None) -> dict[str, str]:
-    """SHA-256 of each file's content, by file. Raises BadInput for one that cannot be read.
+    """SHA-256 of each file's content, by file. Raises BadInput for a file that cannot be read.
 
     Hashes are remembered in `memory` (by default a folder beside the caches) for each folder on this machine, with the
     stamp of the file that they were made of, so that only files that are new or changed are read. Processes may do so
-    at the same time: each writes the whole memory, the last one's stays, and what it lacks is hashed again when needed.
+    at the same time: each writes the whole memory, the last version stays, and files that it lacks are hashed again.
     """
     folder = (default_cache_root() if memory is None else memory) / "digests"
     path = folder / f"{hashlib.sha256(str(listing.root.absolute()).encode()).hexdigest()[:16]}.json"

@@ -25,7 +25,7 @@ FLIPPED = -0.3
 TELLING_SHARE = 0.01
 # Between neighbouring pixels of one surface depth changes by less than this share of it.
 EDGE = 0.1
-# Only every so many rows, and columns where neighbours do not matter: enough to judge by.
+# Only every fourth row, and every fourth column where neighbours do not matter: enough to judge by.
 STRIDE = 4
 NAMES_SHOWN = 5
 

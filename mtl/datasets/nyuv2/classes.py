@@ -77,7 +77,7 @@ def regroup(labels: NDArray[np.uint8], stored: Classes, wanted: Classes) -> NDAr
 
 
 def choose_classes(stored: Classes, option: int | None) -> Classes:
-    """The class set to train on: the `stored` one unless the option asks for another, which must follow from it.
+    """The class set to train on: by default the `stored` set; the option may name another that follows from it.
 
     Raises `BadInput` for an option other than 40 or 13, and for 40 where 13 are stored.
     """

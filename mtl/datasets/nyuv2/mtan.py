@@ -70,7 +70,7 @@ class Mtan(FrameFiles):
         return np.where(stored < 0, IGNORE, stored).astype(np.uint8)
 
     def _frames(self, part: str) -> list[str]:
-        """The frames that have an image or a target, by number: one that lacks some of them is to be found out."""
+        """The frames that have an image or a target, by number, so that a frame that lacks some of them is found."""
         folders = ("image", *(FOLDER[target] for target in self.stored))
         numbers = {
             name.removesuffix(".npy")

@@ -26,7 +26,7 @@ from mtl.datasets.reading import checked_map, first_outside, read_image, read_ma
 from mtl.errors import BadInput
 from mtl.tasks import IGNORE
 
-# Of a file that is missing under each of its names, the last is asked for.
+# A file that is missing under each of its names is reported under the last of them.
 SUFFIXES = {
     "images": (".png", ".jpg"),
     "segmentation": (".mat", ".png"),

@@ -39,7 +39,7 @@ FORMS = {
 # Compressed blocks of the file may hold several frames, and neighbouring frames are read one after the other. Bytes.
 BLOCK_CACHE = 32 * 2**20
 
-# The file has this name for what is a refrigerator here.
+# How the file spells a class that is spelt otherwise here.
 _SPELT = {"refrigerator": "refridgerator"}
 
 

@@ -19,7 +19,7 @@ from mtl.tasks import IGNORE, Kind, Task
 
 MOST_NAME = 64  # characters: a dataset's and a task's names are parts of files' names
 MOST_SAMPLES = 10**9
-# What a table of targets, and torch's table of heads, call something else.
+# Names that have another meaning in a table of targets.
 TAKEN = ("image",)
 
 Out = TypeVar("Out")
@@ -38,7 +38,7 @@ class OwnDataset(Dataset):
         with own_code(self._what, "__init__", make):
             self._inner = make(root, **options)
         if isinstance(self._inner, FileDataset) and not hasattr(self._inner, "listing"):
-            raise self._bad("__init__", "does not call super().__init__(root); allowed: one that does")
+            raise self._bad("__init__", "does not call super().__init__(root); allowed: a class that calls it")
         self.name = self._get("name", self._name)
         self.tasks = self._get("tasks", self._tasks)
         self.layout = self._get("layout", self._text)
@@ -66,7 +66,7 @@ class OwnDataset(Dataset):
         return self._get("problems", self._texts)
 
     def fingerprint(self) -> str:
-        """The class's own, and its options where it is given any: they may change what it makes of the same files."""
+        """The class's own, and its options if there are any, as they may change what it makes of the same files."""
         found = self._call(self._text, "fingerprint")
         if not found or len(found) > 4 * MOST_NAME or not found.isprintable():
             raise self._bad("fingerprint()", f"gave {found[:MOST_NAME]!r}; allowed: a short line of text")
@@ -179,7 +179,7 @@ class OwnDataset(Dataset):
 
 def _wrong_name(name: object) -> str | None:
     """Tasks' names are joined by +, and are parts of columns' and modules' names."""
-    # torch takes its time to import, and only datasets of one's own ask this.
+    # torch takes its time to import, and only a user's own datasets need it.
     from torch.nn import ModuleDict
 
     if not isinstance(name, str) or not name.isidentifier() or len(name) > MOST_NAME:
@@ -193,7 +193,9 @@ def _wrong_classes(task: Task) -> str | None:
     kinds, classes, named = get_args(Kind), task.classes, task.kind in ("segmentation", "classification")
     if task.kind not in kinds:
         return f"has {task.name!r} of kind {shown(task.kind)}; allowed: {', '.join(kinds)}"
-    if not isinstance(classes, tuple | list) or not all(isinstance(one, str) and one.isprintable() for one in classes):
+    if not isinstance(classes, tuple | list) or not all(
+        isinstance(name, str) and name.isprintable() for name in classes
+    ):
         return f"has {task.name!r} with classes that are not a tuple of names; allowed: such as ('no', 'yes')"
     if not named and classes:
         return f"has {task.name!r}, a {task.kind}, with {len(classes)} classes; allowed: none"

@@ -49,7 +49,7 @@ def source_digests(modules: Sequence[str]) -> list[str]:
 
 
 def _imported(tree: ast.AST, package: str) -> Iterator[str]:
-    """The full names of all that a module of `package` imports as it is imported, each after those of its packages."""
+    """The full names of all that a module of `package` imports when it is imported, each after its packages."""
     for node in _run_on_import(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -119,7 +119,7 @@ def _meaning(tree: ast.AST) -> Iterator[str]:
             case list():
                 yield "["
                 # A statement that is a constant, such as a docstring, does nothing.
-                waiting += [_Word("]"), *(one for one in reversed(item) if not _is_constant_statement(one))]
+                waiting += [_Word("]"), *(node for node in reversed(item) if not _is_constant_statement(node))]
             case int():  # in decimal digits a number of thousands is refused
                 yield f"{type(item).__name__} {item:x}"
             case _:

@@ -219,28 +219,6 @@ def test_normals_of_rooms_agree_with_their_depth_and_flipped_ones_do_not() -> No
         assert AWAY not in [what for _, what, _ in oddities(turned, rooms.tasks)]
 
 
-def test_warnings_are_printed_and_are_no_failure(
-    root: Path, empty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    dataset, change, said = FAULTS["millimetres"]
-    change(root)
-    sheet = str(tmp_path / "sheet.png")
-    command = [
-        "datasets",
-        "check",
-        str(root),
-        "--dataset",
-        f"tests.support.labelled_folder:{dataset}",
-        "--sheet",
-        sheet,
-    ]
-    assert main(command) == 0
-    printed = capsys.readouterr()
-    assert f"warning: {said}" in printed.out.splitlines()
-    assert printed.out.splitlines()[-1] == "no problems found, 1 warning"
-    assert printed.err == ""
-
-
 def test_problems_are_told_where_nothing_can_be_drawn(
     empty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
