@@ -4,6 +4,7 @@
 """
 
 import textwrap
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -107,7 +108,8 @@ def draw_contact_sheet(dataset: Dataset, path: Path, seed: int = 0) -> Sheet:
     that cannot be read are passed over. Raises `BadInput` where no sample can be read, or the file cannot be written.
     """
     sheet = make_sheet(dataset, seed)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of dozens of dense tasks, for which there is no room
         canvas = FigureCanvasAgg(_draw(sheet))
         canvas.draw()
     # Without the canvas's opacity, which is the same everywhere, the file is an eighth smaller.
@@ -133,7 +135,7 @@ def make_sheet(dataset: Dataset, seed: int = 0) -> Sheet:
     if not chosen:
         raise BadInput(f"dataset {dataset.name}: no sample can be read, so there is nothing to draw")
     aspect = float(np.median([sample.image.shape[0] / sample.image.shape[1] for _, _, sample in chosen]))
-    width = _sample_width(columns) // len(columns) - GAP
+    width = max(8, _sample_width(columns) // len(columns) - GAP)
     size = round(width * float(np.clip(aspect, 0.4, 1.5))), width
     samples = [_fitted(dataset, sample, size) for _, _, sample in chosen]
     targets = {name: [sample.targets[name] for sample in samples] for name in tasks}
@@ -271,7 +273,7 @@ def _draw_sample(part: SubFigure, sheet: Sheet, row: Row, caption_lines: int) ->
 def _caption(words: Sequence[str], width: float) -> str:
     """The words in a few lines; those that do not fit are counted."""
     text = "".join(words)
-    letters = int(0.93 * width * len(text) / _text_width(text)) if words else 1
+    letters = max(1, int(0.93 * width * len(text) / _text_width(text))) if words else 1
     for shown in range(len(words), -1, -1):
         rest = [f"and {len(words) - shown} more"] if shown < len(words) else []
         # A line does not begin with a dot.
@@ -289,7 +291,7 @@ def _draw_keys(part: SubFigure, sheet: Sheet) -> None:
     """The colours of depth and of normals, and the mark of what has no label, from left to right."""
     keys = {name: key for name, key in sheet.keys.items() if not isinstance(key, ClassKey)}
     widths = [350 if isinstance(key, DepthKey) else 280 for key in keys.values()] + [120] * sheet.has_unlabelled
-    widths = [*widths, WIDTH - sum(widths)]
+    widths = [*widths, max(1, WIDTH - sum(widths))]
     axes: Iterator[Axes] = part.subplots(1, len(widths), width_ratios=widths, squeeze=False).flat
     for name, key in keys.items():
         ax = next(axes)
