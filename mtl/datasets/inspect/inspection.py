@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from multiprocessing import get_context
 
 from mtl.datasets.base import SPLITS, Dataset, Split
@@ -29,6 +29,8 @@ Size = tuple[int, int]
 GENERATED_SIZE: Size = (48, 64)
 # Samples that a process is given at a time.
 BATCH = 16
+# Of batches, for each process.
+CHUNKS = 16
 # Starting a process takes as long as reading about this many samples.
 WORTH_A_PROCESS = 64
 
@@ -143,7 +145,6 @@ def inspect_dataset(
 
 
 Batch = tuple[Split, range]
-_sent: Dataset  # in a process that reads: the dataset it was started with
 
 
 def _read_all(dataset: Dataset, batches: list[Batch], total: int, processes: int | None) -> Iterator[Content]:
@@ -153,9 +154,11 @@ def _read_all(dataset: Dataset, batches: list[Batch], total: int, processes: int
         yield from (_read_batch(dataset, batch) for batch in batches)
         return
     # Not forked: a fork of a process that has threads, as torch and readers of HDF5 may start, can hang.
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_receive, initargs=(dataset,))
+    pool = ProcessPoolExecutor(processes, get_context("spawn"))
+    # The dataset is sent once with each chunk of batches: often enough to show progress, and no more often.
+    chunk = max(1, len(batches) // (CHUNKS * processes))
     try:
-        yield from pool.map(_read_sent_batch, batches)
+        yield from pool.map(partial(_read_batch, dataset), batches, chunksize=chunk)
     except BrokenProcessPool as error:
         raise BadInput(
             f"dataset {dataset.name}: a process that read samples was ended from outside; allowed: enough memory for "
@@ -172,15 +175,6 @@ def _can_be_sent(dataset: Dataset) -> bool:
     except (pickle.PicklingError, TypeError, AttributeError):
         return False
     return True
-
-
-def _receive(dataset: Dataset) -> None:
-    global _sent
-    _sent = dataset
-
-
-def _read_sent_batch(batch: Batch) -> Content:
-    return _read_batch(_sent, batch)
 
 
 def _read_batch(dataset: Dataset, batch: Batch) -> Content:
