@@ -25,11 +25,11 @@ class Sample:
 class Dataset(ABC):
     """A labelled image set with fixed train, val and test splits; most are kept in files, see `FileDataset`.
 
-    `layout` says in a few words which published form was recognised, `notes` what a user should know of how it was
+    `layout` says in a few words which published form was recognised, `notes` what a user should know about how it was
     read (such as labels that were derived from others), and `problems` what is missing or wrong, each item one line
     that names the file. A dataset with problems can be looked at but not trained on. `scaled_targets` says that masks
     and maps are meant to be stored at another size than their images, so that nobody is warned of it, and
-    `validates_on_train` that the validation split is part of the training split, so that nothing may be chosen by it.
+    `validates_on_train` that the validation split is part of the training split, so nothing may be chosen by it.
     """
 
     name: str

@@ -21,21 +21,18 @@ GENERATED: dict[str, Callable[..., Dataset]] = {"rooms": Rooms}
 PUBLISHED: dict[str, Callable[..., Dataset]] = {"nyuv2": open_nyuv2, "celebamask_hq": CelebAMaskHQ}
 
 # Whether a folder holds each published dataset, whole or not.
-RECOGNISED: dict[str, Callable[[Path], bool]] = {
-    "nyuv2": recognise_nyuv2,
-    "celebamask_hq": CelebAMaskHQ.recognises,
-}
-# How many of a folder's names are said where it is not recognised.
+RECOGNISED: dict[str, Callable[[Path], bool]] = {"nyuv2": recognise_nyuv2, "celebamask_hq": CelebAMaskHQ.recognises}
+# How many of a folder's names the message shows where the folder is not recognised.
 NAMES_SHOWN = 6
-# Where modules of the user's were said to be, besides where Python looks, for the message where one is not there.
+# Folders that were added to where Python looks for modules, for the message about a module that is not found.
 _module_folders: list[str] = []
 
 
 def load_dataset(name: str, root: Path | None, options: Mapping[str, Any] | None = None) -> Dataset:
     """The dataset called `name`, ready to be trained on.
 
-    name: rooms, nyuv2, celebamask_hq, or `my_module:MyDataset` for a class of one's own.
-    root: the folder of a dataset in files, and None for one that is generated.
+    name: rooms, nyuv2, celebamask_hq, or `my_module:MyDataset` for a class of the user's own.
+    root: the folder of a dataset in files, None for a generated dataset.
     options: the recipe's `dataset_options`, keyword arguments of the dataset's class.
 
     Raises `BadInput` for an unknown name or option, a `root` that is missing or has no use, what the dataset itself
@@ -53,16 +50,13 @@ def open_dataset(name: str, root: Path | None, options: Mapping[str, Any] | None
     """As `load_dataset`, but a dataset with problems is given back, to be looked at."""
     make = _find(name)
     given = dict(options or {})
-    if name in GENERATED:
-        if root is not None:
-            raise BadInput(f"dataset {name}: is generated, found --data {root}; allowed: no --data")
-        positional: tuple[Any, ...] = ()
-    elif root is None:
+    if name in GENERATED and root is not None:
+        raise BadInput(f"dataset {name}: is generated, found --data {root}; allowed: no --data")
+    if name not in GENERATED and root is None:
         raise BadInput(f"dataset {name}: give its folder with --data DIR")
-    else:
-        positional = (root,)
+    folder = () if root is None else (root,)
     with own_code(f"dataset {name}", "__init__", make):
-        parameters = list(inspect.signature(make).parameters.values())[len(positional) :]
+        parameters = list(inspect.signature(make).parameters.values())[len(folder) :]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     allowed = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     for option in given:
@@ -70,12 +64,16 @@ def open_dataset(name: str, root: Path | None, options: Mapping[str, Any] | None
             raise BadInput(f"dataset_options: {option!r}; allowed for {name}: {', '.join(allowed) or 'none'}")
     if root is not None and name not in PUBLISHED:
         return OwnDataset(name, make, root, given)
-    return make(*positional, **given)
+    return make(*folder, **given)
 
 
 def recognise(root: Path) -> str:
     """The name of the published dataset that lies in a folder. Raises `BadInput` where it is none of them."""
-    if name := _recognised(root):
+
+    def name_in(folder: Path) -> str | None:
+        return next((name for name, lies_in in RECOGNISED.items() if lies_in(folder)), None)
+
+    if name := name_in(root):
         return name
     if not root.is_dir():
         raise BadInput(f"folder {root}: {'is not a directory' if root.exists() else 'does not exist'}")
@@ -84,7 +82,7 @@ def recognise(root: Path) -> str:
     except OSError as error:
         raise BadInput(f"folder {root}: cannot be listed ({error})") from error
     for path in inside:
-        if name := _recognised(path):
+        if name := name_in(path):
             raise BadInput(f"folder {root}: holds none of {', '.join(RECOGNISED)} itself; {name} lies in {path}")
     found = [f"{path.name}/" if path.is_dir() else path.name for path in inside]
     first = ", ".join(found[:NAMES_SHOWN]) + (", …" if len(found) > NAMES_SHOWN else "")
@@ -92,10 +90,6 @@ def recognise(root: Path) -> str:
         f"folder {root}: holds none of {', '.join(RECOGNISED)}; found {first or 'nothing'}; "
         "say what it is with --dataset NAME or --dataset my_module:MyDataset"
     )
-
-
-def _recognised(root: Path) -> str | None:
-    return next((name for name, lies_in in RECOGNISED.items() if lies_in(root)), None)
 
 
 def _find(name: str) -> Callable[..., Dataset]:
@@ -106,11 +100,12 @@ def _find(name: str) -> Callable[..., Dataset]:
     if not colon:
         raise BadInput(f"dataset {name!r}: unknown; allowed: {', '.join(known)}, or my_module:MyDataset")
     module = import_own(f"dataset {name!r}", module_name)
-    found = vars(module).get(class_name)
-    if not (inspect.isclass(found) and issubclass(found, Dataset) and not inspect.isabstract(found)):
-        classes = [k for k, v in vars(module).items() if _is_own_dataset(v, module_name)]
-        what = "lacks methods that a dataset must have" if inspect.isabstract(found) else "is not a dataset class there"
-        raise BadInput(f"dataset {name!r}: {class_name} {what}; {module_name} has: {', '.join(classes) or 'none'}")
+    classes = {k: v for k, v in vars(module).items() if inspect.isclass(v) and issubclass(v, Dataset)}
+    found = classes.get(class_name)
+    if found is None or inspect.isabstract(found):
+        there = [k for k, v in classes.items() if v.__module__ == module_name]
+        what = "is not a dataset class there" if found is None else "lacks methods that a dataset must have"
+        raise BadInput(f"dataset {name!r}: {class_name} {what}; {module_name} has: {', '.join(there) or 'none'}")
     return found
 
 
@@ -126,10 +121,6 @@ def import_own(what: str, module_name: str) -> ModuleType:
             f"{what}: cannot import {module_name} ({describe(error)}){line_of(error)}; looked in {places}PYTHONPATH, "
             "and what is installed"
         ) from error
-
-
-def _is_own_dataset(value: object, module_name: str) -> bool:
-    return inspect.isclass(value) and issubclass(value, Dataset) and value.__module__ == module_name
 
 
 def add_module_folders(folders: Sequence[Path]) -> None:

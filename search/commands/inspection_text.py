@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tabulate import tabulate
 
-from mtl.datasets.base import SPLITS, Split
-from mtl.datasets.inspect.inspection import Inspection, Size
-from mtl.datasets.inspect.tallies import DepthTally, ImageTally, NormalsTally, PixelTally
+from mtl.datasets.inspect.inspection import Content, Inspection, Size
+from mtl.datasets.inspect.tallies import Tally
+from mtl.tasks import Task
 
 # Up to this many classes get a line each, with a share for each split.
 FEW_CLASSES = 16
@@ -19,21 +20,24 @@ INDENT = "  "
 
 def format_inspection(found: Inspection, root: Path | None) -> str:
     """All but the problems: layout, samples, sizes, each task's labels, notes and warnings."""
-    lines = [f"{found.name}" + (f" in {root}" if root else ", generated")]
-    if found.layout:
-        lines.append(f"{INDENT}layout: {found.layout}")
-    lines += [f"{INDENT}note: {note}" for note in found.notes]
-    lines += ["", *_table(_split_rows(found))]
-    binary = [name for name, task in found.tasks.items() if not task.dense and not task.classes]
-    for name, task in found.tasks.items():
-        if name in binary:
-            continue
-        lines += ["", *_format_task(found, name, task.classes)]
+    dataset = found.dataset
+    contents: dict[str, Content] = {**dict(found.splits.items()), "all": found.whole}
+    layout = [f"{INDENT}layout: {dataset.layout}"] if dataset.layout else []
+    notes = [f"{INDENT}note: {note}" for note in dataset.notes]
+    blocks = [
+        [dataset.name + (f" in {root}" if root else ", generated"), *layout, *notes],
+        _samples(contents),
+    ]
+    binary = [name for name, task in dataset.tasks.items() if task.kind == "binary"]
+    for name, task in dataset.tasks.items():
+        if name not in binary:
+            tallies = {split: content.tallies[name] for split, content in contents.items()}
+            blocks.append(_classes(task, tallies) if task.classes else _measures(task, tallies))
     if binary:
-        lines += ["", *_format_binary(found, binary)]
+        blocks.append(_binary(binary, contents))
     if found.warnings:
-        lines += ["", *(f"warning: {warning}" for warning in found.warnings)]
-    return "\n".join(lines)
+        blocks.append([f"warning: {warning}" for warning in found.warnings])
+    return "\n\n".join("\n".join(block) for block in blocks)
 
 
 def share(value: float) -> str:
@@ -45,135 +49,89 @@ def share(value: float) -> str:
 
 def bytes_text(count: int) -> str:
     """1234567 -> 1.2 MB."""
-    value = float(count)
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:,.1f} GB"
+    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count} B"
 
 
-def _split_rows(found: Inspection) -> list[list[str]]:
-    """A row a split, and one for all: samples, those that could not be read, sizes as width × height."""
-    unread = found.whole.listed > found.whole.read
-    columns = list(found.whole.sizes)
-    # Targets that are stored at the size of their images need no column of their own.
-    columns = [c for c in columns if c == "image" or found.whole.sizes[c] != found.whole.sizes["image"]]
-    titles = ["image, width × height", *(f"{column}, width × height" for column in columns if column != "image")]
-    rows = [["split", "samples", *(["not read"] if unread else []), *(titles if columns else [])]]
-    for name, content in [*found.splits.items(), ("all", found.whole)]:
-        cells = [name, f"{content.listed:,}", *([f"{content.listed - content.read:,}"] if unread else [])]
-        rows.append([*cells, *(_sizes(content.sizes.get(column, {})) for column in columns)])
-    return rows
+def _samples(contents: Mapping[str, Content]) -> list[str]:
+    """A row for each split, and for all: samples, those that could not be read, sizes as width × height."""
+    whole = contents["all"]
+    columns = {"split": list(contents), "samples": [f"{content.listed:,}" for content in contents.values()]}
+    if whole.listed > whole.read:
+        columns["not read"] = [f"{content.listed - content.read:,}" for content in contents.values()]
+    for what, sizes in whole.sizes.items():
+        # Targets that are stored at the size of their images need no column of their own.
+        if what == "image" or sizes != whole.sizes["image"]:
+            columns[f"{what}, width × height"] = [_sizes(each.sizes.get(what, {})) for each in contents.values()]
+    return _table(columns)
 
 
 def _sizes(counts: Mapping[Size, int]) -> str:
     """The three commonest sizes."""
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    if len(ranked) == 1:
-        return _size(ranked[0][0])
-    shown = [f"{_size(size)} ({count:,})" for size, count in ranked[:3]]
+    shown = [f"{w:,} × {h:,}" + (f" ({count:,})" if len(ranked) > 1 else "") for (h, w), count in ranked[:3]]
     return ", ".join(shown + ([f"{len(ranked) - 3:,} other sizes"] if len(ranked) > 3 else [])) or "–"
 
 
-def _size(size: Size) -> str:
-    return f"{size[1]:,} × {size[0]:,}"
-
-
-def _format_task(found: Inspection, name: str, classes: Sequence[str]) -> list[str]:
-    whole = found.whole.tallies[name]
-    by_split = {split: found.splits[split].tallies[name] for split in SPLITS}
-    if isinstance(whole, PixelTally | ImageTally):
-        counted = {split: tally for split, tally in by_split.items() if isinstance(tally, PixelTally | ImageTally)}
-        shares = {split: tally.shares for split, tally in counted.items()}
-        images = {split: tally.images for split, tally in counted.items()}
-        what = "pixels" if isinstance(whole, PixelTally) else "images"
-        title = f"{name}: {len(classes)} classes, share of the labelled {what}{_unlabelled(whole)}"
-        return [title, *_class_lines(classes, shares, whole.shares, whole.images), *_absent(classes, images)]
-    rows = [["", "valid pixels", *_measures(whole)[0]]]
-    for label, tally in [*by_split.items(), ("all", whole)]:
-        rows.append([label, share(_valid_share(tally)), *_measures(tally)[1]])
-    return [f"{name}: {'metres' if isinstance(whole, DepthTally) else 'unit vectors'}", *_table(rows)]
-
-
-def _unlabelled(tally: PixelTally | ImageTally) -> str:
-    if not tally.unlabelled:
-        return ""
-    if isinstance(tally, PixelTally):
-        return f"; {share(tally.unlabelled_share)} of all pixels have no label"
-    return f"; {tally.unlabelled:,} {'images have' if tally.unlabelled > 1 else 'image has'} no label"
-
-
-def _valid_share(tally: object) -> float:
-    return tally.valid_share if isinstance(tally, DepthTally | NormalsTally) else math.nan
-
-
-def _measures(tally: object) -> tuple[list[str], list[str]]:
-    """Titles and values of what is measured of depth or normals."""
-    if isinstance(tally, DepthTally):
-        depths = [tally.nearest, tally.median, tally.farthest]
-        known = bool(tally.histogram.any())
-        return ["nearest", "median", "farthest"], [f"{value:.2f} m" if known else "–" for value in depths]
-    if isinstance(tally, NormalsTally):
-        values = ", ".join(f"{value + 0.0:+.2f}" for value in tally.mean.tolist())
-        return ["mean (x, y, z)"], [f"({values})" if tally.valid else "–"]
-    return [], []
-
-
-def _format_binary(found: Inspection, names: Sequence[str]) -> list[str]:
-    """All yes-or-no labels together: the share of yes among the labelled images."""
-    tallies = {split: [found.splits[split].tallies[name] for name in names] for split in SPLITS}
-    shares = {split: np.array([_yes(tally) for tally in tallies[split]]) for split in SPLITS}
-    whole = [found.whole.tallies[name] for name in names]
-    images = np.array([tally.images[1] if isinstance(tally, ImageTally) else 0 for tally in whole])
-    unlabelled = [tally.unlabelled if isinstance(tally, ImageTally) else 0 for tally in whole]
-    lines = _class_lines(names, shares, np.array([_yes(tally) for tally in whole]), images)
-    missing = [f"{name} {count:,}" for name, count in zip(names, unlabelled, strict=True) if count]
-    more = [f"{INDENT}images without a label: {', '.join(missing)}"] if missing else []
-    what = "label" if len(names) == 1 else "labels"
-    return [f"{len(names)} binary {what}, share of yes among the labelled images", *lines, *more]
-
-
-def _yes(tally: object) -> float:
-    return float(tally.shares[1]) if isinstance(tally, ImageTally) else math.nan
-
-
-def _class_lines(
-    names: Sequence[str],
-    by_split: Mapping[Split, NDArray[np.float64]],
-    whole: NDArray[np.float64],
-    images: NDArray[np.int64],
-) -> list[str]:
-    """Classes by falling share: a line each, by split, where they are few, and else side by side."""
-    order = np.argsort(-np.nan_to_num(whole), kind="stable").tolist()
-    if len(names) <= FEW_CLASSES:
-        rows = [["", *SPLITS, "all", "images"]]
-        for k in order:
-            shares = [share(float(by_split[split][k])) for split in SPLITS]
-            rows.append([names[k], *shares, share(float(whole[k])), f"{int(images[k]):,}"])
-        return _table(rows)
-    widest = max(len(name) for name in names)
-    cells = [f"{names[k]:<{widest}} {share(float(whole[k])):>7}" for k in order]
-    columns = max(1, (WIDTH - len(INDENT)) // (widest + 8 + 4))
-    lines = -(-len(cells) // columns)
-    return [INDENT + (" " * 4).join(cells[line::lines]) for line in range(lines)]
-
-
-def _absent(names: Sequence[str], present: Mapping[Split, NDArray[np.int64]]) -> list[str]:
-    """The classes that no image of a split has; splits that hold nothing are left out."""
-    lines = []
-    for split, images in present.items():
-        absent = [name for name, count in zip(names, images.tolist(), strict=True) if not count]
-        if absent and len(absent) < len(names):
+def _classes(task: Task, tallies: Mapping[str, Tally]) -> list[str]:
+    """The share of each class, the classes without an image in a split, and how much has no label."""
+    whole = tallies["all"]
+    title = f"{task.name}: {len(task.classes)} classes, share of the labelled {'pixels' if task.dense else 'images'}"
+    if whole.unlabelled and task.dense:
+        title += f"; {share(whole.unlabelled_share)} of all pixels have no label"
+    elif whole.unlabelled:
+        title += f"; {whole.unlabelled:,} {'images have' if whole.unlabelled > 1 else 'image has'} no label"
+    shares = {split: tally.shares for split, tally in tallies.items()}
+    lines = [title, *_ranked(task.classes, shares, whole.images)]
+    for split, tally in tallies.items():
+        absent = [name for name, images in zip(task.classes, tally.images, strict=True) if not images]
+        if split != "all" and 0 < len(absent) < len(task.classes):
             lines.append(f"{INDENT}in no image of {split}: {', '.join(absent)}")
     return lines
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns two blanks apart, the first to the left and all others to the right."""
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines = []
-    for first, *others in rows:
-        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
-        lines.append(INDENT + "  ".join(cells))
+def _binary(names: Sequence[str], contents: Mapping[str, Content]) -> list[str]:
+    """All yes-or-no labels together: the share of yes among the labelled images."""
+    tallies = {split: [content.tallies[name] for name in names] for split, content in contents.items()}
+    shares = {split: np.array([tally.shares[1] for tally in every]) for split, every in tallies.items()}
+    title = f"{len(names)} binary label{'s' * (len(names) > 1)}, share of yes among the labelled images"
+    lines = [title, *_ranked(names, shares, np.array([tally.images[1] for tally in tallies["all"]]))]
+    unlabelled = zip(names, (tally.unlabelled for tally in tallies["all"]), strict=True)
+    if missing := [f"{name} {count:,}" for name, count in unlabelled if count]:
+        lines.append(f"{INDENT}images without a label: {', '.join(missing)}")
     return lines
+
+
+def _ranked(names: Sequence[str], shares: Mapping[str, NDArray[np.float64]], images: NDArray[np.int64]) -> list[str]:
+    """Names by falling share: a line each, by split, where they are few, and else side by side."""
+    order = np.argsort(-np.nan_to_num(shares["all"]), kind="stable").tolist()
+    if len(names) <= FEW_CLASSES:
+        by_split = {split: [share(each[k]) for k in order] for split, each in shares.items()}
+        return _table({"": [names[k] for k in order], **by_split, "images": [f"{images[k]:,}" for k in order]})
+    widest = max(map(len, names))
+    cells = [f"{names[k]:<{widest}} {share(shares['all'][k]):>7}" for k in order]
+    lines = -(-len(cells) // ((WIDTH - len(INDENT)) // (widest + 8 + 4) or 1))
+    return [INDENT + (" " * 4).join(cells[line::lines]) for line in range(lines)]
+
+
+def _measures(task: Task, tallies: Mapping[str, Tally]) -> list[str]:
+    """How many pixels have a depth or a normal, and what these amount to."""
+    columns = {"": list(tallies), "valid pixels": [share(1 - tally.unlabelled_share) for tally in tallies.values()]}
+    if task.kind == "depth":
+        for what in ("nearest", "median", "farthest"):
+            columns[what] = [f"{getattr(t, what):.2f} m" if t.labelled else "–" for t in tallies.values()]
+    else:
+        means = [", ".join(f"{value + 0.0:+.2f}" for value in tally.mean) for tally in tallies.values()]
+        columns["mean (x, y, z)"] = [
+            f"({mean})" if tally.labelled else "–" for mean, tally in zip(means, tallies.values(), strict=True)
+        ]
+    return [f"{task.name}: {'metres' if task.kind == 'depth' else 'unit vectors'}", *_table(columns)]
+
+
+def _table(columns: Mapping[str, Sequence[str]]) -> list[str]:
+    """Columns by their titles, the first to the left and all others to the right."""
+    align = ["left"] + ["right"] * (len(columns) - 1)
+    text = tabulate(columns, "keys", tablefmt="plain", colalign=align, headersalign=align, disable_numparse=True)
+    return [INDENT + line for line in text.splitlines()]

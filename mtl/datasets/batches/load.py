@@ -29,7 +29,7 @@ def training_batches(
     augmentation: Sequence[str],
     generator: torch.Generator,
 ) -> Iterator[Batch]:
-    """One epoch in random order; a last batch that is not full is left out, as batch norm wants batches alike."""
+    """One epoch in random order; a last batch that is not full is left out, for the sake of batch norm."""
     count = len(arrays["image"])
     order = torch.randperm(count, generator=generator).numpy()
     batch_size = min(batch_size, count)

@@ -6,7 +6,8 @@ and may hold other things.
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,68 +17,51 @@ from filelock import FileLock, Timeout
 from mtl.datasets.base import SPLITS
 from mtl.errors import BadInput
 
-DIGESTS = "digests"
 _CACHE = re.compile(r"(?P<name>.+)-[0-9a-f]{16}(?P<unfinished>\.tmp)?")
 _DIGEST = re.compile(r"[0-9a-f]{16}\.json")
 
 
 @dataclass(frozen=True)
 class Cached:
-    """One dataset at one size, (height, width), or without one where it is unfinished or cannot be read."""
+    """A dataset at one size, in a folder, or all files of remembered content hashes."""
 
-    folder: Path
-    dataset: str
+    paths: Sequence[Path]
+    what: str
     bytes: int
-    samples: int
-    image_size: tuple[int, int] | None
-
-
-@dataclass(frozen=True)
-class Removal:
-    """What was removed, how many bytes of files that frees, and what was not as it is being built."""
-
-    removed: Sequence[Cached]
-    hash_files: int
-    bytes: int
-    in_use: Sequence[Cached]
 
 
 def list_cached(root: Path) -> list[Cached]:
-    """Every dataset that is cached below `root`, by name. Raises `BadInput` where it cannot be listed."""
-    try:
+    """All that is cached below `root`: datasets, the largest first, then hashes. Raises `BadInput` where it cannot be
+    listed."""
+    with _cache_errors(root, "listed"):
         folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-        return [_describe(path, match["name"]) for path in folders if (match := _matches(path))]
-    except OSError as error:
-        raise BadInput(f"cache {root}: cannot be listed ({error})") from error
+        found = [_dataset(path, match["name"]) for path in folders if (match := _matches(path))]
+        found.sort(key=lambda cached: -cached.bytes)
+        digests = sorted(root.glob("digests/*.json"))
+        if digests := [path for path in digests if _DIGEST.fullmatch(path.name)]:
+            what = f"content hashes of {len(digests):,} dataset folder{'s' * (len(digests) > 1)}"
+            found.append(Cached(digests, what, sum(path.stat().st_size for path in digests)))
+        return found
 
 
-def hash_files(root: Path) -> list[Path]:
-    """The files of remembered content hashes below `root`."""
-    folder = root / DIGESTS
-    return sorted(path for path in folder.iterdir() if _DIGEST.fullmatch(path.name)) if folder.is_dir() else []
+def remove_cached(root: Path) -> tuple[list[Cached], list[Cached]]:
+    """Removes all that `list_cached` finds, with the locks: what was removed, and what was kept because it
+    is being built.
 
-
-def remove_cached(root: Path) -> Removal:
-    """Removes all that `list_cached` and `hash_files` find, with the locks, except caches that are being built.
-
-    Trials that have a cache open keep what they have mapped. Raises `BadInput` where something cannot be removed.
+    Trials that have a cache open can go on reading it. Raises `BadInput` where something cannot be removed.
     """
-    removed, in_use = [], []
-    freed = 0
+    every = list_cached(root)
+    with _cache_errors(root, "removed"):
+        in_use = [cached for cached in every if not all(map(_remove, cached.paths))]
+    return [cached for cached in every if cached not in in_use], in_use
+
+
+@contextmanager
+def _cache_errors(root: Path, done: str) -> Iterator[None]:
     try:
-        for cached in list_cached(root):
-            if _remove(cached.folder):
-                removed.append(cached)
-                freed += cached.bytes
-            else:
-                in_use.append(cached)
-        hashes = hash_files(root)
-        for path in hashes:
-            freed += path.stat().st_size
-            path.unlink()
+        yield
     except OSError as error:
-        raise BadInput(f"cache {root}: cannot be removed ({error})") from error
-    return Removal(removed, len(hashes), freed, in_use)
+        raise BadInput(f"cache {root}: cannot be {done} ({error})") from error
 
 
 def _matches(path: Path) -> re.Match[str] | None:
@@ -88,39 +72,33 @@ def _matches(path: Path) -> re.Match[str] | None:
     return match if whole else None
 
 
-def _describe(folder: Path, name: str) -> Cached:
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    shapes = [shape for split in SPLITS if (shape := _shape(folder / split / "image.npy"))]
-    whole = len(shapes) == len(SPLITS) and folder.suffix != ".tmp"
-    return Cached(
-        folder=folder,
-        dataset=name,
-        bytes=sum(path.stat().st_size for path in files),
-        samples=sum(shape[0] for shape in shapes),
-        image_size=(shapes[0][1], shapes[0][2]) if whole else None,
-    )
+def _dataset(folder: Path, name: str) -> Cached:
+    what = "unfinished or unreadable"
+    if folder.suffix != ".tmp":
+        try:
+            images = [np.load(folder / split / "image.npy", mmap_mode="r", allow_pickle=False) for split in SPLITS]
+            _, height, width, _ = images[0].shape
+            what = f"{sum(map(len, images)):,} samples at {width:,} × {height:,}"
+        except (OSError, ValueError, EOFError):
+            pass
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return Cached([folder], f"{name}, {what} ({folder.name})", size)
 
 
-def _shape(path: Path) -> tuple[int, ...] | None:
-    """Of the images in a file, (N, H, W, 3); None where it is not one of ours."""
-    try:
-        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-    except (OSError, ValueError, EOFError):
-        return None
-    return shape if len(shape) == 4 else None
-
-
-def _remove(folder: Path) -> bool:
-    """Removes a cache and its lock, unless another process holds the lock."""
-    whole = folder.with_suffix("") if folder.suffix == ".tmp" else folder
+def _remove(path: Path) -> bool:
+    """Removes a file, or a cache and its lock unless another process holds the lock."""
+    if path.is_file():
+        path.unlink()
+        return True
+    whole = path.with_suffix("") if path.suffix == ".tmp" else path
     lock = FileLock(f"{whole}.lock", timeout=0)
     try:
         with lock:
-            # Under the name of an unfinished one first, so that nobody takes half a cache for a whole one.
+            # Renamed as unfinished first, so that no process takes half a cache for a whole cache.
             unfinished = whole.with_name(f"{whole.name}.tmp")
-            if folder != unfinished:
+            if path != unfinished:
                 shutil.rmtree(unfinished, ignore_errors=True)
-                folder.rename(unfinished)
+                path.rename(unfinished)
             shutil.rmtree(unfinished)
             Path(lock.lock_file).unlink(missing_ok=True)
     except Timeout:

@@ -6,6 +6,7 @@
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mtl.datasets.reading import read_lines
 from mtl.errors import BadInput
 from mtl.tasks import IGNORE
 
@@ -41,47 +43,39 @@ class AttributeTable:
 
 def read_attributes(path: Path) -> AttributeTable:
     """The table in a file. Raises BadInput where it cannot be read or line 2 does not name attributes."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"file {path}: cannot be read ({error})") from error
-    attributes = _header(path, lines)
-    labels: dict[int, NDArray[np.uint8]] = {}
-    line_of: dict[int, int] = {}
-    problems: list[str] = []
+    lines = read_lines(path)
+    if len(lines) < 2:
+        raise BadInput(f"file {path}: has {len(lines)} lines; allowed: the number of images, the attributes, images")
+    attributes = lines[1].split()
+    strange = next((name for name in attributes or [""] if name not in ATTRIBUTES), None)
+    if strange is not None:
+        found = repr(strange) if strange else "nothing"
+        raise BadInput(f"file {path} line 2: has {found} for an attribute; allowed: {', '.join(ATTRIBUTES)}")
+    twice = next((name for name, count in Counter(attributes).items() if count > 1), None)
+    if twice:
+        raise BadInput(f"file {path} line 2: names {twice} twice; allowed: each attribute once")
     rows = [(number, line.split()) for number, line in enumerate(lines[2:], start=3) if line.strip()]
+    problems: list[str] = []
     if lines[0].strip() != str(len(rows)):
         problems.append(f"{path} line 1: says {lines[0].strip()!r} images; {len(rows)} lines follow the names")
+    labels: dict[int, NDArray[np.uint8]] = {}
+    line_of: dict[int, int] = {}
     for number, (name, *cells) in rows:
+        where = f"{path} line {number}"
         match = IMAGE_NAME.fullmatch(name)
         if not match:
-            problems.append(f"{path} line {number}: begins with {name!r}; allowed: the name of an image, such as 0.jpg")
+            problems.append(f"{where}: begins with {name!r}; allowed: the name of an image, such as 0.jpg")
             continue
         k = int(match[1])
-        if k in labels:
-            problems.append(f"{path} line {number}: {name} is listed already in line {line_of[k]}")
+        if line_of.setdefault(k, number) != number:
+            problems.append(f"{where}: {name} is listed already in line {line_of[k]}")
             continue
-        line_of[k] = number
         values = [LABELS.get(cell, IGNORE) for cell in cells]
         if len(cells) != len(attributes):
-            problems.append(f"{path} line {number}: has {len(cells)} labels; line 2 names {len(attributes)} attributes")
+            problems.append(f"{where}: has {len(cells)} labels; line 2 names {len(attributes)} attributes")
             values = [IGNORE] * len(attributes)
         elif IGNORE in values:
             bad = values.index(IGNORE)
-            problems.append(f"{path} line {number}: {attributes[bad]} is {cells[bad]!r}; allowed: -1 and 1")
+            problems.append(f"{where}: {attributes[bad]} is {cells[bad]!r}; allowed: -1 and 1")
         labels[k] = np.array(values, np.uint8)
     return AttributeTable(attributes, labels, problems)
-
-
-def _header(path: Path, lines: Sequence[str]) -> list[str]:
-    if len(lines) < 2:
-        raise BadInput(f"file {path}: has {len(lines)} lines; allowed: the number of images, the attributes, images")
-    names = lines[1].split()
-    strange = [name for name in names if name not in ATTRIBUTES]
-    if strange or not names:
-        found = repr(strange[0]) if strange else "nothing"
-        raise BadInput(f"file {path} line 2: has {found} for an attribute; allowed: {', '.join(ATTRIBUTES)}")
-    twice = [name for place, name in enumerate(names) if name in names[:place]]
-    if twice:
-        raise BadInput(f"file {path} line 2: names {twice[0]} twice; allowed: each attribute once")
-    return names

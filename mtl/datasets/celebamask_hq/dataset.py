@@ -55,12 +55,8 @@ class CelebAMaskHQ(FileDataset):
     def __init__(self, root: Path, split_seed: int = 0, split_file: str | None = None) -> None:
         super().__init__(root)
         _check_options(split_seed, split_file)
-        for part, there in (
-            (f"{IMAGES}/", (root / IMAGES).is_dir()),
-            (f"{MASKS}/", (root / MASKS).is_dir()),
-            (ATTRIBUTE_FILE, (root / ATTRIBUTE_FILE).is_file()),
-        ):
-            if not there:
+        for part in (f"{IMAGES}/", f"{MASKS}/", ATTRIBUTE_FILE):
+            if not ((root / part).is_dir() if part.endswith("/") else (root / part).is_file()):
                 raise self.bad(f"{root} has no {part}; expected {LAYOUT}")
         self._table = read_attributes(root / ATTRIBUTE_FILE)
         column = {attribute: place for place, attribute in enumerate(self._table.attributes)}
@@ -74,8 +70,7 @@ class CelebAMaskHQ(FileDataset):
             self.notes = [f"split 60-20-20 by split_seed {split_seed}, as the set is published without a split"]
         else:
             path = root / split_file
-            listed = splits_by_list(path, images, root)
-            splits, self._split_problems = listed.ids, listed.problems
+            splits, self._split_problems = splits_by_list(path, images, root)
             used = sum(len(splits[split]) for split in SPLITS)
             self.notes = [f"split by {path}: {len(images) - used} of {len(images)} images are not in it and left out"]
         self.ids = {split: [str(k) for k in splits[split]] for split in SPLITS}
@@ -102,7 +97,8 @@ class CelebAMaskHQ(FileDataset):
         found += [f"{self.root / IMAGES / f'{k}.jpg'} has no line in {ATTRIBUTE_FILE}" for k in unlisted]
         unmasked = [k for split in SPLITS for k in self.ids[split] if not self._masks(k)]
         # One absent part is a part not seen, but every image shows something.
-        stems = {folder: self._stems(folder) for folder in {_mask_folder(k) for k in unmasked}}
+        folders = {_mask_folder(k) for k in unmasked}
+        stems = {folder: {name.partition("_")[0] for name in self.listing.names(folder)} for folder in folders}
         found += [
             f"{self.root / _mask_folder(k)}/{_stem(k)}_*.png are missing, there is no mask for image {k}.jpg"
             for k in unmasked
@@ -115,25 +111,19 @@ class CelebAMaskHQ(FileDataset):
         files = {part: f"{_mask_folder(sample_id)}/{_stem(sample_id)}_{part}.png" for part in CLASSES[1:]}
         return {part: file for part, file in files.items() if self.listing.has(file)}
 
-    def _stems(self, folder: str) -> set[str]:
-        """The numbers, of five digits, of the images that have a mask in a folder."""
-        return {name.partition("_")[0] for name in self.listing.names(folder)}
-
     def _classes(self, sample_id: str, image_size: tuple[int, int]) -> NDArray[np.uint8]:
         """The class map at the size of the masks; of the image where there is neither skin nor hair."""
-        classes: NDArray[np.uint8] | None = None
+        classes = None
         for part, file in self._masks(sample_id).items():
             path = self.root / file
             mask = read_mask(path)
-            if classes is None:
-                classes = np.zeros(mask.shape, np.uint8)
+            classes = np.zeros(mask.shape, np.uint8) if classes is None else classes
             if mask.shape != classes.shape:
                 raise self.bad(f"{path} is {mask.shape}; allowed: {classes.shape}, as the other mask of its image")
-            set_here = mask == 255
-            if np.count_nonzero(mask) != np.count_nonzero(set_here):
-                value = mask[(mask != 0) & ~set_here][0]
-                raise self.bad(f"{path} holds {value}; allowed: 0 and 255")
-            classes[set_here] = CLASSES.index(part)
+            other = mask[(mask != 0) & (mask != 255)]
+            if other.size:
+                raise self.bad(f"{path} holds {other[0]}; allowed: 0 and 255")
+            classes[mask != 0] = CLASSES.index(part)
         return np.zeros(image_size, np.uint8) if classes is None else classes
 
 

@@ -1,71 +1,70 @@
-"""A contact sheet: a picture of a few samples of each split with all their labels, to see that they are what they say.
+"""A contact sheet: a picture of a few samples of each split with all their labels, to check by eye that they are right.
 
 `make_sheet` reads the samples and makes the panels, `draw_contact_sheet` also lays them out and writes the PNG.
 """
 
-import os
-from collections.abc import Mapping, Sequence
+import textwrap
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.font_manager import FontProperties
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
+from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from scipy.ndimage import distance_transform_edt
 
 from mtl.datasets.base import SPLITS, Dataset, Sample, Split
 from mtl.datasets.cache.validity import invalidity
+from mtl.datasets.file_dataset import at_size
+from mtl.datasets.inspect.content import replacing
 from mtl.datasets.inspect.panels import (
     ClassKey,
     DepthKey,
+    Key,
     Picture,
-    class_key,
-    depth_key,
     depth_picture,
     depth_shares,
-    faces_viewer,
     hatch,
     image_words,
     is_unlabelled,
-    normals_picture,
+    panel,
+    panel_key,
     round_metres,
-    segmentation_picture,
     sphere,
 )
-from mtl.datasets.resize import resize_image, resize_target
 from mtl.errors import BadInput
 
 # All lengths are pixels of the PNG.
-WIDTH = 1600
-MARGIN = 24
+MARGIN = 18
+WIDTH = 1600 - 2 * MARGIN
+LARGEST_PANEL = 400
 GAP = 6
 BETWEEN_SAMPLES = 28
-LARGEST_PANEL = 384
-SMALLEST_PANEL = 120
-# The size, (height, width), at which samples are drawn that are stored at none: that of a large panel.
-GENERATED_SIZE = (288, 384)
 LINE = 17
+# The size, (height, width), at which samples are drawn that are generated and so have no stored size.
+GENERATED_SIZE = (288, 384)
+CAPTION_LINES = 3
 _DPI = 100
-_TEXT, _SMALL_TEXT = 9.0, 7.5  # points
+_SMALL = 7.5  # points, as are all sizes of text
 _INK, _PALE = "#1a1a1a", "#666666"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One sample: a picture for each column of the sheet, where class names stand on it, and words on the image."""
-
-    split: Split
-    name: str
-    pictures: Mapping[str, Picture]
-    regions: Mapping[str, Sequence["Region"]]
-    words: Sequence[str]
+_STYLE: dict[Any, Any] = {
+    "font.size": 9.0,
+    "text.color": _INK,
+    "text.parse_math": False,
+}  # names come from files: a $ is no formula
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,17 @@ class Region:
 
 
 @dataclass(frozen=True)
+class Row:
+    """One sample: a picture for each column of the sheet, where class names stand on it, and the image's labels."""
+
+    split: Split
+    name: str
+    pictures: Mapping[str, Picture]
+    regions: Mapping[str, Sequence[Region]]
+    caption: str
+
+
+@dataclass(frozen=True)
 class Sheet:
     """What is drawn: `columns` are "image" and the dense tasks; `size` is the largest panel's, (height, width)."""
 
@@ -87,364 +97,233 @@ class Sheet:
     columns: Sequence[str]
     size: tuple[int, int]
     rows: Sequence[Row]
-    class_keys: Mapping[str, ClassKey]
-    depth_keys: Mapping[str, DepthKey]
-    normals: Mapping[str, bool]  # whether their z points to the viewer
+    keys: Mapping[str, Key]
     has_unlabelled: bool
 
 
-def draw_contact_sheet(dataset: Dataset, path: Path, *, per_split: int | None = None, seed: int = 0) -> Sheet:
+def draw_contact_sheet(dataset: Dataset, path: Path, seed: int = 0) -> Sheet:
     """Writes the contact sheet of a dataset to a PNG file; the sheet as drawn.
 
-    `per_split` samples of each split are drawn at random by `seed`, by default as many as fill a line of the sheet and
-    at least two; those that cannot be read are passed over. Raises `BadInput` where no sample can be read, or the file
-    cannot be written.
+    As many samples of each split as fill a line of the sheet, and at least two, are drawn at random by `seed`; those
+    that cannot be read are passed over. Raises `BadInput` where no sample can be read, or the file cannot be written.
     """
-    sheet = make_sheet(dataset, per_split=per_split, seed=seed)
-    canvas = FigureCanvasAgg(_draw(sheet))
-    canvas.draw()
+    sheet = make_sheet(dataset, seed)
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of dozens of dense tasks, for which there is no room
+        canvas = FigureCanvasAgg(_draw(sheet))
+        canvas.draw()
     # Without the canvas's opacity, which is the same everywhere, the file is an eighth smaller.
-    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    picture = ImageOps.expand(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]), MARGIN, "white")
     try:
-        picture.save(unfinished, format="png")
-        unfinished.replace(path)
+        with replacing(path) as unfinished:
+            picture.save(unfinished, format="png")
     except OSError as error:
-        with suppress(OSError):  # where it could not even be begun
-            unfinished.unlink()
         raise BadInput(f"contact sheet {path}: cannot be written ({error})") from error
     return sheet
 
 
-def make_sheet(dataset: Dataset, *, per_split: int | None = None, seed: int = 0) -> Sheet:
+def make_sheet(dataset: Dataset, seed: int = 0) -> Sheet:
     """Samples of each split, read and made into panels. Raises `BadInput` where none can be read."""
-    columns = ["image", *(name for name, task in dataset.tasks.items() if task.dense)]
-    count = max(2, _across(len(columns))) if per_split is None else per_split
+    tasks = {name: task for name, task in dataset.tasks.items() if task.dense}
+    columns = ["image", *tasks]
+    count = max(2, _across(columns))
     chosen = [
         (split, index, sample)
         for split in SPLITS
-        for index, sample in _choose(dataset, split, count, np.random.default_rng([seed, SPLITS.index(split)]))
+        for index, sample in sorted(islice(_readable(dataset, split, count, seed), count), key=lambda found: found[0])
     ]
     if not chosen:
         raise BadInput(f"dataset {dataset.name}: no sample can be read, so there is nothing to draw")
-    heights, widths = zip(*(sample.image.shape[:2] for _, _, sample in chosen), strict=True)
-    size = _panel_size(len(columns), float(np.median(np.divide(heights, widths))))
-    samples = [_resized(dataset, sample, size) for _, _, sample in chosen]
-    tasks = dataset.tasks
-    kinds = {name: tasks[name].kind for name in columns[1:]}
-    class_keys = {
-        name: class_key(tasks[name], [sample.targets[name] for sample in samples])
-        for name, kind in kinds.items()
-        if kind == "segmentation"
-    }
-    depth_keys = {
-        name: depth_key([sample.targets[name] for sample in samples]) for name, kind in kinds.items() if kind == "depth"
-    }
+    aspect = float(np.median([sample.image.shape[0] / sample.image.shape[1] for _, _, sample in chosen]))
+    width = max(8, _sample_width(columns) // len(columns) - GAP)
+    size = round(width * float(np.clip(aspect, 0.4, 1.5))), width
+    samples = [_fitted(dataset, sample, size) for _, _, sample in chosen]
+    targets = {name: [sample.targets[name] for sample in samples] for name in tasks}
+    keys = {name: panel_key(task, targets[name]) for name, task in tasks.items()}
     rows = []
     for (split, index, _), sample in zip(chosen, samples, strict=True):
-        pictures: dict[str, Picture] = {"image": sample.image}
-        for name, kind in kinds.items():
-            target = sample.targets[name]
-            match kind:
-                case "segmentation":
-                    pictures[name] = segmentation_picture(target, class_keys[name])
-                case "depth":
-                    pictures[name] = depth_picture(target, depth_keys[name])
-                case "normals":
-                    pictures[name] = normals_picture(target)
-        regions = {name: _regions(sample.targets[name], key) for name, key in class_keys.items()}
-        words = image_words(tasks, sample.targets)
-        rows.append(Row(split, dataset.sample_name(split, index), pictures, regions, words))
-    counts = [dataset.size(split) for split in SPLITS]
+        panels = {name: panel(sample.targets[name], key) for name, key in keys.items()}
+        regions = {n: _regions(sample.targets[n], key) for n, key in keys.items() if isinstance(key, ClassKey)}
+        caption = _caption(image_words(dataset.tasks, sample.targets), _sample_width(columns))
+        rows.append(Row(split, dataset.sample_name(split, index), {"image": sample.image, **panels}, regions, caption))
+    counts = {split: dataset.size(split) for split in SPLITS}
     return Sheet(
         title=dataset.name,
         layout=dataset.layout,
-        counts=f"{sum(counts):,} samples: "
-        + " · ".join(f"{count:,} {split}" for split, count in zip(SPLITS, counts, strict=True)),
+        counts=f"{sum(counts.values()):,} samples: " + " · ".join(f"{n:,} {split}" for split, n in counts.items()),
         columns=columns,
         size=size,
         rows=rows,
-        class_keys=class_keys,
-        depth_keys=depth_keys,
-        normals={
-            name: faces_viewer([sample.targets[name] for sample in samples])
-            for name, kind in kinds.items()
-            if kind == "normals"
-        },
-        has_unlabelled=any(
-            is_unlabelled(tasks[name], sample.targets[name]).any() for name in columns[1:] for sample in samples
-        ),
+        keys=keys,
+        has_unlabelled=any(is_unlabelled(task, target).any() for n, task in tasks.items() for target in targets[n]),
     )
 
 
-def _choose(dataset: Dataset, split: Split, count: int, generator: np.random.Generator) -> list[tuple[int, Sample]]:
-    """Samples that can be read, in the split's order; no more than a few times `count` are tried."""
-    found: list[tuple[int, Sample]] = []
+def _readable(dataset: Dataset, split: Split, count: int, seed: int) -> Iterator[tuple[int, Sample]]:
+    """Samples that can be read, in an order drawn by the seed; no more than a few times `count` are tried."""
+    generator = np.random.default_rng([seed, SPLITS.index(split)])
     for index in generator.permutation(dataset.size(split))[: 10 * count].tolist():
-        if len(found) == count:
-            break
-        if not dataset.is_complete(split, index):
-            continue
-        try:
-            sample = dataset.read_as_stored(split, index, GENERATED_SIZE)
-        except Exception:  # `inspect_dataset` says what is wrong with it, whatever it is
-            continue
-        if invalidity(sample, dataset.tasks) is None:
-            found.append((index, sample))
-    return sorted(found, key=lambda item: item[0])
+        # `inspect_dataset` says what is wrong with a sample that cannot be read, whatever it is.
+        with suppress(Exception):
+            if dataset.is_complete(split, index):
+                sample = dataset.read_as_stored(split, index, GENERATED_SIZE)
+                if invalidity(sample, dataset.tasks) is None:
+                    yield index, sample
 
 
-def _across(columns: int) -> int:
+def _across(columns: Sequence[str]) -> int:
     """How many samples stand side by side: the fewest with which no panel is larger than need be."""
-    return next(n for n in range(1, WIDTH) if _panel_width(columns, n) <= LARGEST_PANEL)
+    return -(-WIDTH // (len(columns) * LARGEST_PANEL))
 
 
-def _panel_width(columns: int, across: int) -> int:
-    sample = (WIDTH - 2 * MARGIN - (across - 1) * BETWEEN_SAMPLES) // across
-    return (sample + GAP) // columns - GAP
+def _sample_width(columns: Sequence[str]) -> int:
+    across = _across(columns)
+    return (WIDTH - (across - 1) * BETWEEN_SAMPLES) // across
 
 
-def _panel_size(columns: int, aspect: float) -> tuple[int, int]:
-    """(height, width) of the largest panel, for images of this height / width."""
-    width = max(SMALLEST_PANEL, _panel_width(columns, _across(columns)))
-    return round(width * min(max(aspect, 0.4), 1.5)), width
-
-
-def _resized(dataset: Dataset, sample: Sample, largest: tuple[int, int]) -> Sample:
+def _fitted(dataset: Dataset, sample: Sample, largest: tuple[int, int]) -> Sample:
     """As large as fits into a panel, at the image's own aspect."""
     height, width = sample.image.shape[:2]
     scale = min(largest[0] / height, largest[1] / width)
-    size = max(1, round(height * scale)), max(1, round(width * scale))
-    targets = {name: resize_target(dataset.tasks[name].kind, t, size) for name, t in sample.targets.items()}
-    return Sample(resize_image(sample.image, size), targets)
+    return at_size(sample, dataset.tasks, (max(1, round(height * scale)), max(1, round(width * scale))))
 
 
 def _regions(target: NDArray[np.uint8], key: ClassKey) -> list[Region]:
     """Where class names fit onto an (H, W) map: in the middle of the largest disc that lies within the class."""
     height, width = target.shape
-    placed: list[tuple[float, float, float]] = []
-    regions = []
+    regions: list[Region] = []
     for name, index in zip(key.names, key.indices, strict=True):
         mask = np.pad(target == index, 1)
-        if mask.sum() < 0.01 * target.size:
-            continue
         room = distance_transform_edt(mask)[1:-1, 1:-1]
-        half = _text_width(name, _SMALL_TEXT) / 2
-        if room.max() < 10 or 2 * half > width - 4:
+        half = _text_width(name, _SMALL) / 2 + 2
+        if mask.sum() < 0.01 * target.size or room.max() < 10 or 2 * half > width:
             continue
         row, column = divmod(int(room.argmax()), width)
-        x, y = float(np.clip(column, half + 2, width - half - 2)), float(np.clip(row, 9, height - 9))
-        if any(
-            abs(x - other_x) < half + other_half and abs(y - other_y) < 14 for other_x, other_y, other_half in placed
-        ):
-            continue
-        placed.append((x, y, half))
-        regions.append(Region(name, x, y))
+        x, y = float(np.clip(column, half, width - half)), float(np.clip(row, 9, height - 9))
+        if all(abs(x - r.x) > half + _text_width(r.name, _SMALL) / 2 or abs(y - r.y) > 14 for r in regions):
+            regions.append(Region(name, x, y))
     return regions
 
 
-class _Page:
-    """A figure on which places are pixels from the top left."""
-
-    def __init__(self, height: int) -> None:
-        self.height = height
-        self.figure = Figure(figsize=(WIDTH / _DPI, height / _DPI), dpi=_DPI, facecolor="white")
-
-    def axes(self, x: float, y: float, width: float, height: float) -> Axes:
-        place = (x / WIDTH, 1 - (y + height) / self.height, width / WIDTH, height / self.height)
-        ax = self.figure.add_axes(place)
-        ax.set_axis_off()
-        return ax
-
-    def picture(self, picture: Picture, x: float, y: float) -> Axes:
-        height, width = picture.shape[:2]
-        ax = self.axes(x, y, width, height)
-        ax.imshow(picture, interpolation="nearest", aspect="auto")
-        return ax
-
-    def words(
-        self, text: str, x: float, y: float, size: float = _TEXT, color: str = _INK, weight: str = "normal"
-    ) -> None:
-        # Names come from files: a $ in them is no mathematics.
-        self.figure.text(
-            x / WIDTH,
-            # Lines side by side stand on one baseline, whichever letters they have.
-            1 - (y + _DPI / 72 * size) / self.height,
-            text,
-            fontsize=size,
-            color=color,
-            fontweight=weight,
-            va="baseline",
-            parse_math=False,
-        )
-
-
 def _draw(sheet: Sheet) -> Figure:
-    panel_height, panel_width = sheet.size
-    sample_width = len(sheet.columns) * (panel_width + GAP) - GAP
-    across = _across(len(sheet.columns))
-    captions = {id(row): _caption(row.words, sample_width) for row in sheet.rows}
-    caption_lines = max(len(lines) for lines in captions.values())
-    sample_height = LINE + 3 + panel_height + caption_lines * LINE + (4 if caption_lines else 0) + 12
-    bands = [(split, [row for row in sheet.rows if row.split == split]) for split in SPLITS]
-    bands = [(split, rows) for split, rows in bands if rows]
-    top, band_title = _heading_height(sheet), 30
-    lines = sum(-(-len(rows) // across) for _, rows in bands)
-    key_top = top + len(bands) * band_title + lines * sample_height + 10
-    page = _Page(key_top + _key_height(sheet) + MARGIN)
-    _draw_heading(page, sheet)
-    y = top
-    for split, rows in bands:
-        page.words(split, MARGIN, y + 6, size=12, weight="bold")
-        y += band_title
-        for start in range(0, len(rows), across):
-            for place, row in enumerate(rows[start : start + across]):
-                x = MARGIN + place * (sample_width + BETWEEN_SAMPLES)
-                _draw_sample(page, sheet, row, captions[id(row)], x, y)
-            y += sample_height
-    _draw_keys(page, sheet, key_top)
-    return page.figure
+    """The heading, a band of lines of samples for each split, and the keys, one below the other."""
+    across = _across(sheet.columns)
+    bands = {split: [row for row in sheet.rows if row.split == split] for split in SPLITS}
+    lines = {split: -(-len(rows) // across) for split, rows in bands.items() if rows}
+    deepest = max(len(row.caption.splitlines()) for row in sheet.rows)
+    line = sheet.size[0] + (deepest + 1) * LINE + 2 * GAP
+    class_keys = {name: key for name, key in sheet.keys.items() if isinstance(key, ClassKey)}
+    columns = {name: _legend_columns(key) for name, key in class_keys.items()}
+    heights = [50 + LINE * (1 + bool(sheet.layout)), *(30 + line * count for count in lines.values())]
+    heights += [2 * LINE + 22 * -(-len(key.names) // columns[name]) for name, key in class_keys.items()]
+    heights += [90] * (len(sheet.keys) > len(class_keys) or sheet.has_unlabelled)
+    pad = GAP / 2 / _DPI
+    layout = ConstrainedLayoutEngine(w_pad=pad, h_pad=pad, wspace=0, hspace=0)
+    figure = Figure((WIDTH / _DPI, sum(heights) / _DPI), dpi=_DPI, layout=layout)
+    parts: Iterator[SubFigure] = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False).flat
+    _draw_heading(next(parts), sheet)
+    for split, count in lines.items():
+        band = next(parts)
+        band.suptitle(split, x=0, ha="left", size=12, weight="bold")
+        between = BETWEEN_SAMPLES / _sample_width(sheet.columns)
+        cells = band.subfigures(count, across, squeeze=False, wspace=between).flat
+        for row in bands[split]:
+            _draw_sample(next(cells), sheet, row, deepest)
+    for name, key in class_keys.items():
+        next(parts).legend(
+            handles=[Patch(color=color / 255, label=label) for color, label in zip(key.colors, key.names, strict=True)],
+            title=f"{name}: the {len(key.names)} classes on this sheet",
+            title_fontproperties={"weight": "bold"},
+            alignment="left",
+            loc="upper left",
+            borderpad=0,
+            ncols=columns[name],
+            handlelength=1.2,
+            handleheight=1.2,
+            frameon=False,
+        )
+    for part in parts:
+        _draw_keys(part, sheet)
+    return figure
 
 
-def _heading_height(sheet: Sheet) -> int:
-    return MARGIN + 34 + 20 * (1 + bool(sheet.layout)) + 6
+def _draw_heading(part: SubFigure, sheet: Sheet) -> None:
+    part.text(0, 1, sheet.title, size=18, weight="bold", va="top")
+    lines = "\n".join([sheet.counts, _shortened(sheet.layout, WIDTH, 10)]).strip()
+    part.text(0, 0.1, lines, size=10, color=_PALE, va="bottom")
 
 
-def _draw_heading(page: _Page, sheet: Sheet) -> None:
-    page.words(sheet.title, MARGIN, MARGIN, size=18, weight="bold")
-    y = MARGIN + 34
-    for line in (sheet.counts, sheet.layout):
-        if line:
-            page.words(_shortened(line, WIDTH - 2 * MARGIN, 10), MARGIN, y, size=10, color=_PALE)
-            y += 20
-
-
-def _draw_sample(page: _Page, sheet: Sheet, row: Row, caption: Sequence[str], x: float, y: float) -> None:
-    panel_height, panel_width = sheet.size
-    for k, column in enumerate(sheet.columns):
-        left = x + k * (panel_width + GAP)
+def _draw_sample(part: SubFigure, sheet: Sheet, row: Row, caption_lines: int) -> None:
+    for ax, column in zip(part.subplots(1, len(sheet.columns), squeeze=False).flat, sheet.columns, strict=True):
+        picture, most = row.pictures[column], sheet.size[1]
         if column == "image":
-            page.words(_shortened(row.name, panel_width, weight="bold"), left, y, weight="bold")
+            _show(ax, picture, _shortened(row.name, most, weight="bold"), picture.shape[1])
         else:
-            page.words(_shortened(column, panel_width), left, y, color=_PALE)
-        ax = page.picture(row.pictures[column], left, y + LINE + 3)
+            _show(ax, picture, _shortened(column, most), picture.shape[1], weight="normal", color=_PALE)
         for region in row.regions.get(column, ()):
-            ax.text(
-                region.x,
-                region.y,
-                region.name,
-                fontsize=_SMALL_TEXT,
-                color="white",
-                ha="center",
-                va="center",
-                parse_math=False,
-                path_effects=[withStroke(linewidth=2, foreground="black")],
-            )
-    for number, line in enumerate(caption):
-        page.words(line, x, y + LINE + 3 + panel_height + 4 + number * LINE)
+            outline = [withStroke(linewidth=2, foreground="black")]
+            place = {"ha": "center", "va": "center", "path_effects": outline}
+            ax.text(region.x, region.y, region.name, size=_SMALL, color="white", **place)
+    if caption_lines:
+        # As many lines below each sample, so that all panels are of one size.
+        missing = caption_lines - len(row.caption.splitlines())
+        part.supxlabel(row.caption + "\n " * missing, x=0, ha="left", size=9)
 
 
-def _caption(words: Sequence[str], width: float) -> list[str]:
-    """The words in at most three lines; those that do not fit are counted."""
+def _caption(words: Sequence[str], width: float) -> str:
+    """The words in a few lines; those that do not fit are counted."""
+    text = "".join(words)
+    letters = max(1, int(0.93 * width * len(text) / _text_width(text))) if words else 1
     for shown in range(len(words), -1, -1):
         rest = [f"and {len(words) - shown} more"] if shown < len(words) else []
-        lines = _packed([*words[:shown], *rest], width)
-        if len(lines) <= 3:
-            return lines
-    return []
+        # A line does not begin with a dot.
+        lines = textwrap.wrap("\N{NO-BREAK SPACE}· ".join([*words[:shown], *rest]), letters)
+        if len(lines) <= CAPTION_LINES:
+            break
+    return "\n".join(lines)
 
 
-def _packed(words: Sequence[str], width: float) -> list[str]:
-    lines: list[str] = []
-    for word in words:
-        if lines and _text_width(f"{lines[-1]} · {word}") <= width:
-            lines[-1] += f" · {word}"
+def _legend_columns(key: ClassKey) -> int:
+    return max(1, int(WIDTH / (max(map(_text_width, key.names), default=0) + 50)))
+
+
+def _draw_keys(part: SubFigure, sheet: Sheet) -> None:
+    """The colours of depth and of normals, and the mark of what has no label, from left to right."""
+    keys = {name: key for name, key in sheet.keys.items() if not isinstance(key, ClassKey)}
+    widths = [350 if isinstance(key, DepthKey) else 280 for key in keys.values()] + [120] * sheet.has_unlabelled
+    widths = [*widths, max(1, WIDTH - sum(widths))]
+    axes: Iterator[Axes] = part.subplots(1, len(widths), width_ratios=widths, squeeze=False).flat
+    for name, key in keys.items():
+        ax = next(axes)
+        if isinstance(key, DepthKey):
+            metres = np.geomspace(key.nearest, key.farthest, 300, dtype=np.float32)
+            _show(ax, depth_picture(np.tile(metres, (18, 1)), key), f"{name} [m]", 350)
+            ticks = [key.nearest, *round_metres(key), key.farthest]
+            for value, share in zip(ticks, depth_shares(np.array(ticks, np.float32), key).tolist(), strict=True):
+                ax.text(300 * share, 22, f"{value:.3g}", ha={0: "left", 1: "right"}.get(share, "center"), va="top")
         else:
-            lines.append(_shortened(word, width))
-    return lines
-
-
-def _shortened(text: str, width: float, size: float = _TEXT, weight: str = "normal") -> str:
-    if _text_width(text, size, weight) <= width:
-        return text
-    kept = text
-    while kept and _text_width(f"{kept}…", size, weight) > width:
-        kept = kept[:-1]
-    return f"{kept}…"
-
-
-def _text_width(text: str, size: float = _TEXT, weight: str = "normal") -> float:
-    """In pixels of the PNG, kerning left aside."""
-    return sum(_letter_width(letter, size, weight) for letter in text)
-
-
-@cache
-def _letter_width(letter: str, size: float, weight: str) -> float:
-    font = get_font(findfont(FontProperties(weight=weight)))
-    font.set_size(size, _DPI)
-    font.set_text(20 * letter)  # many, as the ends of a text are cut to its ink
-    return font.get_width_height()[0] / 64 / 20
-
-
-KEY_LINE = 20
-_SWATCH = 13
-
-
-def _class_columns(key: ClassKey) -> int:
-    """How many class names stand side by side."""
-    widest = max((_text_width(name) for name in key.names), default=0) + _SWATCH + 30
-    return max(1, int((WIDTH - 2 * MARGIN) / widest))
-
-
-def _class_lines(key: ClassKey) -> int:
-    return -(-len(key.names) // _class_columns(key))
-
-
-def _key_height(sheet: Sheet) -> int:
-    classes = sum(KEY_LINE + _class_lines(key) * KEY_LINE + 12 for key in sheet.class_keys.values())
-    return classes + (90 if sheet.depth_keys or sheet.normals or sheet.has_unlabelled else 0)
-
-
-def _draw_keys(page: _Page, sheet: Sheet, y: float) -> None:
-    for name, key in sheet.class_keys.items():
-        page.words(f"{name}: the {len(key.names)} classes on this sheet", MARGIN, y, weight="bold")
-        y += KEY_LINE
-        columns = _class_columns(key)
-        for place, (class_name, color) in enumerate(zip(key.names, key.colors, strict=True)):
-            line, column = divmod(place, columns)
-            x = MARGIN + column * (WIDTH - 2 * MARGIN) / columns
-            page.picture(np.broadcast_to(color, (_SWATCH, _SWATCH, 3)), x, y + line * KEY_LINE + 1)
-            page.words(class_name, x + _SWATCH + 6, y + line * KEY_LINE)
-        y += _class_lines(key) * KEY_LINE + 12
-    x = float(MARGIN)
-    for name, depths in sheet.depth_keys.items():
-        x = _draw_depth_key(page, name, depths, x, y)
-    for name, to_viewer in sheet.normals.items():
-        page.words(name, x, y, weight="bold")
-        page.picture(sphere(56, to_viewer), x, y + KEY_LINE)
-        axes = "y up, z to the viewer" if to_viewer else "y down, z from the viewer"
-        for number, text in enumerate(("RGB = (n + 1) / 2;", "the ball: x to the right,", axes)):
-            page.words(text, x + 66, y + KEY_LINE + number * LINE)
-        x += 270
+            _show(ax, sphere(56, key), name, 280)
+            axes_of_normals = "y up, z to the viewer" if key else "y down, z from the viewer"
+            ax.text(66, 0, f"RGB = (n + 1) / 2;\nthe ball: x to the right,\n{axes_of_normals}", va="top")
     if sheet.has_unlabelled:
-        page.words("no label", x, y, weight="bold")
-        page.picture(hatch(24, 48), x, y + KEY_LINE)
+        _show(next(axes), hatch(24, 48), "no label", 120)
+    next(axes).set_axis_off()
 
 
-def _draw_depth_key(page: _Page, name: str, depths: DepthKey, x: float, y: float) -> float:
-    """A colour bar with its metres; the place of what comes next."""
-    width = 300
-    page.words(f"{name} [m]", x, y, weight="bold")
-    metres = np.geomspace(depths.nearest, depths.farthest, width, dtype=np.float32)
-    page.picture(depth_picture(np.tile(metres, (18, 1)), depths), x, y + KEY_LINE)
-    ticks = [depths.nearest, *round_metres(depths), depths.farthest]
-    for value, share in zip(ticks, depth_shares(np.array(ticks, np.float32), depths).tolist(), strict=True):
-        page.figure.text(
-            (x + share * width) / WIDTH,
-            1 - (y + KEY_LINE + 22) / page.height,
-            f"{value:.3g}",
-            fontsize=8.5,
-            ha="left" if share == 0 else "right" if share == 1 else "center",
-            va="top",
-        )
-    return x + width + 60
+def _show(ax: Axes, picture: Picture, title: str, width: float, **style: Any) -> None:
+    """A picture at the top left of its place, which is so many of the picture's pixels wide."""
+    ax.imshow(picture)
+    ax.set_xlim(-0.5, width - 0.5)
+    ax.set_axis_off()
+    ax.set_anchor("NW")
+    ax.set_title(title, loc="left", size=9, **{"weight": "bold", **style})
+
+
+def _shortened(text: str, width: float, size: float = 9, weight: str = "normal") -> str:
+    wide = _text_width(text, size, weight)
+    return text if wide <= width else text[: int(len(text) * width / wide) - 1] + "…"
+
+
+def _text_width(text: str, size: float = 9, weight: str = "normal") -> float:
+    font = FontProperties(size=size, weight=weight)
+    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] * _DPI / 72

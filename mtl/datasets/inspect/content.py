@@ -1,22 +1,22 @@
 """What lies in a folder: its listing, and the hashes of its files' contents, computed once and remembered."""
 
 import hashlib
-import json
 import os
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from uuid import uuid4
+
+from pydantic import TypeAdapter
 
 from mtl.cache_root import default_cache_root
 from mtl.errors import BadInput
 
-# Reading waits for the disk, and hashing lets go of the interpreter, so threads are enough; of small files that are in
-# memory more threads only fight over it. They get files in chunks, as handing over one costs more than hashing it.
+# Reading waits for the disk, and hashing releases the interpreter, so threads are enough; for small files that are in
+# memory more threads only compete for it. Each gets files in chunks, as handing over a file costs more than hashing it.
 THREADS = 4
 CHUNK = 64
 
@@ -24,23 +24,13 @@ CHUNK = 64
 # keep times in steps: 2 s on FAT, the coarsest.
 COARSEST_STEP = 2 * 10**9
 
-# Larger files are hashed piece by piece, so that no thread holds one whole.
-WHOLE_BYTES = 2**20
-
-Out = TypeVar("Out")
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """What tells that a file has not been changed since it was hashed: its size in bytes, and two times in nanoseconds.
-
-    `modified` is the content's and can be set by anyone (unpacking an archive does); `changed` is the file system's
-    own on Unix, and on Windows the time of creation.
-    """
-
-    size: int
-    modified: int
-    changed: int
+# What shows that a file has not been changed since it was hashed: its size in bytes, the time of its content, which
+# anyone can set (unpacking an archive does), and the file system's own time (on Windows that of creation), both in
+# nanoseconds.
+Stamp = tuple[int, int, int]
+# Files with their stamps and hashes.
+Memory = dict[str, tuple[int, int, int, str]]
+_MEMORY = TypeAdapter(Memory)
 
 
 class Listing:
@@ -62,117 +52,78 @@ class Listing:
                 raise BadInput(f"folder {self.root / folder}: cannot be listed ({error.strerror})") from error
         return self._names[folder]
 
-    def folder(self, name: str) -> Mapping[str, Stamp]:
-        """The files in a folder by their names, in no order; empty where there is no such folder."""
-        stamps = {file: self.stamp(f"{name}/{file}" if name else file) for file in self.names(name)}
-        return {file: stamp for file, stamp in stamps.items() if stamp is not None}
-
     def has(self, file: str) -> bool:
         """Whether a file, relative to the root with "/" between folders, was there when its folder was listed."""
         folder, _, name = file.rpartition("/")
         return name in self.names(folder)
 
-    def stamp(self, file: str) -> Stamp | None:
-        """The stamp of a file as it is now, None where it cannot be had."""
-        try:
-            return _stamp(os.stat(f"{self.root}/{file}"))
-        except OSError:
-            return None
-
 
 def digests(listing: Listing, files: Sequence[str], memory: Path | None = None) -> dict[str, str]:
-    """SHA-256 of each file's content, by file. Raises BadInput for one that cannot be read.
+    """SHA-256 of each file's content, by file. Raises BadInput for a file that cannot be read.
 
     Hashes are remembered in `memory` (by default a folder beside the caches) for each folder on this machine, with the
     stamp of the file that they were made of, so that only files that are new or changed are read. Processes may do so
-    at the same time: each writes the whole memory, the last one's stays, and what it lacks is hashed again when needed.
+    at the same time: each writes the whole memory, the last version stays, and files that it lacks are hashed again.
     """
     folder = (default_cache_root() if memory is None else memory) / "digests"
     path = folder / f"{hashlib.sha256(str(listing.root.absolute()).encode()).hexdigest()[:16]}.json"
     known = _load(path)
+
+    def digest_all(chunk: Sequence[str]) -> list[tuple[tuple[int, int, int, str], bool]]:
+        return [_digest(f"{listing.root}/{file}", known.get(file)) for file in chunk]
+
     asked = list(dict.fromkeys(files))
+    chunks = [asked[start : start + CHUNK] for start in range(0, len(asked), CHUNK)]
     with ThreadPoolExecutor(THREADS) as pool:
-        stamps = _map(pool, listing.stamp, asked)
-        found = {
-            file: known[file][1]
-            for file, stamp in zip(asked, stamps, strict=True)
-            if file in known and known[file][0] == stamp
-        }
-        new = [file for file in asked if file not in found]
-        hashed = dict(zip(new, _map(pool, lambda file: _hash(f"{listing.root}/{file}"), new), strict=True))
-    settled = {file: entry for file, entry in hashed.items() if _is_settled(entry)}
-    if settled:
-        _save(path, known | {file: (entry.stamp, entry.digest) for file, entry in settled.items()})
-    return {file: found[file] if file in found else hashed[file].digest for file in asked}
+        found = dict(zip(asked, chain.from_iterable(pool.map(digest_all, chunks)), strict=True))
+    new = {file: entry for file, (entry, settled) in found.items() if settled and entry != known.get(file)}
+    if new:
+        with suppress(OSError):  # a memory that cannot be written costs time at the next start and nothing else
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as unfinished:
+                unfinished.write_bytes(_MEMORY.dump_json(known | new))
+    return {file: entry[-1] for file, (entry, _) in found.items()}
 
 
-@dataclass(frozen=True)
-class _Hashed:
-    """A file's hash, its stamp before it was read, and when that was, in nanoseconds by this machine's clock."""
-
-    digest: str
-    stamp: Stamp
-    read_at: int
-
-
-def _hash(path: str) -> _Hashed:
-    read_at = time.time_ns()
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write that takes the place of `path` at the end; where anything is raised, it is removed instead."""
+    # A name of its own, as processes of several machines may share the folder.
+    unfinished = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
-        with open(path, "rb", buffering=0) as stream:
-            stamp = _stamp(os.fstat(stream.fileno()))
-            if stamp.size > WHOLE_BYTES:
-                digest = hashlib.file_digest(stream, "sha256")
-            else:
-                digest = hashlib.sha256(stream.read())
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()
+
+
+def _digest(path: str, known: tuple[int, int, int, str] | None) -> tuple[tuple[int, int, int, str], bool]:
+    """A file's stamp and hash, and whether a later change of the file is sure to change its stamp."""
+    try:
+        if known and known[:3] == _stamp(os.stat(path)):
+            return known, True
+        read_at = time.time_ns()
+        digest, stamp = _hash(path)
     except OSError as error:
         raise BadInput(f"file {path}: cannot be read ({error.strerror})") from error
-    return _Hashed(digest.hexdigest(), stamp, read_at)
+    return (*stamp, digest), max(stamp[1:]) < read_at - COARSEST_STEP
 
 
-def _is_settled(entry: _Hashed) -> bool:
-    """Whether a later change of the file is sure to change its stamp."""
-    return max(entry.stamp.modified, entry.stamp.changed) < entry.read_at - COARSEST_STEP
-
-
-def _map(pool: ThreadPoolExecutor, function: Callable[[str], Out], files: Sequence[str]) -> list[Out]:
-    """`function` of each file, in order, computed by the pool's threads."""
-    chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
-    return list(chain.from_iterable(pool.map(lambda chunk: [function(file) for file in chunk], chunks)))
+def _hash(path: str) -> tuple[str, Stamp]:
+    """The hash of a file's content, and its stamp before it was read."""
+    with open(path, "rb", buffering=0) as stream:
+        stamp = _stamp(os.fstat(stream.fileno()))
+        return hashlib.file_digest(stream, "sha256").hexdigest(), stamp
 
 
 def _stamp(status: os.stat_result) -> Stamp:
-    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _load(path: Path) -> dict[str, tuple[Stamp, str]]:
+def _load(path: Path) -> Memory:
     """What was remembered; nothing where there is no such file, or where any of it is not as we write it."""
     try:
-        content = json.loads(path.read_bytes())
-        return {file: (Stamp(*numbers), _text(digest)) for file, (*numbers, digest) in content.items()}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return _MEMORY.validate_json(path.read_bytes(), strict=True)
+    except (OSError, ValueError):
         return {}
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _save(path: Path, content: Mapping[str, tuple[Stamp, str]]) -> None:
-    """Remember; a memory that cannot be written costs time at the next start and nothing else."""
-    rows = {file: [stamp.size, stamp.modified, stamp.changed, digest] for file, (stamp, digest) in content.items()}
-    text = json.dumps(rows)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A name of its own, as processes of several machines may share the folder.
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as stream:
-            unfinished = Path(stream.name)
-            try:
-                stream.write(text)
-                stream.close()
-                unfinished.replace(path)
-            finally:
-                unfinished.unlink(missing_ok=True)
-    except OSError:
-        pass

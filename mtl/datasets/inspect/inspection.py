@@ -1,25 +1,23 @@
 """Looking through a whole dataset: what is in it, and what is missing, broken or suspicious.
 
-Every sample is read once, by as many processes as the machine has cores; what each finds are counts, so memory stays
+Every sample is read once, by as many processes as the machine has cores. What they find are counts, so memory stays
 small however many samples there are.
 """
 
 import hashlib
 import os
 import pickle
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from multiprocessing import get_context
-
-import numpy as np
 
 from mtl.datasets.base import SPLITS, Dataset, Split
 from mtl.datasets.cache.validity import invalidity
-from mtl.datasets.inspect.plausibility import Place, look_at, warnings
+from mtl.datasets.inspect.plausibility import Oddities, oddities, warnings
 from mtl.datasets.inspect.tallies import Tally, empty_tally, tally
 from mtl.errors import BadInput
 from mtl.own_code import describe
@@ -27,54 +25,101 @@ from mtl.tasks import Task
 
 Size = tuple[int, int]
 
-# The size, (height, width), at which samples are read that are stored at none because they are generated.
+# The size, (height, width), at which samples are read that are generated and so have no stored size.
 GENERATED_SIZE: Size = (48, 64)
 # Samples that a process is given at a time.
 BATCH = 16
-# To start a process takes as long as reading about this many samples.
+# Of batches, for each process.
+CHUNKS = 16
+# Starting a process takes as long as reading about this many samples.
 WORTH_A_PROCESS = 64
 
 
-@dataclass(frozen=True)
-class SplitContent:
-    """What one split holds.
+@dataclass
+class Content:
+    """What some samples hold; all of it adds up.
 
-    `listed` samples belong to it, `read` of them could be read, and the rest is counts over those. `sizes` has, for
-    the image and each dense task, how many there are of each (height, width).
+    listed: samples that belong to the dataset. read: those that could be read; the rest is about these.
+    sizes: for the image and each dense task, how many there are of each (height, width).
+    broken: what went wrong as the other samples were read.
+    pictures: the samples that have the same image, by a hash of its pixels.
+    one_colour: samples whose image has a single colour. odd: see `plausibility`.
     """
 
-    listed: int
-    read: int
-    sizes: Mapping[str, Mapping[Size, int]]
-    tallies: Mapping[str, Tally]
+    tallies: dict[str, Tally]
+    listed: int = 0
+    read: int = 0
+    sizes: dict[str, Counter[Size]] = field(default_factory=lambda: defaultdict(Counter))
+    broken: list[str] = field(default_factory=list)
+    pictures: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    one_colour: list[str] = field(default_factory=list)
+    odd: Oddities = field(default_factory=lambda: defaultdict(list))
+
+    @classmethod
+    def sum(cls, tasks: Mapping[str, Task], parts: Iterable["Content"]) -> "Content":
+        total = cls({name: empty_tally(task) for name, task in tasks.items()})
+        for part in parts:
+            total.add(part)
+        return total
+
+    def add(self, other: "Content") -> None:
+        self.listed += other.listed
+        self.read += other.read
+        self.broken += other.broken
+        self.one_colour += other.one_colour
+        for name, more in other.tallies.items():
+            self.tallies[name] += more
+        for column, counts in other.sizes.items():
+            self.sizes[column] += counts
+        for digest, places in other.pictures.items():
+            self.pictures[digest] += places
+        for key, found in other.odd.items():
+            self.odd[key] += found
 
 
 @dataclass(frozen=True)
 class Inspection:
     """All that was found in a dataset.
 
-    `missing` are the dataset's own problems, `broken` what came up as samples were read, and both make it unusable.
-    `warnings` do not: labels that are hardly meant, see `plausibility`, samples of different splits that
-    are the same picture, and pictures of one colour.
+    `missing` are the dataset's own problems and `broken` what came up as samples were read; both make it unusable.
+    `warnings` do not: labels that are probably wrong (see `plausibility`), samples of different splits that are the
+    same picture, and pictures of one colour.
     """
 
-    name: str
-    layout: str
-    notes: tuple[str, ...]
-    tasks: Mapping[str, Task]
-    splits: Mapping[Split, SplitContent]
-    missing: tuple[str, ...]
-    broken: tuple[str, ...]
-    warnings: tuple[str, ...]
+    dataset: Dataset
+    splits: Mapping[Split, Content]
+
+    @cached_property
+    def whole(self) -> Content:
+        """All splits taken together."""
+        return Content.sum(self.dataset.tasks, self.splits.values())
+
+    @cached_property
+    def missing(self) -> tuple[str, ...]:
+        return tuple(self.dataset.problems)
+
+    @cached_property
+    def broken(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.whole.broken))  # a damaged file that many samples share is named once
 
     @property
     def problems(self) -> tuple[str, ...]:
         return self.missing + self.broken
 
     @cached_property
-    def whole(self) -> SplitContent:
-        """All splits taken together."""
-        return _sum(self.tasks, self.splits.values())
+    def warnings(self) -> tuple[str, ...]:
+        whole = self.whole
+        odd = warnings(self.dataset.tasks, whole.odd, whole.read, self.splits["train"].tallies, whole.tallies)
+        one_colour = [f"{sample}: the image has one colour only" for sample in whole.one_colour]
+        return (*odd, *self._leaks(), *one_colour)
+
+    def _leaks(self) -> Iterator[str]:
+        """A line for each picture that is in more than one split and should not be."""
+        allowed = {"train", "val"} if self.dataset.validates_on_train else set()
+        for samples in self.whole.pictures.values():
+            splits = {sample.partition(" ")[0] for sample in samples}
+            if len(splits) > 1 and splits != allowed:
+                yield f"the same picture is in two splits: {', '.join(samples)}"
 
 
 def inspect_dataset(
@@ -83,72 +128,37 @@ def inspect_dataset(
     """Reads every sample once, at its stored size, and goes on past those that cannot be read.
 
     A sample with a missing file, which the dataset's `problems` name, is not tried. `progress(done, total)` is called
-    as samples come in. `processes`: by default one a core, and this one alone where there are few samples or the
-    dataset cannot be sent to another process. Raises `BadInput` where a reading process dies.
+    as samples come in. `processes`: by default as many as there are cores, and only this one where there are few
+    samples or the dataset cannot be sent to another process. Raises `BadInput` where a reading process dies.
     """
-    batches = [
-        (split, range(start, min(start + BATCH, dataset.size(split))))
-        for split in SPLITS
-        for start in range(0, dataset.size(split), BATCH)
-    ]
-    total = sum(dataset.size(split) for split in SPLITS)
-    contents: dict[Split, list[SplitContent]] = {split: [] for split in SPLITS}
-    broken: list[str] = []
-    pictures: dict[str, list[tuple[Split, str]]] = {}
-    flat: list[str] = []
-    odd: dict[tuple[str, str], list[Place]] = {}
+    indices = {split: range(dataset.size(split)) for split in SPLITS}
+    batches = [(split, each[start : start + BATCH]) for split, each in indices.items() for start in each[::BATCH]]
+    total = sum(map(len, indices.values()))
+    splits = {split: Content.sum(dataset.tasks, []) for split in SPLITS}
     done = 0
-    for (split, indices), found in zip(batches, _read_all(dataset, batches, total, processes), strict=True):
-        contents[split].append(found.content)
-        broken += found.broken
-        flat += [f"{split} {name}: the image has one colour only" for name in found.flat]
-        for name, digest in found.pictures:
-            pictures.setdefault(digest, []).append((split, name))
-        for key, places in found.odd.items():
-            odd.setdefault(key, []).extend(places)
-        done += len(indices)
+    for (split, batch), found in zip(batches, _read_all(dataset, batches, total, processes), strict=True):
+        splits[split].add(found)
+        done += len(batch)
         if progress:
             progress(done, total)
-    splits = {split: _sum(dataset.tasks, contents[split]) for split in SPLITS}
-    whole = _sum(dataset.tasks, splits.values())
-    odd_labels = warnings(dataset.tasks, odd, whole.read, splits["train"].tallies, whole.tallies)
-    return Inspection(
-        name=dataset.name,
-        layout=dataset.layout,
-        notes=tuple(dataset.notes),
-        tasks=dict(dataset.tasks),
-        splits=splits,
-        missing=tuple(dataset.problems),
-        broken=tuple(dict.fromkeys(broken)),  # a damaged file that many samples share is named once
-        warnings=(*odd_labels, *_leaks(pictures.values(), dataset.validates_on_train), *flat),
-    )
-
-
-@dataclass
-class _Found:
-    """What one batch of samples gave; `pictures` has each sample's name and a hash of its image."""
-
-    content: SplitContent
-    broken: list[str] = field(default_factory=list)
-    pictures: list[tuple[str, str]] = field(default_factory=list)
-    flat: list[str] = field(default_factory=list)
-    odd: dict[tuple[str, str], list[Place]] = field(default_factory=dict)
+    return Inspection(dataset, splits)
 
 
 Batch = tuple[Split, range]
-_sent: Dataset  # in a process that reads: the dataset it was started with
 
 
-def _read_all(dataset: Dataset, batches: list[Batch], total: int, processes: int | None) -> Iterator[_Found]:
+def _read_all(dataset: Dataset, batches: list[Batch], total: int, processes: int | None) -> Iterator[Content]:
     if processes is None:
         processes = min(os.cpu_count() or 1, total // WORTH_A_PROCESS)
     if processes < 2 or not _can_be_sent(dataset):
         yield from (_read_batch(dataset, batch) for batch in batches)
         return
     # Not forked: a fork of a process that has threads, as torch and readers of HDF5 may start, can hang.
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_receive, initargs=(dataset,))
+    pool = ProcessPoolExecutor(processes, get_context("spawn"))
+    # The dataset is sent once with each chunk of batches: often enough to show progress, and no more often.
+    chunk = max(1, len(batches) // (CHUNKS * processes))
     try:
-        yield from pool.map(_read_sent_batch, batches)
+        yield from pool.map(partial(_read_batch, dataset), batches, chunksize=chunk)
     except BrokenProcessPool as error:
         raise BadInput(
             f"dataset {dataset.name}: a process that read samples was ended from outside; allowed: enough memory for "
@@ -159,7 +169,7 @@ def _read_all(dataset: Dataset, batches: list[Batch], total: int, processes: int
 
 
 def _can_be_sent(dataset: Dataset) -> bool:
-    """Whether another process can be given the dataset; one that keeps, say, a file open cannot be."""
+    """Whether the dataset can be sent to another process; a dataset that keeps, say, a file open cannot."""
     try:
         pickle.dumps(dataset)
     except (pickle.PicklingError, TypeError, AttributeError):
@@ -167,23 +177,10 @@ def _can_be_sent(dataset: Dataset) -> bool:
     return True
 
 
-def _receive(dataset: Dataset) -> None:
-    global _sent
-    _sent = dataset
-
-
-def _read_sent_batch(batch: Batch) -> _Found:
-    return _read_batch(_sent, batch)
-
-
-def _read_batch(dataset: Dataset, batch: Batch) -> _Found:
+def _read_batch(dataset: Dataset, batch: Batch) -> Content:
     split, indices = batch
-    tallies: dict[str, Tally] = {name: empty_tally(task) for name, task in dataset.tasks.items()}
-    sizes: dict[str, Counter[Size]] = {}
-    broken: list[str] = []
-    pictures: list[tuple[str, str]] = []
-    flat: list[str] = []
-    odd: dict[tuple[str, str], list[Place]] = {}
+    content = Content.sum(dataset.tasks, [])
+    content.listed = len(indices)
     for index in indices:
         if not dataset.is_complete(split, index):
             continue
@@ -191,54 +188,27 @@ def _read_batch(dataset: Dataset, batch: Batch) -> _Found:
         try:
             name = dataset.sample_name(split, index)
             sample = dataset.read_as_stored(split, index, GENERATED_SIZE)
+            wrong = invalidity(sample, dataset.tasks)
         except BadInput as error:
-            broken.append(str(error))
+            content.broken.append(str(error))
             continue
         except Exception as error:  # a dataset's reader may fail in any way, and the next sample may be sound
-            broken.append(f"{split} sample {name}: {describe(error)}")
+            wrong = describe(error)
+        if wrong:
+            content.broken.append(f"{split} sample {name}: {wrong}")
             continue
-        if wrong := invalidity(sample, dataset.tasks):
-            broken.append(f"{split} sample {name}: {wrong}")
-            continue
-        pictures.append((name, _digest(sample.image)))
+        content.read += 1
+        # Of the pixels, not of a file: a picture may lie in two different files, or in one file with others.
+        key = str(sample.image.shape).encode()
+        digest = hashlib.blake2b(sample.image.tobytes(), digest_size=16, key=key).hexdigest()
+        content.pictures[digest].append(f"{split} {name}")
         if (sample.image == sample.image[0, 0]).all():
-            flat.append(name)
-        for one in look_at(sample, dataset.tasks, dataset.scaled_targets):
-            odd.setdefault((one.task, one.what), []).append(Place(f"{split} {name}", one.value))
-        sizes.setdefault("image", Counter())[_size(sample.image)] += 1
-        for key, task in dataset.tasks.items():
-            tallies[key] += tally(task, sample.targets[key])  # type: ignore[operator]
+            content.one_colour.append(f"{split} {name}")
+        for task_name, what, value in oddities(sample, dataset.tasks, dataset.scaled_targets):
+            content.odd[task_name, what].append((f"{split} {name}", value))
+        content.sizes["image"][sample.image.shape[:2]] += 1
+        for column, task in dataset.tasks.items():
+            content.tallies[column] += tally(task, sample.targets[column])
             if task.dense:
-                sizes.setdefault(key, Counter())[_size(sample.targets[key])] += 1
-    return _Found(SplitContent(len(indices), len(pictures), sizes, tallies), broken, pictures, flat, odd)
-
-
-def _size(pixels: np.ndarray) -> Size:
-    return pixels.shape[0], pixels.shape[1]
-
-
-def _digest(image: np.ndarray) -> str:
-    """Of the pixels and not of a file: the same picture may lie in two files that differ, or be one of many in one."""
-    return hashlib.blake2b(image.tobytes(), digest_size=16, key=str(image.shape).encode()).hexdigest()
-
-
-def _sum(tasks: Mapping[str, Task], contents: Iterable[SplitContent]) -> SplitContent:
-    listed = read = 0
-    tallies: dict[str, Tally] = {name: empty_tally(task) for name, task in tasks.items()}
-    sizes: dict[str, Counter[Size]] = {}
-    for content in contents:
-        listed, read = listed + content.listed, read + content.read
-        for key, counts in content.sizes.items():
-            sizes.setdefault(key, Counter()).update(counts)
-        tallies = {name: tallies[name] + content.tallies[name] for name in tallies}  # type: ignore[operator]
-    return SplitContent(listed, read, sizes, tallies)
-
-
-def _leaks(pictures: Iterable[list[tuple[Split, str]]], validates_on_train: bool) -> list[str]:
-    """One line for each picture that is in more than one split, and is not meant to be."""
-    lines = []
-    for places in pictures:
-        splits = {split for split, _ in places}
-        if len(splits) > 1 and not (validates_on_train and splits == {"train", "val"}):
-            lines.append(f"the same picture is in two splits: {', '.join(f'{split} {name}' for split, name in places)}")
-    return lines
+                content.sizes[column][sample.targets[column].shape[:2]] += 1
+    return content

@@ -3,12 +3,13 @@
 Pixels without a label are hatched in two greys, which none of the colours are near to.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
+from PIL import ImageColor
 
 from mtl.tasks import IGNORE, Task
 
@@ -49,28 +50,44 @@ class DepthKey:
     farthest: float
 
 
-def class_key(task: Task, targets: Iterable[NDArray[np.uint8]]) -> ClassKey:
+# What the colours of a dense task mean; of normals, whether their z points to the viewer.
+Key = ClassKey | DepthKey | bool
+
+
+def panel_key(task: Task, targets: Sequence[NDArray]) -> Key:
+    """One key for all these targets of a dense task."""
+    if task.kind == "segmentation":
+        return class_key(task, targets)
+    return depth_key(targets) if task.kind == "depth" else faces_viewer(targets)
+
+
+def panel(target: NDArray, key: Key) -> Picture:
+    """The picture of a target, (H, W, 3), by its task's key."""
+    if isinstance(key, ClassKey):
+        return segmentation_picture(target, key)
+    return depth_picture(target, key) if isinstance(key, DepthKey) else normals_picture(target)
+
+
+def class_key(task: Task, targets: Sequence[NDArray[np.uint8]]) -> ClassKey:
     """Colours for the classes in these (H, W) targets; the commonest have those that are easiest to tell apart."""
-    pixels = np.zeros(IGNORE + 1, np.int64)
-    for target in targets:
-        pixels += np.bincount(target.ravel(), minlength=IGNORE + 1)
-    indices = [int(k) for k in np.argsort(-pixels[: len(task.classes)], kind="stable") if pixels[k]]
-    palette = np.array([_rgb(color) for color in COLORS], np.uint8)
-    return ClassKey([task.classes[k] for k in indices], palette[np.arange(len(indices)) % len(COLORS)], indices)
+    pixels = np.bincount(np.concatenate([target.ravel() for target in targets]), minlength=IGNORE + 1)[:IGNORE]
+    return _key(task, [int(k) for k in np.argsort(-pixels, kind="stable") if pixels[k]])
 
 
 def fixed_class_key(task: Task) -> ClassKey:
     """Colours for all classes in the task's order: the same class has the same colour on every picture."""
-    palette = np.array([_rgb(color) for color in COLORS], np.uint8)
-    count = len(task.classes)
-    return ClassKey(task.classes, palette[np.arange(count) % len(COLORS)], range(count))
+    return _key(task, range(len(task.classes)))
 
 
-def depth_key(targets: Iterable[NDArray[np.float32]]) -> DepthKey:
+def _key(task: Task, indices: Sequence[int]) -> ClassKey:
+    colors = np.array([ImageColor.getrgb(COLORS[k % len(COLORS)]) for k in range(len(indices))], np.uint8)
+    return ClassKey([task.classes[k] for k in indices], colors.reshape(-1, 3), indices)
+
+
+def depth_key(targets: Sequence[NDArray[np.float32]]) -> DepthKey:
     """The range of all valid pixels in these (H, W) targets; 1 to 10 where there are none."""
-    valid = [target[target > 0] for target in targets]
-    ends = [(float(v.min()), float(v.max())) for v in valid if v.size]
-    return DepthKey(min(low for low, _ in ends), max(high for _, high in ends)) if ends else DepthKey(1.0, 10.0)
+    metres = np.concatenate([target[target > 0] for target in targets])
+    return DepthKey(float(metres.min()), float(metres.max())) if metres.size else DepthKey(1.0, 10.0)
 
 
 def segmentation_picture(target: NDArray[np.uint8], key: ClassKey) -> Picture:
@@ -94,26 +111,21 @@ def depth_shares(metres: NDArray[np.float32], key: DepthKey) -> NDArray[np.float
 
 def round_metres(key: DepthKey) -> list[float]:
     """1, 2 and 5 times powers of ten that stand clear of both ends of the colour bar and of each other."""
-    decades = range(-3, 6)
-    metres = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
+    metres = [digit * 10.0**decade for decade in range(-3, 6) for digit in (1, 2, 5)]
     shares = depth_shares(np.array(metres, np.float32), key).tolist()
     return [value for value, share in zip(metres, shares, strict=True) if 0.15 < share < 0.85]
 
 
 def normals_picture(target: NDArray[np.float32]) -> Picture:
     """(H, W, 3) unit vectors n as the colours (n + 1) / 2."""
-    return _hatched(np.rint(255 * (target + 1) / 2).clip(0, 255).astype(np.uint8), np.asarray(~target.any(axis=-1)))
+    return _hatched(np.rint(255 * (target + 1) / 2).clip(0, 255).astype(np.uint8), (target == 0).all(axis=-1))
 
 
 def is_unlabelled(task: Task, target: NDArray) -> NDArray[np.bool_]:
     """Where a dense target has no label, (H, W)."""
-    match task.kind:
-        case "segmentation":
-            return target == IGNORE
-        case "depth":
-            return target <= 0
-        case _:
-            return np.asarray(~target.any(axis=-1))
+    if task.kind == "segmentation":
+        return target == IGNORE
+    return target <= 0 if task.kind == "depth" else (target == 0).all(axis=-1)
 
 
 def hatch(height: int, width: int) -> Picture:
@@ -160,7 +172,3 @@ def image_words(tasks: Mapping[str, Task], targets: Mapping[str, NDArray]) -> li
 
 def _hatched(colors: Picture, unlabelled: NDArray[np.bool_]) -> Picture:
     return np.where(unlabelled[..., None], hatch(*unlabelled.shape), colors)
-
-
-def _rgb(color: str) -> tuple[int, int, int]:
-    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)

@@ -1,170 +1,107 @@
-"""Labels that are allowed and yet hardly meant: depth in millimetres, flipped normals, classes counted from 1.
+"""Labels that are allowed and yet probably wrong: depth in millimetres, flipped normals, classes counted from 1.
 
-Nothing here is an error for sure, so that all of it makes warnings. What is found is told by task, with how many
-samples have it and the first of them by name.
+None of this is certain to be an error, so all of it becomes warnings: for each task what is odd, in how many samples,
+and the names of the first of them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtl.datasets.base import Sample
-from mtl.datasets.inspect.tallies import ImageTally, PixelTally, Tally
+from mtl.datasets.inspect.tallies import Tally
 from mtl.tasks import IGNORE, Task
 
 # Half of what a camera sees is nearer, even in a street; rooms in centimetres and millimetres lie beyond it.
 FARTHEST_MEDIAN_METRES = 80.0
-# Of the pixels, without a label: where there is a class 0 it is mostly the background, which covers more.
+# The share of pixels without a label. A class 0 is mostly the background, which covers more than this.
 SUSPICIOUS_SHARE = 0.05
 # A sample's normals face one way along z where this share of them does.
 CLEAR_SHARE = 2 / 3
-# Normals that contradict the slope of depth by more than this, of 1 (agree everywhere) to -1, count as flipped: of the
-# frames of NYU-v2 and of rooms none has less than 0.55. And the share of pixels that must tell.
+# Normals and the slope of depth agree between 1 (everywhere) and -1; below this the normals count as flipped. No frame
+# of NYU-v2 or of rooms has less than 0.55. And the share of pixels that must have something to say.
 FLIPPED = -0.3
 TELLING_SHARE = 0.01
-# Between neighbouring pixels depth changes by less than this share of it, but at an object's edge.
+# Between neighbouring pixels of one surface depth changes by less than this share of it.
 EDGE = 0.1
-# Sizes in pixels are rounded to whole ones.
-ROUNDING = 1.0
-# Only every so many rows, and columns where neighbours do not matter: enough to judge by.
+# Only every fourth row, and every fourth column where neighbours do not matter: enough to judge by.
 STRIDE = 4
 NAMES_SHOWN = 5
 
-VOID = "void"
-SIZE = "size"
-FAR = "far"
-AWAY = "away"
 FORWARD, BACKWARD = "forward", "backward"
-
-_VOID_TEXT = {
+AWAY = "they point away from the camera, or their x to the left, by the slope of depth,"
+# What can be odd in a sample, in words; {} is the value found in the first one.
+WITHOUT = {
     "segmentation": "no pixel has a label",
     "depth": "no pixel has a depth",
     "normals": "no pixel has a normal",
 }
+SIZE = "of another size than the image, to which it is stretched ({} in the first),"
+FAR = (
+    f"the median is over {FARTHEST_MEDIAN_METRES:.0f} m ({{}} m in the first), as where millimetres are taken for "
+    "metres,"
+)
+
+# Where each thing was found, by task and by what it is: the sample, such as "train a", and the value.
+Oddities = dict[tuple[str, str], list[tuple[str, str]]]
 
 
-@dataclass(frozen=True)
-class Odd:
-    """One thing in one sample: the task, what it is, and the value found, in words."""
+def oddities(sample: Sample, tasks: Mapping[str, Task], scaled_targets: bool = False) -> Iterator[tuple[str, str, str]]:
+    """What is odd in a valid sample as stored, and which way its normals face: the task, what it is, and the value.
 
-    task: str
-    what: str
-    value: str = ""
-
-
-@dataclass(frozen=True)
-class Place:
-    """The sample in which something was found, such as "train a", and the value found."""
-
-    sample: str
-    value: str
-
-
-def look_at(sample: Sample, tasks: Mapping[str, Task], scaled_targets: bool = False) -> list[Odd]:
-    """What is odd in a valid sample as stored, and which way its normals face; scaled_targets: as `Dataset` has it."""
-    found = []
+    scaled_targets: as `Dataset` has it.
+    """
     depth = next((sample.targets[name] for name, task in tasks.items() if task.kind == "depth"), None)
     for name, task in tasks.items():
         if not task.dense:
             continue
         target = sample.targets[name]
-        if not _has_values(task, target):
-            found.append(Odd(name, VOID))
-        if _differs(target.shape, sample.image.shape, scaled_targets):
-            found.append(Odd(name, SIZE, f"{_shown(target.shape)} for {_shown(sample.image.shape)}"))
+        if not (target != (IGNORE if task.kind == "segmentation" else 0)).any():
+            yield name, WITHOUT[task.kind], ""
+        if _is_distorted(target.shape, sample.image.shape, scaled_targets):
+            sizes = [f"{shape[1]:,} × {shape[0]:,}" for shape in (target.shape, sample.image.shape)]
+            yield name, SIZE, " for ".join(sizes)
         if task.kind == "depth":
-            median = _median(target)
-            if median > FARTHEST_MEDIAN_METRES:
-                found.append(Odd(name, FAR, f"{median:,.0f}"))
+            values = target[::STRIDE, ::STRIDE]
+            values = values[values > 0]
+            if values.size and (median := np.median(values)) > FARTHEST_MEDIAN_METRES:
+                yield name, FAR, f"{median:,.0f}"
         if task.kind == "normals":
             if depth is not None and depth.shape == target.shape[:2] and _contradicts(target, depth):
-                found.append(Odd(name, AWAY))
-            found += [Odd(name, way) for way in _facing(target)]
-    return found
+                yield name, AWAY, ""
+            # Datasets differ in which way they face (z to the camera with y up, or z forward with y down), and the
+            # samples of one dataset do not.
+            z = target[::STRIDE, ::STRIDE, 2]
+            for way, count in ((FORWARD, (z > 0).sum()), (BACKWARD, (z < 0).sum())):
+                if count > CLEAR_SHARE * (z != 0).sum():
+                    yield name, way, ""
 
 
 def warnings(
-    tasks: Mapping[str, Task],
-    odd: Mapping[tuple[str, str], Sequence[Place]],
-    read: int,
-    train: Mapping[str, Tally],
-    whole: Mapping[str, Tally],
+    tasks: Mapping[str, Task], odd: Oddities, read: int, train: Mapping[str, Tally], whole: Mapping[str, Tally]
 ) -> list[str]:
     """A line for each thing that is odd in a dataset.
 
-    odd: where each thing was found, by task and what it is. read: how many samples were. train, whole: the tallies of
-    the training split and of all splits.
+    read: how many samples were read. train, whole: the tallies of the training split and of all splits.
     """
     lines = []
     for name, task in tasks.items():
-        for what in (VOID, SIZE, FAR, AWAY):
+        for what in (WITHOUT.get(task.kind, ""), SIZE, FAR, AWAY):
             if places := odd.get((name, what)):
-                lines.append(f"{name}: {_told(task, what, places[0].value)} in {_count(places, read)}")
-        ways = sorted((odd.get((name, way), ()) for way in (FORWARD, BACKWARD)), key=len)
-        if ways[0] and (name, AWAY) not in odd:
-            lines.append(f"{name}: they face the other way along z than in most samples in {_count(ways[0], read)}")
+                lines.append(f"{name}: {what.format(places[0][1])} {_in_samples(places, read)}")
+        fewer = min((odd.get((name, way), []) for way in (FORWARD, BACKWARD)), key=len)
+        if fewer and (name, AWAY) not in odd:
+            lines.append(f"{name}: they face the other way along z than in most samples {_in_samples(fewer, read)}")
         lines += _class_warnings(task, train[name], whole[name])
-    return [*lines, *_one_answer(tasks, train)]
+    for value, answer in enumerate(("no", "yes")):  # together, as there may be dozens of such tasks
+        if names := [n for n, task in tasks.items() if task.kind == "binary" and _only(train[n], value)]:
+            lines.append(f"in train every labelled image has {answer} for {_first(names)}")
+    return lines
 
 
-def _told(task: Task, what: str, value: str) -> str:
-    if what == VOID:
-        return _VOID_TEXT[task.kind]
-    if what == SIZE:
-        return f"of another size than the image, to which it is stretched ({value} in the first),"
-    if what == FAR:
-        metres = f"{FARTHEST_MEDIAN_METRES:.0f} m"
-        return f"the median is over {metres} ({value} m in the first), as where millimetres are taken for metres,"
-    return "they point away from the camera, or their x to the left, by the slope of depth,"
-
-
-def _count(places: Sequence[Place], read: int) -> str:
-    first = ", ".join(place.sample for place in places[:NAMES_SHOWN])
-    more = f" and {len(places) - NAMES_SHOWN:,} more" if len(places) > NAMES_SHOWN else ""
-    return f"{len(places):,} of {read:,} samples: {first}{more}"
-
-
-def _class_warnings(task: Task, train: Tally, whole: Tally) -> Iterator[str]:
-    """Classes that are in no image of train, and those at the ends that are in none at all, as after a shift by one."""
-    if not (isinstance(train, PixelTally | ImageTally) and isinstance(whole, PixelTally | ImageTally)):
-        return
-    if not task.classes or not train.images.any():
-        return
-    told = set()
-    if isinstance(whole, PixelTally):
-        last = len(task.classes) - 1
-        if not whole.images[last] and whole.unlabelled_share >= SUSPICIOUS_SHARE:
-            told.add(last)
-            yield (
-                f"{task.name}: {task.classes[last]}, the last class, is in no image, and "
-                f"{100 * whole.unlabelled_share:.0f} % of all pixels have no label: where masks count classes from 0, "
-                f"to subtract 1 makes {IGNORE} of class 0, which is no label"
-            )
-        if not whole.images[0]:
-            told.add(0)
-            yield (
-                f"{task.name}: {task.classes[0]}, the first class, is in no image: where masks count classes from 1, "
-                "1 is to be subtracted"
-            )
-    absent = [name for k, name in enumerate(task.classes) if not train.images[k] and k not in told]
-    if absent:
-        yield f"{task.name}: no image of train has {_first(absent)}"
-
-
-def _one_answer(tasks: Mapping[str, Task], train: Mapping[str, Tally]) -> list[str]:
-    """Binary labels that are always no, or always yes, in train: all together, as there may be dozens."""
-    always: tuple[list[str], list[str]] = ([], [])
-    for name, task in tasks.items():
-        tally = train[name]
-        if not task.dense and not task.classes and isinstance(tally, ImageTally) and (tally.images > 0).sum() == 1:
-            always[int(tally.images[1] > 0)].append(name)
-    return [
-        f"in train every labelled image has {answer} for {_first(names)}"
-        for answer, names in zip(("no", "yes"), always, strict=True)
-        if names
-    ]
+def _in_samples(places: Sequence[tuple[str, str]], read: int) -> str:
+    return f"in {len(places):,} of {read:,} samples: {_first([sample for sample, _ in places])}"
 
 
 def _first(names: Sequence[str]) -> str:
@@ -172,39 +109,41 @@ def _first(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMES_SHOWN]) + more
 
 
-def _has_values(task: Task, target: NDArray) -> bool:
-    return bool((target != IGNORE).any() if task.kind == "segmentation" else target.any())
+def _only(labels: Tally, value: int) -> bool:
+    return labels.labelled == labels.counts[value] > 0
 
 
-def _differs(target: tuple[int, ...], image: tuple[int, ...], scaled: bool) -> bool:
+def _class_warnings(task: Task, train: Tally, whole: Tally) -> Iterator[str]:
+    """Classes that no image of train has, and those at the ends that no image has at all, as after a shift by one."""
+    if not task.classes or not train.labelled:
+        return
+    absent = [name for name, images in zip(task.classes, train.images, strict=True) if not images]
+    if task.dense:
+        first, last = task.classes[0], task.classes[-1]
+        if not whole.images[-1] and whole.unlabelled_share >= SUSPICIOUS_SHARE:
+            absent.remove(last)
+            yield (
+                f"{task.name}: {last}, the last class, is in no image, and {100 * whole.unlabelled_share:.0f} % of all "
+                "pixels have no label: where masks count classes from 0, subtracting 1 turns class 0 into "
+                f"{IGNORE}, which is no label"
+            )
+        if not whole.images[0]:
+            absent.remove(first)
+            yield (
+                f"{task.name}: {first}, the first class, is in no image: where masks count classes from 1, "
+                "1 must be subtracted"
+            )
+    if absent:
+        yield f"{task.name}: no image of train has {_first(absent)}"
+
+
+def _is_distorted(target: tuple[int, ...], image: tuple[int, ...], scaled: bool) -> bool:
     """Whether a target is of another size than its image, or, where sizes may be scaled, of another shape."""
     if target[:2] == image[:2] or not scaled:
         return target[:2] != image[:2]
-    # A height that follows from the width, to a pixel of the smaller of the two.
+    # The height must follow from the width, to a pixel of the smaller of the two.
     scale = target[1] / image[1]
-    return abs(target[0] - scale * image[0]) > max(ROUNDING, ROUNDING * scale)
-
-
-def _shown(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]:,} × {shape[0]:,}"
-
-
-def _median(depth: NDArray[np.float32]) -> float:
-    """Of the pixels that have a depth; 0 where none has."""
-    values = depth[::STRIDE, ::STRIDE]
-    values = values[values > 0]
-    return float(np.median(values)) if values.size else 0.0
-
-
-def _facing(normals: NDArray[np.float32]) -> list[str]:
-    """Which way along z most normals face: datasets differ in it, and the samples of one do not.
-
-    Both are in use: z to the camera with y up, and z forward with y down.
-    """
-    z = normals[::STRIDE, ::STRIDE, 2]
-    forward, backward = int((z > 0).sum()), int((z < 0).sum())
-    both = forward + backward
-    return [way for way, count in ((FORWARD, forward), (BACKWARD, backward)) if both and count > CLEAR_SHARE * both]
+    return abs(target[0] - scale * image[0]) > max(1, scale)
 
 
 def _contradicts(normals: NDArray[np.float32], depth: NDArray[np.float32]) -> bool:

@@ -1,8 +1,6 @@
-"""What the labels of many samples amount to, for each kind of task: counts that add up, in memory that does not grow.
+"""What the labels of many samples amount to: counts that add up, in memory that does not grow."""
 
-A tally is made of one target in the form that `mtl.tasks` fixes, and two tallies of one task are added with `+`.
-"""
-
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,180 +11,87 @@ from mtl.tasks import IGNORE, Task
 
 Ints = NDArray[np.int64]
 
-# Bins of the depth histogram, equally wide on a logarithmic scale: a median out of them is right to 0.3 %.
+# Edges of the depth histogram, from 1 mm to 100 km, equally wide on a logarithmic scale: a median is right to 0.3 %.
 DEPTH_BINS = 4096
-_LOG_NEAREST, _LOG_FARTHEST = -3.0, 5.0  # millimetres to 100 km; what lies beyond goes into the outermost bins
-_BINS_PER_DECADE = DEPTH_BINS / (_LOG_FARTHEST - _LOG_NEAREST)
+DEPTH_EDGES = np.geomspace(1e-3, 1e5, DEPTH_BINS + 1)
 
 
 @dataclass(frozen=True, eq=False)
-class PixelTally:
-    """Segmentation: pixels of each class, images that contain it, both (classes,), and pixels without a label."""
+class Tally:
+    """The labels of one task, in pixels where the task is dense and in images where it is not.
 
-    pixels: Ints
+    counts: labels of each class, of no and yes, or in each bin of depth; a single number for normals.
+    images: how many images have each of these.
+    unlabelled: pixels or images without a label.
+    total: the sum of the unit vectors (3,) of normals, 0 for other tasks.
+    nearest, farthest: the ends of depth in metres, inf and 0 where there is none.
+    """
+
+    counts: Ints
     images: Ints
     unlabelled: int
-
-    @classmethod
-    def of(cls, target: NDArray, classes: int) -> Self:
-        counts = np.bincount(target.ravel(), minlength=IGNORE + 1).astype(np.int64)
-        return cls(counts[:classes], (counts[:classes] > 0).astype(np.int64), int(counts[IGNORE]))
-
-    @classmethod
-    def empty(cls, classes: int) -> Self:
-        return cls(np.zeros(classes, np.int64), np.zeros(classes, np.int64), 0)
-
-    def __add__(self, other: Self) -> Self:
-        return type(self)(self.pixels + other.pixels, self.images + other.images, self.unlabelled + other.unlabelled)
-
-    @property
-    def unlabelled_share(self) -> float:
-        """Of all pixels; NaN where there are none."""
-        return _share(self.unlabelled, self.unlabelled + int(self.pixels.sum()))
-
-    @property
-    def shares(self) -> NDArray[np.float64]:
-        """Of the labelled pixels, (classes,); NaN where there are none."""
-        return _shares(self.pixels)
-
-
-@dataclass(frozen=True, eq=False)
-class DepthTally:
-    """Depth: pixels with and without a value, a histogram of the values, (DEPTH_BINS,), and both ends in metres."""
-
-    histogram: Ints
-    invalid: int
-    nearest: float
-    farthest: float
-
-    @classmethod
-    def of(cls, target: NDArray) -> Self:
-        values = target[target > 0]
-        if not values.size:
-            return cls(np.zeros(DEPTH_BINS, np.int64), target.size, float("inf"), 0.0)
-        bins = np.clip((np.log10(values) - _LOG_NEAREST) * _BINS_PER_DECADE, 0, DEPTH_BINS - 1).astype(np.int64)
-        histogram = np.bincount(bins, minlength=DEPTH_BINS).astype(np.int64)
-        return cls(histogram, target.size - values.size, float(values.min()), float(values.max()))
-
-    @classmethod
-    def empty(cls) -> Self:
-        return cls(np.zeros(DEPTH_BINS, np.int64), 0, float("inf"), 0.0)
+    total: NDArray[np.float64]
+    nearest: float = math.inf
+    farthest: float = 0.0
 
     def __add__(self, other: Self) -> Self:
         return type(self)(
-            self.histogram + other.histogram,
-            self.invalid + other.invalid,
+            self.counts + other.counts,
+            self.images + other.images,
+            self.unlabelled + other.unlabelled,
+            self.total + other.total,
             min(self.nearest, other.nearest),
             max(self.farthest, other.farthest),
         )
 
     @property
-    def valid_share(self) -> float:
-        valid = int(self.histogram.sum())
-        return _share(valid, valid + self.invalid)
+    def labelled(self) -> int:
+        return int(self.counts.sum())
 
     @property
-    def median(self) -> float:
-        """In metres, to 0.3 %; NaN where no pixel has a value."""
-        total = int(self.histogram.sum())
-        if not total:
-            return float("nan")
-        position = int(np.searchsorted(np.cumsum(self.histogram), total / 2))
-        metres = 10.0 ** (_LOG_NEAREST + (position + 0.5) / _BINS_PER_DECADE)
-        return min(max(metres, self.nearest), self.farthest)
-
-
-@dataclass(frozen=True, eq=False)
-class NormalsTally:
-    """Normals: pixels with and without one, and the sum of the unit vectors, (3,)."""
-
-    valid: int
-    invalid: int
-    total: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, target: NDArray) -> Self:
-        valid = int(target.any(axis=-1).sum())
-        return cls(valid, target.shape[0] * target.shape[1] - valid, target.sum(axis=(0, 1), dtype=np.float64))
-
-    @classmethod
-    def empty(cls) -> Self:
-        return cls(0, 0, np.zeros(3))
-
-    def __add__(self, other: Self) -> Self:
-        return type(self)(self.valid + other.valid, self.invalid + other.invalid, self.total + other.total)
-
-    @property
-    def valid_share(self) -> float:
-        return _share(self.valid, self.valid + self.invalid)
-
-    @property
-    def mean(self) -> NDArray[np.float64]:
-        """The mean vector, (3,), shorter the more the normals differ; NaN where there are none."""
-        return self.total / self.valid if self.valid else np.full(3, np.nan)
-
-
-@dataclass(frozen=True, eq=False)
-class ImageTally:
-    """Labels of whole images: how many have each value, (values,), and how many have none.
-
-    The values are the classes of a classification, and of a binary label no and yes.
-    """
-
-    images: Ints
-    unlabelled: int
-
-    @classmethod
-    def of(cls, target: NDArray, values: int) -> Self:
-        counts = np.bincount(np.ravel(target), minlength=IGNORE + 1).astype(np.int64)
-        return cls(counts[:values], int(counts[IGNORE]))
-
-    @classmethod
-    def empty(cls, values: int) -> Self:
-        return cls(np.zeros(values, np.int64), 0)
-
-    def __add__(self, other: Self) -> Self:
-        return type(self)(self.images + other.images, self.unlabelled + other.unlabelled)
+    def unlabelled_share(self) -> float:
+        """The share of all pixels or images that have no label; NaN where there are none."""
+        return self.unlabelled / (self.labelled + self.unlabelled or math.nan)
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """Of the labelled images, (values,); NaN where there are none."""
-        return _shares(self.images)
+        """The share of each count in those with a label; NaN where there are none."""
+        return self.counts / (self.labelled or math.nan)
 
+    @property
+    def median(self) -> float:
+        """Of depth in metres, to 0.3 %; NaN where no pixel has a value."""
+        if not self.labelled:
+            return math.nan
+        place = int(np.searchsorted(np.cumsum(self.counts), self.labelled / 2))
+        return float(np.clip(np.sqrt(DEPTH_EDGES[place] * DEPTH_EDGES[place + 1]), self.nearest, self.farthest))
 
-Tally = PixelTally | DepthTally | NormalsTally | ImageTally
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Of normals, (3,), shorter the more they differ; NaN where there are none."""
+        return self.total / (self.labelled or math.nan)
 
 
 def tally(task: Task, target: NDArray) -> Tally:
-    """What one sample's target of a task adds."""
+    """What one sample's target, in the form that `mtl.tasks` fixes, adds."""
+    total, ends = np.zeros(3), (math.inf, 0.0)
     match task.kind:
-        case "segmentation":
-            return PixelTally.of(target, len(task.classes))
         case "depth":
-            return DepthTally.of(target)
+            values = target[target > 0]
+            # What lies beyond the edges is counted in the outermost bins.
+            counts = np.histogram(np.clip(values, *DEPTH_EDGES[[0, -1]]), DEPTH_EDGES)[0]
+            unlabelled = target.size - values.size
+            ends = float(values.min(initial=math.inf)), float(values.max(initial=0))
         case "normals":
-            return NormalsTally.of(target)
+            counts = np.array([target.any(axis=-1).sum()])
+            unlabelled = target[..., 0].size - int(counts[0])
+            total = target.sum(axis=(0, 1), dtype=np.float64)
         case _:
-            return ImageTally.of(target, len(task.classes) or 2)
+            every = np.bincount(target.ravel(), minlength=IGNORE + 1)
+            counts, unlabelled = every[: max(2, task.channels)], int(every[IGNORE])
+    return Tally(counts, (counts > 0).astype(np.int64), unlabelled, total, *ends)
 
 
 def empty_tally(task: Task) -> Tally:
     """What no sample adds."""
-    match task.kind:
-        case "segmentation":
-            return PixelTally.empty(len(task.classes))
-        case "depth":
-            return DepthTally.empty()
-        case "normals":
-            return NormalsTally.empty()
-        case _:
-            return ImageTally.empty(len(task.classes) or 2)
-
-
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else float("nan")
-
-
-def _shares(counts: Ints) -> NDArray[np.float64]:
-    whole = int(counts.sum())
-    return counts / whole if whole else np.full(counts.shape, np.nan)
+    return tally(task, np.empty((0, 0, 3), np.float32 if task.kind in ("depth", "normals") else np.uint8))

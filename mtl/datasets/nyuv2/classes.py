@@ -61,23 +61,14 @@ _THIRTEEN_OF_FORTY = (
 )  # fmt: skip
 
 
-def _raw_table() -> NDArray[np.uint8]:
-    table = np.full(1 + RAW_IDS, FORTY.index("otherprop"), np.uint8)
-    table[0] = IGNORE
-    table[list(NAMED_RAW_IDS)] = np.arange(len(NAMED_RAW_IDS))
-    table[list(_OTHER_STRUCTURE)] = FORTY.index("otherstructure")
-    table[list(_OTHER_FURNITURE)] = FORTY.index("otherfurniture")
-    return table
+FORTY_OF_RAW = np.full(1 + RAW_IDS, FORTY.index("otherprop"), np.uint8)
+FORTY_OF_RAW[0] = IGNORE
+FORTY_OF_RAW[list(NAMED_RAW_IDS)] = np.arange(len(NAMED_RAW_IDS))
+FORTY_OF_RAW[list(_OTHER_STRUCTURE)] = FORTY.index("otherstructure")
+FORTY_OF_RAW[list(_OTHER_FURNITURE)] = FORTY.index("otherfurniture")
 
-
-def _thirteen_table() -> NDArray[np.uint8]:
-    table = np.full(256, IGNORE, np.uint8)
-    table[: len(FORTY)] = [THIRTEEN.index(name) for name in _THIRTEEN_OF_FORTY]
-    return table
-
-
-FORTY_OF_RAW = _raw_table()
-THIRTEEN_OF_FORTY = _thirteen_table()
+THIRTEEN_OF_FORTY = np.full(256, IGNORE, np.uint8)
+THIRTEEN_OF_FORTY[: len(FORTY)] = [THIRTEEN.index(name) for name in _THIRTEEN_OF_FORTY]
 
 
 def regroup(labels: NDArray[np.uint8], stored: Classes, wanted: Classes) -> NDArray[np.uint8]:
@@ -86,7 +77,7 @@ def regroup(labels: NDArray[np.uint8], stored: Classes, wanted: Classes) -> NDAr
 
 
 def choose_classes(stored: Classes, option: int | None) -> Classes:
-    """The class set to train on: the `stored` one unless the option asks for another, which must follow from it.
+    """The class set to train on: by default the `stored` set; the option may name another that follows from it.
 
     Raises `BadInput` for an option other than 40 or 13, and for 40 where 13 are stored.
     """
@@ -94,7 +85,6 @@ def choose_classes(stored: Classes, option: int | None) -> Classes:
         return stored
     if option == 40 and stored == 13:
         raise BadInput("dataset_options.classes: 40; allowed: 13, as the labels found here are of 13 classes")
-    for classes in NAMES:
-        if type(option) is int and option == classes:
-            return classes
+    if type(option) is int and option in NAMES:
+        return option
     raise BadInput(f"dataset_options.classes: {option!r}; allowed: {', '.join(map(str, NAMES))}")

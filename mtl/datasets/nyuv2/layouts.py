@@ -1,23 +1,20 @@
 """Which of its published layouts a folder of NYU-Depth-v2 has."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-from mtl.datasets.nyuv2 import mtan, nyud_mt, official
 from mtl.datasets.nyuv2.dataset import HELD_OUT, Nyuv2
+from mtl.datasets.nyuv2.mtan import Mtan
+from mtl.datasets.nyuv2.nyud_mt import NyudMT
+from mtl.datasets.nyuv2.official import Official
 from mtl.errors import BadInput
 
 # In the order of preference in a folder that holds several: those with stored normals come first.
-_LAYOUTS: tuple[tuple[Callable[[Path], bool], Callable[[Path, int | None, str], Nyuv2], str], ...] = (
-    (nyud_mt.recognise, nyud_mt.NyudMT, nyud_mt.LOOKED_FOR),
-    (mtan.recognise, mtan.Mtan, mtan.LOOKED_FOR),
-    (official.recognise, official.Official, official.LOOKED_FOR),
-)
+_LAYOUTS = (NyudMT, Mtan, Official)
 
 
 def recognise_nyuv2(root: Path) -> bool:
     """Whether a folder looks like one of the layouts, complete or not."""
-    return any(recognise(root) for recognise, _, _ in _LAYOUTS)
+    return any(layout.recognises(root) for layout in _LAYOUTS)
 
 
 def open_nyuv2(root: Path, classes: int | None = None, split: str = HELD_OUT) -> Nyuv2:
@@ -33,8 +30,8 @@ def open_nyuv2(root: Path, classes: int | None = None, split: str = HELD_OUT) ->
     """
     if not root.is_dir():
         raise BadInput(f"dataset nyuv2: {root} {'is not a directory' if root.exists() else 'does not exist'}")
-    for recognise, make, _ in _LAYOUTS:
-        if recognise(root):
-            return make(root, classes, split)
-    looked_for = "; ".join(text for _, _, text in _LAYOUTS)
+    for layout in _LAYOUTS:
+        if layout.recognises(root):
+            return layout(root, classes, split)
+    looked_for = "; ".join(layout.looked_for for layout in _LAYOUTS)
     raise BadInput(f"dataset nyuv2: {root} has no layout that is known; looked for {looked_for}")

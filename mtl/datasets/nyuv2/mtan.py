@@ -6,7 +6,7 @@
     {train,val}/normal/K.npy   float, (H, W, 3), axes kept as stored; 0 or not finite where there is none
 
 K is a frame's number, from 0 in each of the two. LibMTL reads the same files. `val` is the official test split, and
-is test here; validation is taken from `train`, see `validation_blocks`. A folder of targets that is absent from train
+is test here; validation is taken from `train`, see `Nyuv2.choose_ids`. A folder of targets that is absent from train
 is an absent task, but for normals, which are then computed from depth.
 """
 
@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 
 from mtl.datasets.nyuv2.classes import NAMES, Classes
 from mtl.datasets.nyuv2.dataset import HELD_OUT
-from mtl.datasets.nyuv2.frame_files import FrameFiles, read_map, stored_targets, with_shape
-from mtl.datasets.reading import read_npy
+from mtl.datasets.nyuv2.frame_files import FrameFiles, stored_targets
+from mtl.datasets.reading import checked_map, first_outside, read_npy
 from mtl.errors import BadInput
 from mtl.tasks import IGNORE
 
-LOOKED_FOR = "train/image/ and val/image/ (MTAN)"
 FOLDER = {"segmentation": "label", "depth": "depth", "normals": "normal"}
 
 # So many label files, spread over train, are looked at to tell 40 classes from 13. Of the 1449 frames, 3 have none of
@@ -33,14 +32,15 @@ LOOKED_AT = 32
 OVERSHOOT = 0.1
 
 
-def recognise(root: Path) -> bool:
-    return all((root / part / "image").is_dir() for part in ("train", "val"))
-
-
 class Mtan(FrameFiles):
     """The frames under `root`. Whether labels are of 13 or of 40 classes is told by looking at some of them."""
 
     layout = "MTAN folder"
+    looked_for = "train/image/ and val/image/ (MTAN)"
+
+    @staticmethod
+    def recognises(root: Path) -> bool:
+        return all((root / part / "image").is_dir() for part in ("train", "val"))
 
     def __init__(self, root: Path, classes: int | None = None, split: str = HELD_OUT) -> None:
         super().__init__(root)
@@ -49,41 +49,33 @@ class Mtan(FrameFiles):
         self.choose_tasks(self.stored, self._look_at_labels(listed), classes)
         self.choose_ids(split, listed, test, f"folder {root / 'train'}")
 
-    def image_file(self, sample_id: str) -> str:
+    def file(self, what: str, sample_id: str) -> str:
         part, number = sample_id.split("/")
-        return f"{part}/image/{number}.npy"
-
-    def target_file(self, target: str, sample_id: str) -> str:
-        part, number = sample_id.split("/")
-        return f"{part}/{FOLDER[target]}/{number}.npy"
+        return f"{part}/{FOLDER.get(what, what)}/{number}.npy"
 
     def read_image(self, path: Path) -> NDArray[np.uint8]:
-        values = read_map(path, None, 3)
+        values = checked_map(path, read_npy(path), None, 3)
         lowest, highest = float(values.min()), float(values.max())
         if not (lowest >= -OVERSHOOT and highest <= 1 + OVERSHOOT):
             raise BadInput(f"file {path}: holds colours from {lowest:g} to {highest:g}; allowed: 0..1")
         return np.rint(255 * values.clip(0, 1)).astype(np.uint8)
 
-    def read_labels(self, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
-        stored = read_npy(path)
-        if not (np.issubdtype(stored.dtype, np.floating) or np.issubdtype(stored.dtype, np.integer)):
-            raise BadInput(f"file {path}: holds numbers of type {stored.dtype}; allowed: whole numbers")
-        stored = with_shape(path, stored, size, 1)
+    def read_segmentation(self, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
+        stored = checked_map(path, read_npy(path), size, 1, "iuf")
         largest = len(NAMES[self.stored_classes]) - 1
-        # Not `stored < -1`: a label that is not a number has to fail, too.
-        outside = stored[~((stored >= -1) & (stored <= largest) & (stored == np.floor(stored)))]
-        if outside.size:
+        outside = first_outside(stored, -1, largest)
+        if outside is not None:
             why = f", as none of {LOOKED_AT} label files of train goes beyond" if self.stored_classes == 13 else ""
-            raise BadInput(f"file {path}: holds label {outside[0]}; allowed: -1..{largest}{why}")
+            raise BadInput(f"file {path}: holds label {outside}; allowed: -1..{largest}{why}")
         return np.where(stored < 0, IGNORE, stored).astype(np.uint8)
 
     def _frames(self, part: str) -> list[str]:
-        """The frames that have an image or a target, by number: one that lacks some of them is to be found out."""
+        """The frames that have an image or a target, by number, so that a frame that lacks some of them is found."""
         folders = ("image", *(FOLDER[target] for target in self.stored))
         numbers = {
             name.removesuffix(".npy")
             for folder in folders
-            for name in self.listing.folder(f"{part}/{folder}")
+            for name in self.listing.names(f"{part}/{folder}")
             if name.endswith(".npy") and name.removesuffix(".npy").isdecimal()
         }
         if not numbers:
@@ -96,7 +88,7 @@ class Mtan(FrameFiles):
             return 40
         for sample_id in frames[:: -(-len(frames) // LOOKED_AT)]:
             try:
-                labels = read_npy(self.root / self.target_file("segmentation", sample_id))
+                labels = read_npy(self.root / self.file("segmentation", sample_id))
             except BadInput:
                 continue  # missing or damaged, which is said where frames are checked or read
             if np.issubdtype(labels.dtype, np.number) and np.any(labels >= len(NAMES[13])):

@@ -5,8 +5,8 @@ pixel's position, exactly, and its three coefficients are the normal up to lengt
 of inverse depth in a square window, in which, too, the error of a structured-light sensor is the same near and far.
 
 Near an edge the window centred on a pixel holds two surfaces. Of the nine windows that are centred on the pixel, or
-have it on their edge or corner, the one that a plane fits best is taken (the idea of Kuwahara's filter), the centred
-one unless another is twice as good.
+have it on their edge or corner, the window that a plane fits best is taken (the idea of Kuwahara's filter). The
+centred window is preferred unless another is twice as good.
 
 Normals are in the camera's frame, x right, y down, z forward, and point to the camera: a wall that it faces squarely
 has (0, 0, -1), a floor about (0, -1, 0).
@@ -17,8 +17,6 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
-
-from mtl.datasets.nyuv2.camera import pixel_rays
 
 # Goes up whenever the normals change; datasets that compute them have it in their fingerprint.
 VERSION = 1
@@ -32,6 +30,18 @@ SMALLEST_SHARE = 0.5
 LARGEST_ERROR = 0.05
 # A window off the centre is taken where its error is below this share of the centred one's.
 CLEARLY_BETTER = 0.5
+
+# The colour camera, to which the depth maps are registered:
+# camera_params.m of the dataset's toolbox (Silberman, Hoiem, Kohli, Fergus, ECCV 2012), in pixels of 640 x 480.
+WIDTH, HEIGHT = 640, 480
+FOCAL_X, FOCAL_Y = 518.857901, 519.469611
+CENTER_X, CENTER_Y = 325.582449, 253.736166
+
+# Gupta et al. (CVPR 2013), and NYUD_MT after them, cut away the border that has no depth: this size is left, and
+# this many pixels went at the top and at the left.
+CROPPED = (425, 560)
+CROP_TOP, CROP_LEFT = 45, 40
+
 
 Map = NDArray[np.float64]
 
@@ -48,6 +58,21 @@ def normals_from_depth(depth: NDArray[np.float32]) -> NDArray[np.float32]:
     length = np.sqrt((planes**2).sum(axis=0))
     # The plane's coefficients point away from the camera, as inverse depth is positive.
     return np.where(usable, -planes / np.where(usable, length, 1), 0).transpose(1, 2, 0).astype(np.float32)
+
+
+def pixel_rays(size: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """x / z of each column (W,) and y / z of each row (H,) in a frame of `size` (height, width); x right, y down.
+
+    A frame of size `CROPPED` is the cut one; one of any other size is the whole frame, resized.
+    """
+    height, width = size
+    columns, rows = np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64)
+    if size == CROPPED:
+        columns, rows = columns + CROP_LEFT, rows + CROP_TOP
+    else:
+        # Resizing keeps the frame's edges, half a pixel outside of the centres of the outermost pixels, in place.
+        columns, rows = (columns + 0.5) * WIDTH / width - 0.5, (rows + 0.5) * HEIGHT / height - 0.5
+    return (columns - CENTER_X) / FOCAL_X, (rows - CENTER_Y) / FOCAL_Y
 
 
 def _fit_planes(depth: NDArray[np.float32], radius: int) -> tuple[Map, Map]:

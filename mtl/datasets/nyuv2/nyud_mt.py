@@ -11,7 +11,7 @@ Interaction Networks for Multi-Task Learning" (ECCV 2020), and those after it, .
 A folder of targets may be absent, and its task with it, but for normals, which are then computed from depth. Other
 folders (the published `edge/`) are not read. The published set has no third list, its val being the official test
 split, and neither has one whose test list repeats val; validation is then taken from the training list, see
-`validation_blocks`.
+`Nyuv2.choose_ids`.
 """
 
 from pathlib import Path
@@ -21,13 +21,12 @@ from numpy.typing import NDArray
 
 from mtl.datasets.nyuv2.classes import FORTY
 from mtl.datasets.nyuv2.dataset import HELD_OUT
-from mtl.datasets.nyuv2.frame_files import FrameFiles, checked_map, stored_targets, with_shape
-from mtl.datasets.reading import read_image, read_mask, read_mat, read_words
+from mtl.datasets.nyuv2.frame_files import FrameFiles, stored_targets
+from mtl.datasets.reading import checked_map, first_outside, read_image, read_mask, read_mat, read_words
 from mtl.errors import BadInput
 from mtl.tasks import IGNORE
 
-LOOKED_FOR = "images/ and gt_sets/ (NYUD_MT)"
-# Of a file that is missing under each of its names, the last is asked for.
+# A file that is missing under each of its names is reported under the last of them.
 SUFFIXES = {
     "images": (".png", ".jpg"),
     "segmentation": (".mat", ".png"),
@@ -37,19 +36,16 @@ SUFFIXES = {
 # 8-bit normals below this length mean none: grey is not quite 0, and less so after JPEG.
 SHORTEST_OF_8_BITS = 0.5
 
-# Stored numbers to ours: 1..40 become 0..39, and 0 and 255 are unlabelled.
-_OURS = np.full(256, IGNORE, np.uint8)
-_OURS[1 : 1 + len(FORTY)] = np.arange(len(FORTY))
-
-
-def recognise(root: Path) -> bool:
-    return (root / "images").is_dir() and (root / "gt_sets").is_dir()
-
 
 class NyudMT(FrameFiles):
     """The frames that the lists under `root` name; frames may differ in size."""
 
     layout = "NYUD_MT folder"
+    looked_for = "images/ and gt_sets/ (NYUD_MT)"
+
+    @staticmethod
+    def recognises(root: Path) -> bool:
+        return (root / "images").is_dir() and (root / "gt_sets").is_dir()
 
     def __init__(self, root: Path, classes: int | None = None, split: str = HELD_OUT) -> None:
         super().__init__(root)
@@ -60,25 +56,21 @@ class NyudMT(FrameFiles):
         test = read_words(lists / "test.txt") if (lists / "test.txt").exists() else val
         self.choose_ids(split, train, test, f"file {lists / 'train.txt'}", () if test == val else val)
 
-    def image_file(self, sample_id: str) -> str:
-        return self._file("images", sample_id)
-
-    def target_file(self, target: str, sample_id: str) -> str:
-        return self._file(target, sample_id)
+    def file(self, what: str, sample_id: str) -> str:
+        folder = "images" if what == "image" else what
+        names = [f"{folder}/{sample_id}{suffix}" for suffix in SUFFIXES[folder]]
+        return next((name for name in names if self.listing.has(name)), names[-1])
 
     def read_image(self, path: Path) -> NDArray[np.uint8]:
         return read_image(path)
 
-    def read_labels(self, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
+    def read_segmentation(self, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
         stored = read_mask(path) if path.suffix == ".png" else read_mat(path, "segmentation")
-        if stored.shape != size:
-            raise BadInput(f"file {path}: is of size {stored.shape}; allowed: {size}, as its image")
-        if stored.dtype.kind not in "uif":
-            raise BadInput(f"file {path}: holds {stored.dtype}; allowed: numbers")
-        known = ((stored >= 0) & (stored <= len(FORTY)) & (stored == np.floor(stored))) | (stored == IGNORE)
-        if not known.all():
-            raise BadInput(f"file {path}: holds label {stored[~known][0]}; allowed: 0..{len(FORTY)}, and {IGNORE}")
-        return _OURS[stored.astype(np.uint8)]
+        stored = checked_map(path, stored, size, 1, "iuf")
+        outside = first_outside(stored[stored != IGNORE], 0, len(FORTY))
+        if outside is not None:
+            raise BadInput(f"file {path}: holds label {outside}; allowed: 0..{len(FORTY)}, and {IGNORE}")
+        return np.where(stored == 0, IGNORE, stored - (stored != IGNORE)).astype(np.uint8)
 
     def read_depth(self, path: Path, size: tuple[int, int]) -> NDArray[np.floating]:
         if path.suffix == ".npy":
@@ -88,10 +80,6 @@ class NyudMT(FrameFiles):
     def read_normals(self, path: Path, size: tuple[int, int]) -> NDArray[np.floating]:
         if path.suffix == ".npy":
             return super().read_normals(path, size)
-        normals = with_shape(path, read_image(path), size, 3) / 127.5 - 1
+        normals = checked_map(path, read_image(path).astype(np.float64), size, 3) / 127.5 - 1
         none = np.linalg.norm(normals, axis=-1, keepdims=True) < SHORTEST_OF_8_BITS
         return np.where(none, 0, normals)
-
-    def _file(self, folder: str, sample_id: str) -> str:
-        names = [f"{folder}/{sample_id}{suffix}" for suffix in SUFFIXES[folder]]
-        return next((name for name in names if self.listing.has(name)), names[-1])

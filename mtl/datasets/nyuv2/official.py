@@ -8,7 +8,7 @@
     splits.mat                 MATLAB 5: trainNdxs (795) and testNdxs (654), frame numbers from 1
 
 Raw ids become the 40 classes by the table of Gupta et al., see `classes`. There are no normals: they are computed
-from depth. Validation is taken from the training frames, see `validation_blocks`. A frame's id is its number from 1
+from depth. Validation is taken from the training frames, see `Nyuv2.choose_ids`. A frame's id is its number from 1
 in four digits, as in NYUD_MT.
 """
 
@@ -22,17 +22,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from mtl.datasets.base import Sample
-from mtl.datasets.nyuv2.classes import FORTY, FORTY_OF_RAW, NAMED_RAW_IDS, RAW_IDS, regroup
-from mtl.datasets.nyuv2.dataset import HELD_OUT, Nyuv2, usable_depth
-from mtl.datasets.nyuv2.normals_from_depth import normals_from_depth
-from mtl.datasets.reading import read_mat
+from mtl.datasets.nyuv2.classes import FORTY, FORTY_OF_RAW, NAMED_RAW_IDS, RAW_IDS
+from mtl.datasets.nyuv2.dataset import HELD_OUT, Nyuv2
+from mtl.datasets.reading import first_outside, read_mat, reading
 from mtl.errors import BadInput
 
 FRAMES = "nyu_depth_v2_labeled.mat"
 SPLITS = "splits.mat"
 SPLITS_AT = "http://horatio.cs.nyu.edu/mit/silberman/indoor_seg_sup/splits.mat"
-LOOKED_FOR = f"{FRAMES} (official)"
 # The types and axes of the variables that frames are read from.
 FORMS = {
     "images": (("uint8",), "(N, 3, W, H)"),
@@ -42,18 +39,19 @@ FORMS = {
 # Compressed blocks of the file may hold several frames, and neighbouring frames are read one after the other. Bytes.
 BLOCK_CACHE = 32 * 2**20
 
-# The file has this name for what is a refrigerator here.
+# How the file spells a class that is spelt otherwise here.
 _SPELT = {"refrigerator": "refridgerator"}
-
-
-def recognise(root: Path) -> bool:
-    return (root / FRAMES).is_file()
 
 
 class Official(Nyuv2):
     """The frames of the .mat file under `root`, which is opened on first use in each process and read by the frame."""
 
     layout = "official .mat file"
+    looked_for = f"{FRAMES} (official)"
+
+    @staticmethod
+    def recognises(root: Path) -> bool:
+        return (root / FRAMES).is_file()
 
     def __init__(self, root: Path, classes: int | None = None, split: str = HELD_OUT) -> None:
         super().__init__(root)
@@ -68,16 +66,14 @@ class Official(Nyuv2):
     def files(self, sample_id: str) -> Sequence[str]:
         return (FRAMES,)
 
-    def load(self, sample_id: str) -> Sample:
+    def load_stored(self, sample_id: str) -> tuple[NDArray[np.uint8], Mapping[str, NDArray]]:
         k = int(sample_id) - 1
         with self._reading() as variables:
             # The axes come reversed, so that .T makes (3, W, H) to (H, W, 3).
             image, raw, depth = (np.ascontiguousarray(variables[name][k].T) for name in ("images", "labels", "depths"))
         if raw.max() > RAW_IDS:
             raise BadInput(f"file {self._path}: frame {sample_id} has label {raw.max()}; allowed: 0..{RAW_IDS}")
-        labels = regroup(FORTY_OF_RAW[raw], self.stored_classes, self.classes)
-        metres = usable_depth(depth)
-        return Sample(image, {"segmentation": labels, "depth": metres, "normals": normals_from_depth(metres)})
+        return image, {"segmentation": FORTY_OF_RAW[raw], "depth": depth}
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the open file, which belongs to this process."""
@@ -86,18 +82,13 @@ class Official(Nyuv2):
     @contextmanager
     def _reading(self) -> Iterator[Mapping[str, h5py.Dataset]]:
         """The variables of the open file; what goes wrong in reading them is a BadInput that names it."""
-        try:
+        with reading(self._path, "MATLAB 7.3"):
             # A file that was open before a fork is the parent's, too, which HDF5 does not provide for.
             if not self._variables or self._process != os.getpid():
                 file = h5py.File(self._path, "r", rdcc_nbytes=BLOCK_CACHE)
                 self._variables = {name: file[name] for name in (*FORMS, "names") if name in file}
                 self._process = os.getpid()
             yield self._variables
-        except BadInput:
-            raise
-        except (OSError, RuntimeError, KeyError, ValueError) as error:  # h5py raises any of them for a damaged file
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise BadInput(f"file {self._path}: cannot be read as MATLAB 7.3 ({reason})") from error
 
     def _check_variables(self) -> int:
         """The number of frames. Raises `BadInput` where a variable is missing or not of the form that it should be."""
@@ -133,16 +124,12 @@ class Official(Nyuv2):
         if not path.is_file():
             raise self.bad(f"file {path}: is missing; it lists the splits of {FRAMES} and is published at {SPLITS_AT}")
         found = read_mat(path, name)
+        allowed = f"allowed: frame numbers 1..{count}"
         if not found.size:
-            raise BadInput(f"file {path}: {name} is empty; allowed: frame numbers 1..{count}")
-        return [f"{number:04d}" for number in _frame_numbers(path, name, found.ravel(), count)]
-
-
-def _frame_numbers(path: Path, name: str, found: NDArray, count: int) -> list[int]:
-    """Numbers as MATLAB keeps them, often in floating point, as frame numbers."""
-    if found.dtype.kind not in "uif":
-        raise BadInput(f"file {path}: {name} is {found.dtype}; allowed: frame numbers 1..{count}")
-    outside = found[~((found >= 1) & (found <= count) & (found == np.floor(found)))]
-    if outside.size:
-        raise BadInput(f"file {path}: {name} has {outside[0]}; allowed: frame numbers 1..{count}")
-    return [int(number) for number in found]
+            raise BadInput(f"file {path}: {name} is empty; {allowed}")
+        if found.dtype.kind not in "uif":  # MATLAB often keeps whole numbers in floating point
+            raise BadInput(f"file {path}: {name} is {found.dtype}; {allowed}")
+        outside = first_outside(found, 1, count)
+        if outside is not None:
+            raise BadInput(f"file {path}: {name} has {outside}; {allowed}")
+        return [f"{int(number):04d}" for number in found.ravel()]

@@ -27,7 +27,7 @@ def source_digests(modules: Sequence[str]) -> list[str]:
 
     Raises OSError, TypeError or KeyError where one of `modules` has no source that can be read.
     """
-    waiting = {name: _file_of(name) for name in modules}
+    waiting = {name: Path(inspect.getsourcefile(sys.modules[name]) or "") for name in modules}
     done: dict[str, str] = {}
     while waiting:
         name, path = next(iter(waiting.items()))
@@ -48,17 +48,9 @@ def source_digests(modules: Sequence[str]) -> list[str]:
     return list(done.values())
 
 
-def _file_of(name: str) -> Path:
-    file = inspect.getsourcefile(sys.modules[name])
-    if file is None:
-        raise OSError(f"module {name} has no source")
-    return Path(file)
-
-
 def _imported(tree: ast.AST, package: str) -> Iterator[str]:
-    """The full names of all that a module of `package` imports as it is imported, each after those of its packages."""
+    """The full names of all that a module of `package` imports when it is imported, each after its packages."""
     for node in _run_on_import(tree):
-        names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -66,6 +58,8 @@ def _imported(tree: ast.AST, package: str) -> Iterator[str]:
             base = [*parents[: len(parents) - node.level + 1], *filter(None, [node.module])]
             # What is imported from a package may be a module of it.
             names = [".".join([*base, *name]) for name in ([], *([alias.name] for alias in node.names))]
+        else:
+            continue
         for name in names:
             parts = name.split(".")
             yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1) if parts[0])
@@ -125,7 +119,7 @@ def _meaning(tree: ast.AST) -> Iterator[str]:
             case list():
                 yield "["
                 # A statement that is a constant, such as a docstring, does nothing.
-                waiting += [_Word("]"), *(one for one in reversed(item) if not _is_constant_statement(one))]
+                waiting += [_Word("]"), *(node for node in reversed(item) if not _is_constant_statement(node))]
             case int():  # in decimal digits a number of thousands is refused
                 yield f"{type(item).__name__} {item:x}"
             case _:

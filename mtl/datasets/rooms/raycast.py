@@ -46,7 +46,7 @@ class Boxes(NamedTuple):
         return np.sqrt(_dot(self.half, self.half))
 
     def distance(self, origin: Floats, direction: Floats) -> Floats:
-        return _entry(*_intersect_intervals(self._slabs(origin, direction)))
+        return _entry(self._slabs(origin, direction))
 
     def normal(self, origin: Floats, direction: Floats) -> Floats:
         """The face of entry is the slab entered last."""
@@ -71,7 +71,7 @@ class Cylinders(NamedTuple):
         return np.hypot(self.radius, self.half_height)
 
     def distance(self, origin: Floats, direction: Floats) -> Floats:
-        return _entry(*_intersect_intervals([self._side(origin, direction), self._caps(origin, direction)]))
+        return _entry([self._side(origin, direction), self._caps(origin, direction)])
 
     def normal(self, origin: Floats, direction: Floats) -> Floats:
         """Radial where the ray enters through the side, vertical where it enters through a cap."""
@@ -98,7 +98,7 @@ class Spheres(NamedTuple):
         return self.radius
 
     def distance(self, origin: Floats, direction: Floats) -> Floats:
-        return _entry(*self._interval(origin, direction))
+        return _entry([self._interval(origin, direction)])
 
     def normal(self, origin: Floats, direction: Floats) -> Floats:
         near, _ = self._interval(origin, direction)
@@ -227,10 +227,8 @@ def _quadratic(a: Floats, half_b: Floats, c: Floats) -> Interval:
     return np.where(misses, np.inf, (-half_b - root) / a), np.where(misses, -np.inf, (-half_b + root) / a)
 
 
-def _intersect_intervals(intervals: Sequence[Interval]) -> Interval:
+def _entry(intervals: Sequence[Interval]) -> Floats:
+    """Where a ray enters what all intervals share, inf where there is nothing ahead of it."""
     nears, fars = zip(*intervals, strict=True)
-    return reduce(np.maximum, nears), reduce(np.minimum, fars)
-
-
-def _entry(near: Floats, far: Floats) -> Floats:
+    near, far = reduce(np.maximum, nears), reduce(np.minimum, fars)
     return np.where((near > 0) & (near <= far), near, np.inf)

@@ -11,43 +11,14 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from mtl.datasets.rooms.furniture import (
-    TEXTURES,
-    Furniture,
-    Material,
-    Part,
-    Shape,
-    Vector,
-    draw_bed,
-    draw_cabinet,
-    draw_chair,
-    draw_clutter,
-    draw_floor_lamp,
-    draw_material,
-    draw_pendant,
-    draw_plant,
-    draw_table,
-    draw_table_lamp,
-    sphere,
-)
+from mtl.datasets.rooms import furniture
+from mtl.datasets.rooms.furniture import Furniture, Material, Part, Vector, draw_clutter, draw_material
 from mtl.datasets.rooms.raycast import Boxes, Cylinders, Floats, Rectangles, Shapes, Spheres, rotate_yaw
 
 CLASSES = (
-    "floor",
-    "wall",
-    "ceiling",
-    "rug",
-    "door",
-    "window",
-    "picture",
-    "table",
-    "chair",
-    "bed",
-    "cabinet",
-    "lamp",
-    "plant",
-    "clutter",
-)
+    "floor", "wall", "ceiling", "rug", "door", "window", "picture",
+    "table", "chair", "bed", "cabinet", "lamp", "plant", "clutter",
+)  # fmt: skip
 
 # What hangs on a wall stands this far off it (and a rug off the floor), so that it is in front beyond rounding.
 _LAYER_METRES = 0.004
@@ -129,7 +100,7 @@ def _turn(x: float, z: float, yaw: float) -> tuple[float, float]:
     return x * cos + z * sin, z * cos - x * sin
 
 
-def _move(parts: Sequence[Part], x: float, y: float, z: float, yaw: float) -> list[Part]:
+def _move(parts: Sequence[Part], x: float, z: float, yaw: float, y: float = 0) -> list[Part]:
     """Parts turned about the vertical axis, then shifted."""
     moved = []
     for part in parts:
@@ -165,7 +136,7 @@ def _draw_shell(rng: Generator, room: Room) -> list[Part]:
     for wall, (yaw, distance, half_length) in enumerate(_walls(room)):
         half_size = half_length + _OVERLAP_METRES, room.height / 2 + _OVERLAP_METRES
         panel = _panel("wall", accent if wall == accent_wall else paint, *half_size, 0, room.height / 2, -distance)
-        parts += _move([panel], 0, 0, 0, yaw)
+        parts += _move([panel], 0, 0, yaw)
     return parts
 
 
@@ -175,22 +146,19 @@ def _draw_fixtures(rng: Generator, room: Room) -> tuple[list[Part], list[Spot]]:
     thresholds = []
     for yaw, distance, half_length in _walls(room):
         for side in (-1, 1):
-            kind = rng.choice(4, p=(0.25, 0.3, 0.25, 0.2))
+            kind = rng.choice(("door", "window", "picture", "nothing"), p=(0.25, 0.3, 0.25, 0.2))
             x = side * half_length / 2 + rng.uniform(-0.1, 0.1)
             z = _LAYER_METRES - distance
-            if kind == 0:
-                parts += _move(_draw_door(rng), *_turn_to(x, z, yaw), yaw)
+            fixture: list[Part] = []
+            if kind == "door":
+                fixture = _draw_door(rng)
                 thresholds.append(Spot(*_turn(x, z + 0.4, yaw), yaw, 0.45, 0.4))
-            elif kind == 1:
-                parts += _move(_draw_window(rng, room.height), *_turn_to(x, z, yaw), yaw)
-            elif kind == 2:
-                parts += _move(_draw_picture(rng), *_turn_to(x, z, yaw), yaw)
+            elif kind == "window":
+                fixture = _draw_window(rng, room.height)
+            elif kind == "picture":
+                fixture = _draw_picture(rng)
+            parts += _move(fixture, *_turn(x, z, yaw), yaw)
     return parts, thresholds
-
-
-def _turn_to(x: float, z: float, yaw: float) -> tuple[float, float, float]:
-    turned_x, turned_z = _turn(x, z, yaw)
-    return turned_x, 0.0, turned_z
 
 
 def _draw_door(rng: Generator) -> list[Part]:
@@ -199,7 +167,7 @@ def _draw_door(rng: Generator) -> list[Part]:
     return [
         _panel("door", frame, half_width + 0.07, height / 2 + 0.035, 0, height / 2 + 0.035, 0),
         _panel("door", leaf, half_width, height / 2, 0, height / 2, _LAYER_METRES),
-        sphere("door", frame, 0.04, (0.8 * half_width, 1.0, 0.04)),
+        furniture.sphere("door", frame, 0.04, (0.8 * half_width, 1.0, 0.04)),
     ]
 
 
@@ -234,29 +202,29 @@ def _furnish(rng: Generator, room: Room, taken: list[Spot]) -> list[Part]:
             spot = draw_spot(rng, room, piece)
             if _inside(spot, room) and not any(spots_overlap(spot, other) for other in taken):
                 taken.append(spot)
-                parts.extend(_move(piece.parts, spot.x, 0, spot.z, spot.yaw))
+                parts.extend(_move(piece.parts, *spot[:3]))
                 return spot
         return None
 
     if rng.random() < 0.55:
-        place(draw_bed(rng), _spot_at_wall)
+        place(furniture.draw_bed(rng), _spot_at_wall)
     for _ in range(rng.integers(1, 4)):
-        cabinet = draw_cabinet(rng)
+        cabinet = furniture.draw_cabinet(rng)
         if spot := place(cabinet, _spot_at_wall):
             parts += _draw_things_on(rng, cabinet, spot)
     for _ in range(rng.integers(1, 3)):
-        table = draw_table(rng)
+        table = furniture.draw_table(rng)
         if spot := place(table, _spot_anywhere):
             parts += _draw_things_on(rng, table, spot)
             for quarter in rng.permutation(4)[: rng.integers(1, 4)].tolist():
-                place(draw_chair(rng), _spot_beside(spot, quarter))
-    for draw, at_most in ((draw_chair, 2), (draw_floor_lamp, 2), (draw_plant, 3)):
+                place(furniture.draw_chair(rng), _spot_beside(spot, quarter))
+    for draw, at_most in ((furniture.draw_chair, 2), (furniture.draw_floor_lamp, 2), (furniture.draw_plant, 3)):
         for _ in range(rng.integers(at_most + 1)):
             place(draw(rng), _spot_anywhere if rng.random() < 0.4 else _spot_at_wall)
     for _ in range(rng.integers(1, 5)):
         place(draw_clutter(rng, rng.uniform(0.12, 0.32)), _spot_anywhere)
     if rng.random() < 0.4:
-        place(draw_pendant(rng, room.height), _spot_anywhere)
+        place(furniture.draw_pendant(rng, room.height), _spot_anywhere)
     if rng.random() < 0.6:
         parts.append(_draw_rug(rng, room))
     return parts
@@ -275,11 +243,11 @@ def _draw_things_on(rng: Generator, support: Furniture, spot: Spot) -> list[Part
         if choice < 0.4:
             thing = draw_clutter(rng, rng.uniform(0.5, 1) * size).parts
         elif choice < 0.55 and size > 0.17:
-            thing = draw_table_lamp(rng)
+            thing = furniture.draw_table_lamp(rng)
         else:
             continue
         x, z = _turn((2 * place + 1 - places) * half_place, 0, spot.yaw)
-        parts += _move(thing, spot.x + x, support.top, spot.z + z, spot.yaw + rng.uniform(-0.4, 0.4))
+        parts += _move(thing, spot.x + x, spot.z + z, spot.yaw + rng.uniform(-0.4, 0.4), support.top)
     return parts
 
 
@@ -380,48 +348,35 @@ def _draw_lights(rng: Generator, room: Room) -> Lights:
 
 
 def _assemble(parts: Sequence[Part], lights: Lights, camera: Camera) -> Scene:
-    kinds: tuple[Shape, ...] = ("box", "cylinder", "sphere", "rectangle")
+    kinds = ("box", "cylinder", "sphere", "rectangle")
     parts = sorted(parts, key=lambda part: kinds.index(part.shape))
-    boxes, cylinders, spheres, rectangles = ([part for part in parts if part.shape == kind] for kind in kinds)
+    center, half = _vectors(part.center for part in parts), _vectors(part.half for part in parts)
+    yaw = np.array([part.yaw for part in parts], _FLOAT)
+    boxes, cylinders, spheres, flats = (np.array([part.shape == kind for part in parts]) for kind in kinds)
     solids = (
-        Boxes(_vectors(p.center for p in boxes), _vectors(p.half for p in boxes), _floats(p.yaw for p in boxes)),
-        Cylinders(
-            _vectors(p.center for p in cylinders),
-            _floats(p.half[0] for p in cylinders),
-            _floats(p.half[1] for p in cylinders),
-        ),
-        Spheres(_vectors(p.center for p in spheres), _floats(p.half[0] for p in spheres)),
+        Boxes(center[:, boxes], half[:, boxes], yaw[boxes]),
+        Cylinders(center[:, cylinders], half[0, cylinders], half[1, cylinders]),
+        Spheres(center[:, spheres], half[0, spheres]),
     )
-    yaw = _floats(part.yaw for part in parts)
-    center = _vectors(part.center for part in parts)
+    # The edges of flat parts, which face their own z (upright) or y (lying).
+    width, height, depth = half[:, flats]
+    nothing = np.zeros_like(width)
+    u = rotate_yaw(np.stack([width, nothing, nothing]), yaw[flats])
+    v = rotate_yaw(np.stack([nothing, height, depth]), yaw[flats])
     materials = [part.material for part in parts]
     surfaces = Surfaces(
-        label=np.array([CLASSES.index(part.label) for part in parts], dtype=np.uint8),
+        label=np.array([CLASSES.index(part.label) for part in parts], np.uint8),
         center=center,
         yaw=yaw,
-        texture=np.array([TEXTURES.index(material.texture) for material in materials], dtype=np.uint8),
+        texture=np.array([furniture.TEXTURES.index(material.texture) for material in materials], np.uint8),
         frequency=_vectors(material.frequency for material in materials),
         phase=_vectors(material.phase for material in materials),
         color=_vectors(material.color for material in materials),
         accent=_vectors(material.accent for material in materials),
-        glow=_floats(material.glow for material in materials),
+        glow=np.array([material.glow for material in materials], _FLOAT),
     )
-    return Scene(solids, _rectangles(rectangles), surfaces, lights, camera)
-
-
-def _floats(values: Iterable[float] | Iterable[Vector]) -> Floats:
-    return np.array(list(values), dtype=_FLOAT)
+    return Scene(solids, Rectangles(center[:, flats], u, v), surfaces, lights, camera)
 
 
 def _vectors(vectors: Iterable[Vector]) -> Floats:
-    return np.ascontiguousarray(_floats(vectors).reshape(-1, 3).T)
-
-
-def _rectangles(parts: Sequence[Part]) -> Rectangles:
-    """Edge vectors of flat parts, which face their own z (upright) or y (lying)."""
-    yaw = _floats(part.yaw for part in parts)
-    half = _vectors(part.half for part in parts)
-    nothing = np.zeros_like(yaw)
-    u = rotate_yaw(np.stack([half[0], nothing, nothing]), yaw)
-    v = rotate_yaw(np.stack([nothing, half[1], half[2]]), yaw)
-    return Rectangles(_vectors(part.center for part in parts), u, v)
+    return np.ascontiguousarray(np.array(list(vectors), _FLOAT).T)

@@ -197,13 +197,13 @@ def build_together(root: Path, barrier: Barrier) -> None:
 
 
 def test_processes_that_start_together_build_once(tmp_path: Path) -> None:
-    barrier = spawn.Barrier(3)
-    processes = [spawn.Process(target=build_together, args=(tmp_path, barrier), daemon=True) for _ in range(3)]
+    barrier = spawn.Barrier(2)
+    processes = [spawn.Process(target=build_together, args=(tmp_path, barrier), daemon=True) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(DEADLINE_SECONDS)
-    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert [process.exitcode for process in processes] == [0, 0]
     assert (tmp_path / "log").read_text() == "build\n"
     assert len(folders(tmp_path)) == 1
 

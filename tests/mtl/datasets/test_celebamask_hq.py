@@ -227,9 +227,9 @@ def test_bad_lines_of_a_list(root: Path, line: str, problem: str) -> None:
         ({"split_file": 3}, "dataset_options.split_file: 3; allowed: the path of a text file"),
         (
             {"split_file": "none.txt"},
-            "dataset_options.split_file: ROOT/none.txt cannot be read (No such file or directory); allowed: a text",
+            "dataset_options.split_file: file ROOT/none.txt: cannot be read as text (No such file",
         ),
-        ({"split_file": f"{IMAGES}/0.jpg"}, f"dataset_options.split_file: ROOT/{IMAGES}/0.jpg cannot be read (not UTF"),
+        ({"split_file": f"{IMAGES}/0.jpg"}, f"dataset_options.split_file: file ROOT/{IMAGES}/0.jpg: cannot be read as"),
         ({"split_file": "list.txt", "split_seed": 1}, "dataset_options.split_seed: 1 beside split_file; allowed: one"),
         (
             {"split_file": "list.txt"},

@@ -41,7 +41,7 @@ def read_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     read: list[str] = []
     original = content._hash
 
-    def spy(path: str) -> content._Hashed:
+    def spy(path: str) -> tuple[str, content.Stamp]:
         read.append(Path(path).name)
         return original(path)
 
@@ -85,18 +85,7 @@ def test_a_folder_that_cannot_be_listed_is_named(root: Path) -> None:
         Listing(root).names("loop")
 
 
-def test_stamps(root: Path) -> None:
-    status = (root / "sub" / "b.txt").stat()
-    stamp = Listing(root).stamp("sub/b.txt")
-    assert stamp == content.Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    assert Listing(root).folder("sub") == {"b.txt": stamp}
-    assert Listing(root).folder("none") == {}
-    assert Listing(root).stamp("none") is None
-
-
-@pytest.mark.parametrize("whole_bytes", [content.WHOLE_BYTES, 4])
-def test_digests_are_sha256(root: Path, memory: Path, monkeypatch: pytest.MonkeyPatch, whole_bytes: int) -> None:
-    monkeypatch.setattr(content, "WHOLE_BYTES", whole_bytes)
+def test_digests_are_sha256(root: Path, memory: Path) -> None:
     found = digests(Listing(root), [*FILES, FILES[0]], memory)
     assert found == {file: sha256(root / file) for file in FILES}
     assert list(found) == FILES

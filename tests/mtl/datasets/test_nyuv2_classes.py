@@ -16,7 +16,7 @@ from mtl.datasets.nyuv2.classes import (
     choose_classes,
     regroup,
 )
-from mtl.datasets.nyuv2.validation_blocks import FEWEST, split_off_validation
+from mtl.datasets.nyuv2.dataset import FEWEST, split_off_validation
 from mtl.errors import BadInput
 from mtl.tasks import IGNORE
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtl.datasets.nyuv2.camera import CROPPED, pixel_rays
 from mtl.datasets.nyuv2.layouts import open_nyuv2
-from mtl.datasets.nyuv2.normals_from_depth import normals_from_depth
+from mtl.datasets.nyuv2.normals_from_depth import CROPPED, normals_from_depth, pixel_rays
 from tests.support.paths import SHARED
 
 SIZE = (96, 128)

@@ -47,7 +47,7 @@ def test_what_validates_on_trained_frames_says_so_and_only_it_may(official: Path
     assert found.problems == ()
     assert not [line for line in found.warnings if "two splits" in line]
     note = "all 795 published training frames train; the 155 that validate are among them: choose nothing by these"
-    assert found.notes[-1] == note
+    assert found.dataset.notes[-1] == note
     held_out = open_nyuv2(official)
     held_out.ids = open_nyuv2(official, split="published").ids
     assert len(held_out.problems) == 155

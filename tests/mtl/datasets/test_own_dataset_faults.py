@@ -169,8 +169,8 @@ def test_what_the_users_code_raises_has_its_line(
         ("def size(self, split): return 10**30", "size('train') gave an int of more than 20 digits"),
         ("def size(self, split): raise LookupError", "size('train') raised LookupError"),
         ("def sample_name(self, split, index): return index", "sample_name('train', 0) is 0; allowed: text"),
-        ("def read(self, split, index, image_size): return 5", "read('train', 0) gave 5; allowed: a mtl"),
-        ("def read(self): return 5", "read('train', 0) raised TypeError: "),
+        ("def read(self, split, index, image_size): return 5", "read('train', 0, (6, 8)) gave 5; allowed: a mtl"),
+        ("def read(self): return 5", "read('train', 0, (6, 8)) raised TypeError: "),
         ("layout = 3", "layout is 3; allowed: text"),
         ("notes = 'text'", "notes is 'text'; allowed: a list of text"),
         ("notes = [3]", "notes, item 0 is 3; allowed: text"),
@@ -295,8 +295,8 @@ def test_samples(old: str, new: str, said: str, write: Write, folder: Path) -> N
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("return Sample(", "raise KeyError('oak'); Sample(", "read('train', 0) raised KeyError: 'oak'"),
-        ("return Sample(", "Sample(", "read('train', 0) gave None; allowed: a mtl.datasets.base.Sample"),
+        ("return Sample(", "raise KeyError('oak'); Sample(", "read('train', 0, (6, 8)) raised KeyError: 'oak'"),
+        ("return Sample(", "Sample(", "read('train', 0, (6, 8)) gave None; allowed: a mtl.datasets.base.Sample"),
         ("(*image_size, 3)", "(*image_size, 4)", "train sample 0: its image is uint8 (6, 8, 4); allowed"),
         ("return 3", "return '3'", "size('train') gave '3'; allowed: a whole number"),
         ('return "own-1"', "return 1", "fingerprint() is 1; allowed: text"),

@@ -12,12 +12,12 @@ from filelock import FileLock
 from PIL import Image
 
 from mtl.datasets.cache.build import materialise
-from mtl.datasets.inspect import content
+from mtl.datasets.inspect import contact_sheet, content
 from mtl.datasets.inspect.content import Listing, digests
 from mtl.datasets.registry import GENERATED, PUBLISHED
 from mtl.datasets.rooms.dataset import Rooms
 from search.cli import main
-from search.commands.datasets import DESCRIPTIONS, ReadingProgress
+from search.commands.datasets import DESCRIPTIONS, reading_progress
 from search.commands.inspection_text import bytes_text, share
 from tests.support.labelled_folder import LabelledFolder, write_folder
 
@@ -44,6 +44,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("PARSIMONY_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No contact sheet is drawn, which takes a second."""
+    monkeypatch.setattr(contact_sheet, "draw_contact_sheet", lambda *_: None)
 
 
 def test_a_sound_folder(root: Path, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,12 +104,17 @@ def test_nothing_that_can_be_read(root: Path, work: Path, capsys: pytest.Capture
     assert list(work.iterdir()) == []
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_leaks_are_warnings(root: Path, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(root / "images/a.png", root / "images/e.png")
     assert main(["datasets", "check", str(root), "--dataset", OWN]) == 0
-    assert "warning: the same picture is in two splits: train a, test e" in capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr()
+    assert "warning: the same picture is in two splits: train a, test e" in printed.out.splitlines()
+    assert printed.out.splitlines()[-1] == "no problems found, 2 warnings"
+    assert printed.err == ""
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_options_of_a_dataset(root: Path, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["datasets", "check", str(root), "--dataset", OWN, "--option", "fewer=2"]) == 0
     assert ["train", "1", "32", "×", "24"] in [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -117,6 +128,7 @@ def test_a_generated_dataset_needs_no_folder(work: Path, capsys: pytest.CaptureF
     assert (work / "rooms-contact-sheet.png").is_file()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_dataset_class_in_the_working_folder(root: Path, work: Path) -> None:
     (work / "my_faces.py").write_text(
         "from tests.support.labelled_folder import LabelledFolder\nclass Faces(LabelledFolder): ..."
@@ -231,15 +243,14 @@ def test_progress_on_a_terminal_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     now = [100.0]
     monkeypatch.setattr("search.commands.datasets.time.monotonic", lambda: now[0])
     stream, log = Terminal(), io.StringIO()
-    on_terminal, in_log = ReadingProgress(stream), ReadingProgress(log)
+    on_terminal, in_log = reading_progress(stream), reading_progress(log)
     for step in range(1, 31):
         now[0] += 0.5
         on_terminal(step * 100, 3000)
         in_log(step * 100, 3000)
-    on_terminal.end()
-    in_log.end()
     assert "\n" not in stream.getvalue()
-    assert "\r3,000 of 3,000 samples read\r" in stream.getvalue()
+    assert "samples/s" in stream.getvalue()
+    assert stream.getvalue().split("\r")[-2].isspace()  # the line is cleared at the end
     assert log.getvalue() == "2,000 of 3,000 samples read\n"
 
 
