@@ -40,11 +40,16 @@ def own_code(what: str, call: str, owner: object = None) -> Iterator[None]:
 
 
 def describe(error: BaseException) -> str:
-    """The kind of an error and the first line of what it says."""
-    lines = []
+    """The kind of an error and the first line of its message."""
+    line = ""
     with suppress(Exception):  # an error of the user's may fail even to say what it is
-        lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0][:MOST_SHOWN]}" if lines else type(error).__name__
+        line = first_line(error)[:MOST_SHOWN]
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """Of an error's message; empty where it has none."""
+    return (str(error).splitlines() or [""])[0]
 
 
 def shown(value: object) -> str:

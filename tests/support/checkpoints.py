@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from mtl.config import TrialConfig
+from mtl.networks.checkpoint import model_content
 from mtl.networks.model import build_model
 from mtl.tasks import Task
 from search.engine.trial import to_bytes
@@ -19,12 +20,7 @@ def write_checkpoint(folder: Path, share: float = 0.5, seed: int = 0, **fields: 
     tasks = [task for task in TASKS if task.name in settings.tasks]
     model = sparse_model(settings, tasks, share, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    content = {
-        "config": settings.model_dump(mode="json"),
-        "tasks": [(task.name, task.kind, list(task.classes)) for task in tasks],
-        "model": model.state_dict(),
-    }
-    (folder / "model.pt").write_bytes(to_bytes(content))
+    (folder / "model.pt").write_bytes(to_bytes(model_content(settings, tasks, model)))
     return folder
 
 

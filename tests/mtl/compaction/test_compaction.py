@@ -291,6 +291,11 @@ def test_other_ways_to_write_the_same() -> None:
     check(model, images())
 
 
+def test_a_compact_model_is_refused() -> None:
+    with pytest.raises(BadInput, match="a change of memory format, as compact models have; allowed: "):
+        compact(compact(nn.Conv2d(3, 3, 1), images(), memory_format="contiguous"), images())
+
+
 @pytest.mark.parametrize("field", ["selections", "memory_format"])
 def test_unknown_choices_list_the_known(field: str) -> None:
     with pytest.raises(BadInput, match=f"{field}: 'best'; allowed: measured, "):
