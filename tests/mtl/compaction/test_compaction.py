@@ -293,7 +293,7 @@ def test_other_ways_to_write_the_same() -> None:
 
 def test_a_compact_model_is_refused() -> None:
     with pytest.raises(BadInput, match="a change of memory format, as compact models have; allowed: "):
-        compact(compact(nn.Conv2d(3, 3, 1), images(), memory_format="contiguous"), images())
+        compact(compact(nn.Sequential(nn.Conv2d(3, 3, 1)), images(), memory_format="contiguous"), images())
 
 
 @pytest.mark.parametrize("field", ["selections", "memory_format"])
