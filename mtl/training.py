@@ -151,11 +151,8 @@ class Training:
         if first := state.get("first"):  # not in checkpoints from before there was a second training
             self.first = FirstTraining(**first)
             self._start(new_compact_model(self.first.plan, self.config, self.tasks))
-        self.model.load_state_dict(state["model"])
-        self.weighting.load_state_dict(state["weighting"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.scheduler:
-            self.scheduler.load_state_dict(state["scheduler"])
+        for name in ("model", "weighting", "optimizer", *(["scheduler"] if self.scheduler else [])):
+            getattr(self, name).load_state_dict(state[name])
         self.history = list(state["history"])
         self.best_epoch, self.best_model = state["best_epoch"], state["best_model"]
 

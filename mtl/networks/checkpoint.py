@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import torch
 from pydantic import ValidationError
@@ -123,15 +123,13 @@ def _read_tasks(what: str, entries: Any) -> list[Task]:
 
 
 def _task(entry: Any) -> Task | None:
-    if not isinstance(entry, list | tuple) or len(entry) != 3:
-        return None
-    name, kind, classes = entry
-    named = is_name(name) and "." not in name and not hasattr(nn.ModuleDict(), name)
-    if not named or kind not in get_args(Kind) or not isinstance(classes, list | tuple):
-        return None
-    texts = all(isinstance(label, str) and label.isprintable() for label in classes[: IGNORE + 1])
-    count = len(classes) if kind in ("segmentation", "classification") else 1
-    return Task(name, kind, tuple(classes)) if texts and 1 <= count <= IGNORE else None
+    match entry:
+        case [str(name), str(kind), [*classes]] if kind in get_args(Kind):
+            named = is_name(name) and "." not in name and not hasattr(nn.ModuleDict(), name)
+            texts = all(isinstance(label, str) and label.isprintable() for label in classes[: IGNORE + 1])
+            count = len(classes) if kind in ("segmentation", "classification") else 1
+            return Task(name, cast(Kind, kind), tuple(classes)) if named and texts and 1 <= count <= IGNORE else None
+    return None
 
 
 def _network(what: str, config: TrialConfig, tasks: list[Task], content: Mapping[str, Any]) -> nn.Module:

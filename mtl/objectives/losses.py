@@ -18,9 +18,9 @@ from mtl.tasks import IGNORE, Task
 class LossSettings:
     """What a trial may choose about its losses."""
 
-    depth: str  # a name in `mtl.objectives.depth_losses.DEPTH_LOSSES`
+    depth: str = "l1"  # a name in `mtl.objectives.depth_losses.DEPTH_LOSSES`
     # In [0, 1): the share of a segmentation's or classification's label that all classes get alike; not of binary ones.
-    label_smoothing: float
+    label_smoothing: float = 0.0
 
 
 # arXiv 2308.12114 trains depth with the squared error, and its authors' code smooths labels by 0.1.

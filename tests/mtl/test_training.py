@@ -48,8 +48,7 @@ def test_training_learns_and_the_test_is_of_the_best_epoch() -> None:
     assert "group_sparsity" in metrics
 
 
-@pytest.mark.parametrize("metric", ["adaptive", "euclidean"])
-@pytest.mark.parametrize("protocol", ["standard", "paper"])
+@pytest.mark.parametrize(("metric", "protocol"), [("adaptive", "standard"), ("euclidean", "paper")])
 def test_two_runs_of_one_trial_are_equal(metric: str, protocol: str) -> None:
     first, second = (trained(metric=metric, protocol=protocol) for _ in range(2))
     assert numbers(first) == numbers(second)

@@ -23,8 +23,9 @@ from search.engine.context import RunContext
 from search.engine.trial import run_trial
 from search.recipe import load_recipe
 from search.store.results import TrialResult
-from search.store.storage import SWEEP, trial_file
+from search.store.storage import SWEEP
 from search.sweep import describe, open_sweep
+from tests.support.checkpoints import write_checkpoint
 from tests.support.small import TASKS, arrays, config
 
 CPU = torch.device("cpu")
@@ -88,9 +89,7 @@ def test_kinds_of_files(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_trials_own_model_is_a_start_for_another(tmp_path: Path) -> None:
-    first = run_trial(config(**ON_ROOMS, epochs=1), context(tmp_path))
-    assert first.status == "done", first.error
-    path = tmp_path / "sweep" / trial_file(first.config.trial_id, "model.pt")
+    path = write_checkpoint(tmp_path / "trial") / "model.pt"
     backbone = DilatedResNet("resnet18", 8, (1, 1, 1, 1))
     load_weights(backbone, planned(str(path)))
     model = torch.load(path, weights_only=True)["model"]

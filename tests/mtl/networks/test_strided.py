@@ -18,8 +18,8 @@ from mtl.training import Training
 from tests.support.compactable import randomise, zero_channels, zero_filters
 from tests.support.small import TASKS, arrays, config
 
-WIDTHS = range(1, 65)
-NARROW = range(1, 10)
+WIDTHS = [*range(1, 18), 24, 31, 32, 33, 64]
+NARROW = (1, 2, 3, 5, 7, 8, 9)
 CHILD_SECONDS = 600
 
 
