@@ -1,4 +1,4 @@
-"""Where what is made from datasets is kept on this machine."""
+"""The folder on this machine for what is made from datasets, and for compiled kernels."""
 
 import os
 from pathlib import Path

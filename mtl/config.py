@@ -6,9 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-# Upper bounds: each is far above any real use, and below what takes a machine down before a trial can say why. Whether
-# a network within them fits is for `mtl.limits` to say.
-LARGEST_STRENGTH = 1e9  # every group is gone long before; what the proximal step makes of it still fits a float32
+# Upper bounds: far above any real use, and below what would take a machine down before a trial can say why. Whether a
+# network within them fits into memory is checked in `mtl.limits`.
+LARGEST_STRENGTH = 1e9  # every group is zero long before; the results of the proximal step still fit a float32
 LARGEST_RATE = 1e3  # of lr, weighting_lr and weight_decay
 LARGEST_SIDE = 16_384  # pixels: of a photograph of 268 megapixels
 LARGEST_WIDTH = 4096  # 64 times the published ResNet, 16 times the published DeepLabV3 head
@@ -25,13 +25,13 @@ Seed = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 Integer = Annotated[int, Field(strict=True, ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Retraining = Literal["none", "scratch", "fine_tune"]
-LONGER: Literal["longer"] = "longer"  # of a dense trial: one training, of as many epochs as the two of a retrained one
-# Of how a trial is trained, chosen and measured. To be raised with every change after which the same settings come to
-# other numbers: it is a part of a trial's name, so that trials of two methods are never taken for the same.
+LONGER: Literal["longer"] = "longer"  # without a penalty: one training, as long as the two of a retrained trial
+# Of how a trial is trained, chosen and measured. Raise it with every change that gives other numbers for the same
+# settings: it is part of a trial's id, so that trials of two methods are never taken for the same.
 # 2: the epoch is chosen on metrics once the sparsity has settled, and learned task weights have their own rate.
 METHOD_VERSION = 2
-# Fields that came later, with what they are where a file has none: at that they leave a trial's name as it was, and
-# results of earlier versions keep theirs.
+# Fields that were added later, and their values in files without them. With these values they are no part of a trial's
+# id, so that results of earlier versions keep theirs.
 LATER_FIELDS = {
     "method_version": 1,
     "weighting_lr": 0.025,
@@ -41,8 +41,7 @@ LATER_FIELDS = {
     "retraining": "none",
 }
 
-
-# Of the fields that trials of one setup may differ in, a value for all of them.
+# The fields in which trials of one setup may differ, each with one value for all.
 NOT_SETUP = {
     "tasks": ("any",),
     "strength": 0.0,
@@ -167,8 +166,8 @@ class TrialSettings(BaseModel):
 class TrialConfig(TrialSettings):
     """One trial. Its `trial_id` is a hash of all fields, so that a trial is the same wherever and whenever it runs.
 
-    Pretrained weights count by their content, `weights_version`, and not by the path where they happen to lie. The
-    precision is the one that the trial runs at; "auto" is in files of the first method alone, which do not tell.
+    Pretrained weights count by their content, `weights_version`, and not by their path. The precision is that at which
+    the trial runs; only files of the first method have "auto".
     """
 
     precision: Literal["float32", "bfloat16", "auto"] = "float32"  # type: ignore[assignment]
@@ -203,8 +202,8 @@ class TrialConfig(TrialSettings):
 
     @property
     def setup_id(self) -> str:
-        """What trials of one setup share: all but tasks, λ, seed, penalty and retraining, which the results tell apart,
-        and what changes no metric. The analysis averages trials of one setup over seeds, whichever sweep they are of.
+        """The same for trials that differ only in tasks, λ, seed, penalty and retraining, which are columns of the
+        results, or in what changes no metric. The analysis averages trials of one setup over seeds, across sweeps.
         """
         return self.model_copy(update=NOT_SETUP).trial_id
 
@@ -213,13 +212,13 @@ class TrialConfig(TrialSettings):
 
     @property
     def label(self) -> str:
-        """What tells it from the other trials of its recipe."""
+        """In what it differs from the other trials of its recipe."""
         retraining = "" if self.retraining == "none" else f" retraining={self.retraining}"
         return f"{self.combination} lambda={self.strength:g} seed={self.seed}{retraining}"
 
     @property
     def total_epochs(self) -> int:
-        """At most, with those of the second training where there is one."""
+        """The most epochs, with those of a second training."""
         return self.epochs if self.retraining == "none" else 2 * self.epochs
 
     @property
@@ -229,7 +228,7 @@ class TrialConfig(TrialSettings):
 
     @property
     def epochs_a_training(self) -> int:
-        """At most, of the first training and of the second where there is one."""
+        """The most epochs of the first training, and of a second one."""
         return self.epochs if self.retrained else self.total_epochs
 
     @property

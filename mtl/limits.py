@@ -1,6 +1,6 @@
-"""Whether a trial can fit into the memory there is, asked before anything of it is made.
+"""Whether a trial can fit into memory, checked before any part of it is made.
 
-What is needed is counted from below, so that nothing that would run is refused.
+The need is a lower bound, so that nothing that would run is refused.
 """
 
 import contextlib
@@ -15,8 +15,7 @@ from mtl.tasks import Task
 
 FLOAT_BYTES = 4
 HALF_BYTES = 2  # of an activation under autocast on CUDA
-# Weights, their gradients, Adam's two moments, and the best model so far.
-COPIES = 5
+COPIES = 5  # of the model: weights, their gradients, Adam's two moments, and the best model so far
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 MEMORY_INFO = Path("/proc/meminfo")
 
@@ -29,23 +28,22 @@ def check_memory(
     where: str = "this machine",
     data_bytes: int = 0,
 ) -> None:
-    """Raise BadInput where training on these tasks needs more than the bytes that are `available`; None: not known.
+    """Raise BadInput where training on these tasks needs more than the `available` bytes; None: not known.
 
-    images: of the training split, which a batch is no larger than. where: whose memory it is. data_bytes: of a dataset
-    that is kept in it.
+    images: in the training split, which limits a batch. where: whose memory it is. data_bytes: of a dataset kept in it.
     """
     needed = bytes_needed(settings, tasks, images) + data_bytes
     if available is not None and needed > available:
         raise BadInput(
             f"a trial of {settings.backbone} with backbone_width = {settings.backbone_width}, head_channels = "
             f"{settings.head_channels}, {len(tasks)} tasks, image_size = {list(settings.image_size)} and batch_size = "
-            f"{settings.batch_size} needs at least {_gigabytes(needed)} of memory; allowed: at most the "
-            f"{_gigabytes(available)} of {where}"
+            f"{settings.batch_size} needs at least {needed / 1e9:,.1f} GB of memory; allowed: at most the "
+            f"{available / 1e9:,.1f} GB of {where}"
         )
 
 
 def bytes_needed(settings: TrialSettings, tasks: Sequence[Task], images: int) -> int:
-    """What training holds at once, at least: the model in its copies, a batch, and what a pass keeps of it."""
+    """What training holds at once, at least: copies of the model, a batch, and what a pass keeps of it."""
     batch = min(settings.batch_size, max(1, images))
     height, width = settings.image_size
     of_image = 3 * height * width * FLOAT_BYTES + count_activations(settings, tasks) * HALF_BYTES
@@ -73,7 +71,3 @@ def _installed() -> tuple[int | None, int]:
     with contextlib.suppress(AttributeError, OSError, ValueError):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), 0
     return None, 0
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB"

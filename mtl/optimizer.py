@@ -34,12 +34,12 @@ class ProximalAdamW(torch.optim.Optimizer):
     `params` may also be pairs (name, parameter), as torch's optimizers take them; errors then name the parameter.
 
     A gradient that is not finite is refused before anything has changed. check="now" raises TrialFailed at once;
-    "later" leaves weights and state as they are and raises at the next `raise_refused()`, so that the step never waits
-    for a device. "auto" is now on CPU, later elsewhere. On CUDA a step is then free of host synchronisation, and can be
-    captured in a graph, with `lr` and a penalty's `strength` as tensors on the device if they are to change.
+    "later" does not change weights and state and raises at the next `raise_refused()`, so that the step never waits for
+    a device. "auto" is now on CPU, later elsewhere. On CUDA a step then needs no host synchronisation and can be
+    captured in a graph; `lr` and a penalty's `strength` are tensors on the device if they shall change.
 
-    Weights in bfloat16 or float16 have their state, and a copy that takes the steps, in float32; weights that have been
-    changed from outside since the last step are taken over.
+    For weights in bfloat16 or float16, the state and a copy that the steps change are in float32; weights that somebody
+    else has changed since the last step are copied first.
 
     Raises BadInput for values out of range and for a weight that its penalty cannot be put on.
     """
@@ -98,7 +98,7 @@ class ProximalAdamW(torch.optim.Optimizer):
             raise TrialFailed(f"the gradient of {name} was not finite in {count} steps, which were not taken")
 
     def _check_gradients(self) -> Tensor | None:
-        """Raise for a gradient that is not finite; where none is to be looked at now, 1.0 for a bad one, else 0.0."""
+        """Raise for a gradient that is not finite; where the check is for later, 1.0 if there is one, else 0.0."""
         named = [
             (name, p.grad)
             for index, group in enumerate(self.param_groups)
@@ -124,7 +124,7 @@ class ProximalAdamW(torch.optim.Optimizer):
                 weight.copy_(torch.where(weight.to(p.dtype) == p, weight, p.to(weight.dtype)))
         adamw(
             weights,
-            # torch 2.15's fused kernel on CPU pairs elements by their place in memory, whatever the strides.
+            # torch 2.15's fused kernel on CPU pairs elements by their places in memory, whatever the strides are.
             [like(p.grad.to(weight.dtype), weight) for p, weight in zip(parameters, weights, strict=True)],
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
@@ -164,10 +164,9 @@ class ProximalAdamW(torch.optim.Optimizer):
 
     def _metrics(self, states: list[dict[str, Any]], group: dict[str, Any]) -> list[AdamMetric]:
         """sqrt(v_hat) + eps for each weight, the diagonal by which Adam divides the gradient's mean."""
-        # In float64: torch counts steps in float32, whose 1 - 0.999 is off by 6e-5 of itself.
+        # In float64, as 1 - 0.999 in float32 has a relative error of 6e-5.
         corrections = 1 - group["betas"][1] ** torch.stack([state["step"] for state in states]).double()
-        # Before the first step that is taken v is 0, and any number will do.
-        corrections = torch.where(corrections == 0, 1, corrections)
+        corrections = torch.where(corrections == 0, 1, corrections)  # before the first step v is 0
         values = corrections.tolist() if corrections.device.type == "cpu" else corrections.unbind()
         return [
             AdamMetric(state["exp_avg_sq"], value, group["eps"]) for state, value in zip(states, values, strict=True)

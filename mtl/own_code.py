@@ -1,4 +1,4 @@
-"""Code of the user's own: whatever it raises becomes one line that says what was called and where it went wrong."""
+"""The user's own code: any error of it becomes one line that says what was called and where it went wrong."""
 
 import inspect
 import sysconfig
@@ -23,12 +23,12 @@ _PACKAGES = {"site-packages", "dist-packages"}
 
 @contextmanager
 def own_code(what: str, call: str, owner: object = None) -> Iterator[None]:
-    """In which all that is raised is raised as a BadInput, but for BadInput itself and an interrupt:
+    """A context that raises every error as a BadInput, except for BadInput itself and interrupts:
 
         dataset leaves:Leaves: load('x') raised KeyError: 'oak' (leaves.py, line 34)
 
-    what: whose code it is. call: the method and its argument. owner: its class or module, which is named where the
-    error has no line of the user's, as of a method that takes other arguments.
+    what: whose code it is. call: the method and its argument. owner: its class or module, whose place is named where
+    the error is at no line of the user's, as when a method takes other arguments.
     """
     try:
         yield
@@ -40,11 +40,16 @@ def own_code(what: str, call: str, owner: object = None) -> Iterator[None]:
 
 
 def describe(error: BaseException) -> str:
-    """The kind of an error and the first line of what it says."""
-    lines = []
+    """The kind of an error and the first line of its message."""
+    line = ""
     with suppress(Exception):  # an error of the user's may fail even to say what it is
-        lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0][:MOST_SHOWN]}" if lines else type(error).__name__
+        line = first_line(error)[:MOST_SHOWN]
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """Of an error's message; empty where it has none."""
+    return (str(error).splitlines() or [""])[0]
 
 
 def shown(value: object) -> str:

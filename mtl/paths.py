@@ -1,4 +1,4 @@
-"""What a user types, as text and as paths: the one place where it is checked before the system is asked about it."""
+"""What a user types, as text and as paths, checked before it is passed to the operating system."""
 
 import errno
 from collections.abc import Iterable
@@ -6,8 +6,7 @@ from pathlib import Path
 
 from mtl.errors import BadInput
 
-# What a path that is free to be made is met by; all other errors are those of a path that nobody can use.
-ABSENT = (errno.ENOENT, errno.ENOTDIR)
+ABSENT = (errno.ENOENT, errno.ENOTDIR)  # the errors of a path that can be made; nobody can use one with other errors
 
 
 def user_path(option: str, text: str) -> Path:

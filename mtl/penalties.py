@@ -1,8 +1,8 @@
-"""Penalties on weights: each knows its value, its proximal step and how far weights are from optimal under it.
+"""Penalties on weights: each has its value, its proximal step, and the distance of weights from a stationary point.
 
-`strength` is the paper's lambda, a plain attribute that may be changed between optimizer steps: a number, or a 0-d
-tensor on the weights' device, which a CUDA graph then reads anew at each replay. The methods take lists of weights, so
-that small layers are handled together.
+`strength` is the paper's lambda, an attribute that may be changed between optimizer steps: a number, or a 0-d tensor on
+the weights' device, which a CUDA graph reads at each replay. The methods take lists of weights, so that small layers
+are handled together.
 """
 
 from abc import ABC, abstractmethod
@@ -55,7 +55,7 @@ class Penalty(ABC):
         return torch.stack(terms).sum() if terms else torch.zeros(())
 
     def violation(self, weights: Iterable[Tensor], gradients: Iterable[Tensor]) -> Tensor:
-        """How far weights are from a stationary point of loss + penalty, a scalar tensor: 0 at one, and only there.
+        """How far weights are from a stationary point of loss + penalty, a scalar tensor: 0 there and only there.
 
         The largest distance, over all groups, between the negative gradient of the loss and the penalty's
         subdifferential (its limiting one, for the MCP) in the Euclidean norm; in the unit of the gradients.
@@ -115,8 +115,8 @@ class _GroupPenalty(Penalty):
 class GroupLasso(_GroupPenalty):
     """strength * sum_g sqrt(n_g) ||w_g||_2, n_g the group's size (Yuan & Lin 2006; arXiv 2308.12114, eq. 3).
 
-    For weights of convolutions with groups = 1 and of linear layers. Those of grouped, depthwise and transposed
-    convolutions cannot be told from them, but their W[:, c] is not input channel c; `measure_sparsity` refuses these.
+    For weights of convolutions with groups = 1 and of linear layers. Weights of grouped, depthwise and transposed
+    convolutions look the same, but their W[:, c] is not input channel c; `measure_sparsity` refuses these.
     """
 
     def _value(self, x: Tensor) -> Tensor:
@@ -128,14 +128,12 @@ class GroupLasso(_GroupPenalty):
     def prox_(self, weights: Sequence[Tensor], step_size: Tensor | float, metrics: Sequence[AdamMetric] | None) -> None:
         if self.is_off:
             return
-        left = list(range(len(weights)))
         if all(w.device.type == "cpu" for w in weights):
-            thresholds = [
-                float(step_size * self.strength) * sqrt(group_size(w, self.groups)) if w.numel() else 0.0
-                for w in weights
-            ]
+            threshold = float(step_size * self.strength)
+            thresholds = [threshold * sqrt(group_size(w, self.groups)) if w.numel() else 0.0 for w in weights]
             left = group_prox_(weights, thresholds, metrics, self.groups)
-        super().prox_([weights[i] for i in left], step_size, [metrics[i] for i in left] if metrics else None)
+            weights, metrics = [weights[i] for i in left], [metrics[i] for i in left] if metrics else None
+        super().prox_(weights, step_size, metrics)
 
     def _prox(self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float) -> Tensor:
         threshold = step_size * self.strength * sqrt(size)
@@ -146,9 +144,9 @@ class SparseGroupLasso(_GroupPenalty):
     """strength * ((1 - element_share) sum_g sqrt(n_g) ||w_g||_2 + element_share ||w||_1) (Simon et al. 2013).
 
     Its prox, in any diagonal metric D, is the soft threshold y of x followed by the group soft threshold z of y. For
-    z_g != 0 the conditions D (y - x) + a s = 0, s in d||y||_1, and D (z - y) + b z / ||z|| = 0 add up to that of the
-    sum, as z has y's signs and zeros, so that s is in d||z||_1 too; for z_g = 0, likewise with a vector of norm at most
-    1 in place of z / ||z||, as then d||0||_1 holds every such s.
+    z_g != 0 the conditions D (y - x) + a s = 0, s in d||y||_1, and D (z - y) + b z / ||z|| = 0 add up to the condition
+    of the sum: z has y's signs and zeros, so that s is in d||z||_1 too. For z_g = 0 the same holds with a vector of
+    norm at most 1 in place of z / ||z||, as d||0||_1 holds every such s.
     """
 
     def __init__(self, strength: float, groups: GroupKind = "input_channels", element_share: float = 0.5) -> None:
@@ -180,8 +178,8 @@ class SparseGroupLasso(_GroupPenalty):
 class GroupMCP(_GroupPenalty):
     """sum_g mcp(||w_g||_2) (Breheny & Huang 2009), mcp(t) = s t - t^2 / (2 gamma) up to t = gamma s, constant beyond.
 
-    s = strength * sqrt(n_g), as for the group lasso, which it is for gamma -> infinity; groups beyond gamma s are not
-    shrunk. gamma > 1. The prox is exact also where its problem is not convex: see `weighted_group_firm_threshold`.
+    s = strength * sqrt(n_g). For gamma -> infinity it is the group lasso; groups beyond gamma s are not shrunk.
+    gamma > 1. The prox is exact also where its problem is not convex: see `weighted_group_firm_threshold`.
     """
 
     def __init__(self, strength: float, groups: GroupKind = "input_channels", gamma: float = 3.0) -> None:

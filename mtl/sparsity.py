@@ -11,16 +11,13 @@ from mtl.proximal.groups import group_rows, plain_convolutions
 
 @dataclass(frozen=True)
 class LayerSparsity:
-    """Counts for one convolution: its input-channel groups and its weights.
-
-    `weights_in_zero_groups` counts those that structured removal frees, `zero_weights` every weight that is zero.
-    """
+    """Counts for one convolution: its input-channel groups and its weights."""
 
     name: str
     groups: int
     zero_groups: int
     weights: int
-    weights_in_zero_groups: int
+    weights_in_zero_groups: int  # which structured removal frees
     zero_weights: int
 
 
@@ -33,14 +30,15 @@ class Sparsity:
     @property
     def group_sparsity(self) -> float:
         """Zero groups / groups."""
-        return _share(sum(x.zero_groups for x in self.layers), sum(x.groups for x in self.layers))
+        return sum(x.zero_groups for x in self.layers) / (sum(x.groups for x in self.layers) or 1)
 
     @property
     def parameter_sparsity(self) -> float:
         """Zero weights / weights. Under a group penalty these are the weights in zero groups."""
-        return _share(sum(x.zero_weights for x in self.layers), sum(x.weights for x in self.layers))
+        return sum(x.zero_weights for x in self.layers) / (sum(x.weights for x in self.layers) or 1)
 
 
+@torch.no_grad()
 def measure_sparsity(model: nn.Module) -> Sparsity:
     """Sparsity of the convolutions of `model.backbone`, or of the whole module where it has no backbone.
 
@@ -48,36 +46,24 @@ def measure_sparsity(model: nn.Module) -> Sparsity:
     a measurement without it would not be of the network.
     """
     backbone = getattr(model, "backbone", None)
-    scope = backbone if isinstance(backbone, nn.Module) else model
     layers = []
-    with torch.no_grad():
-        for name, module in plain_convolutions(scope):
-            zero = group_rows(module.weight) == 0
-            zero_groups = zero.all(dim=1)
-            layers.append(
-                LayerSparsity(
-                    name=name,
-                    groups=zero.shape[0],
-                    zero_groups=int(zero_groups.sum()),
-                    weights=zero.numel(),
-                    weights_in_zero_groups=int(zero_groups.sum()) * zero.shape[1],
-                    zero_weights=int(zero.sum()),
-                )
-            )
+    for name, module in plain_convolutions(backbone if isinstance(backbone, nn.Module) else model):
+        zero = group_rows(module.weight) == 0
+        groups, size = zero.shape
+        zero_groups = int(zero.all(dim=1).sum())
+        layers.append(
+            LayerSparsity(name, groups, zero_groups, zero.numel(), zero_groups * size, zero_weights=int(zero.sum()))
+        )
     return Sparsity(tuple(layers))
 
 
+@torch.no_grad()
 def surviving_groups(model: nn.Module) -> dict[str, np.ndarray]:
     """For each convolution of `model.backbone`, in the network's order, which of its groups are not zero: (C,) bool.
 
     Raises BadInput as `measure_sparsity` does.
     """
-    with torch.no_grad():
-        return {
-            name: (group_rows(module.weight) != 0).any(dim=1).cpu().numpy()
-            for name, module in plain_convolutions(model.get_submodule("backbone"))
-        }
-
-
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+    return {
+        name: (group_rows(module.weight) != 0).any(dim=1).cpu().numpy()
+        for name, module in plain_convolutions(model.get_submodule("backbone"))
+    }

@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from mtl.task_weighting.registry import TASK_WEIGHTINGS
 from mtl.tasks import Task
 
 Arrays = Mapping[Split, Mapping[str, np.ndarray]]
+Tensors = Mapping[str, Tensor]
 
 
 class Training:
@@ -44,8 +45,8 @@ class Training:
     `state_dict` after any epoch, loaded into a new Training of the same config, goes on to the same numbers: every
     random number of an epoch comes from the seed and the epoch's index alone.
 
-    With `config.retrained` there is a second training after the first: of the first's best model without its zero
-    channels, for as many epochs again, without a penalty. The history goes on, and the best model is one of the second.
+    With `config.retrained` a second training follows: of the first's best model without its zero channels, for as many
+    epochs again, without a penalty. The history goes on, and the best model is then one of the second training.
 
     arrays: by split, what `mtl.datasets.cache.build.materialise` gives. Raises TrialFailed when a loss is not finite.
     """
@@ -53,19 +54,18 @@ class Training:
     def __init__(self, config: TrialConfig, tasks: Sequence[Task], arrays: Arrays, device: torch.device) -> None:
         self.config, self.tasks, self.device = config, list(tasks), device
         self.arrays: Mapping[Split, SplitArrays] = arrays
-        self.first: FirstTraining | None = None  # once it has ended and there is to be a second
+        self.first: FirstTraining | None = None  # set when the second training starts
         self._constants = {task.name: best_constant(arrays["train"], task, config.protocol) for task in tasks}
         if config.resident and device.type == "cuda":
             self.arrays = {split: resident(arrays[split], tasks, device) for split in arrays}
         self.losses = loss_settings(config.protocol, config.depth_loss, config.label_smoothing)
-        self.autocast = config.precision == "bfloat16"
         self.history: list[dict[str, float]] = []
         torch.manual_seed(config.seed)
         self._start(build_model(config, tasks))
 
     def _start(self, model: MultiTaskModel) -> None:
-        """All that the first or the second training begins with, from an untrained model."""
-        # channels_last: 1.6 times as fast for a ResNet-50 on CPU, and what tensor cores want on CUDA.
+        """Set up all that the first or the second training begins with, from an untrained model."""
+        # channels_last: 1.6 times as fast for a ResNet-50 on CPU, and the layout of tensor cores on CUDA.
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         start_from_constants(self.model, self._constants)
         self.weighting = TASK_WEIGHTINGS[self.config.task_weighting](self.tasks).to(self.device)
@@ -81,7 +81,7 @@ class Training:
 
     @property
     def done(self) -> bool:
-        """Whether the last training there is to be has ended."""
+        """Whether the last training has ended."""
         return self._ended and (self.first is not None or not self.config.retrained)
 
     @property
@@ -106,16 +106,9 @@ class Training:
             self._start_second()
         epoch = self.epochs_run
         if epoch == 0 and self.config.weights:
-            # Not before: a trial that goes on from a checkpoint needs the file no more.
-            backbone = self.model.backbone
-            assert isinstance(backbone, DilatedResNet)
-            load_weights(backbone, self.config)
-        losses = self._train_epoch(epoch)
-        val_losses, val_metrics = self._evaluate("val")
-        row: dict[str, float] = {"epoch": epoch}
-        row |= {f"train_{name}_loss": value for name, value in losses.items()}
-        row |= {f"val_{name}_loss": value for name, value in val_losses.items()}
-        row |= {f"val_{name}": value for name, value in val_metrics.items()}
+            # Only now: a trial that goes on from a checkpoint does not need the file.
+            load_weights(cast(DilatedResNet, self.model.backbone), self.config)
+        row = {"epoch": epoch, **self._train_epoch(epoch), **self._evaluate("val")}
         row |= sparsities(self.model, self.first)
         if takes_over(self.tasks, row, self.history[self.best_epoch] if self.best_epoch >= 0 else None):
             self.best_epoch, self.best_model = epoch, copy.deepcopy(self.model.state_dict())
@@ -124,17 +117,15 @@ class Training:
         return row
 
     def test(self) -> dict[str, float]:
-        """Metrics of the chosen epoch's model on val and on test, its sparsity and what its backbone costs.
+        """Metrics of the chosen epoch's model on val and on test, its sparsity and the costs of its backbone.
 
-        `last_group_sparsity` is that of the last epoch, whose model may be another.
-
-        Raises TrialFailed where no epoch had a finite validation loss.
+        `last_group_sparsity` is that of the last epoch, which may not be the chosen one. Raises TrialFailed where no
+        epoch had a finite validation loss.
         """
         self._load_best()
         best = self.history[self.best_epoch]
-        _, metrics = self._evaluate("test")
-        result = {name: value for name, value in best.items() if name.startswith("val_") and not name.endswith("_loss")}
-        result |= {f"test_{name}": value for name, value in metrics.items()}
+        rows = [(name, value) for row in (best, self._evaluate("test")) for name, value in row.items()]
+        result = {k: v for k, v in rows if k.startswith(("val_", "test_")) and not k.endswith("_loss")}
         result |= {name: best[name] for name in ("group_sparsity", "parameter_sparsity")}
         result["last_group_sparsity"] = self.history[-1]["group_sparsity"]
         if self.first is not None:
@@ -160,11 +151,8 @@ class Training:
         if first := state.get("first"):  # not in checkpoints from before there was a second training
             self.first = FirstTraining(**first)
             self._start(new_compact_model(self.first.plan, self.config, self.tasks))
-        self.model.load_state_dict(state["model"])
-        self.weighting.load_state_dict(state["weighting"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.scheduler:
-            self.scheduler.load_state_dict(state["scheduler"])
+        for name in ("model", "weighting", "optimizer", *(["scheduler"] if self.scheduler else [])):
+            getattr(self, name).load_state_dict(state[name])
         self.history = list(state["history"])
         self.best_epoch, self.best_model = state["best_epoch"], state["best_model"]
 
@@ -174,7 +162,7 @@ class Training:
         self.model.load_state_dict(self.best_model)
 
     def _start_second(self) -> None:
-        """From the first training to the second."""
+        """Go from the first training to the second."""
         self._load_best()
         self.first, state = end_first_training(self.model, self.config, self.epochs_run)
         torch.manual_seed(self.config.seed)
@@ -183,76 +171,74 @@ class Training:
             self.model.load_state_dict(state)
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
-        """Mean training loss of each task. Raises TrialFailed at a loss that is not finite."""
+        """The mean training loss of each task, as columns of the history. Raises TrialFailed if one is not finite."""
         self.model.train()
         seed = epoch_seed(self.config.seed, epoch)
         torch.manual_seed(seed)  # for dropout and PCGrad
         order = torch.Generator().manual_seed(seed)
-        batches = training_batches(
-            self.arrays["train"], self.tasks, self.config.batch_size, self.config.augmentation, order
-        )
+        batch_size, augmentation = self.config.batch_size, self.config.augmentation
         steps: list[Tensor] = []
-        for batch in batches:
-            losses, features = self._losses(batch)
+        for batch in training_batches(self.arrays["train"], self.tasks, batch_size, augmentation, order):
+            images, targets = self._to_device(batch)
+            with self._autocast():
+                features = self.model.backbone(images)
+                outputs = self.model.decode(features)
+            losses = {}
+            for task in self.tasks:
+                aligned = self._aligned(task, outputs, targets, self.config.loss_stride)
+                losses[task.name] = task_loss(task, *aligned, self.losses)
             steps.append(torch.stack([losses[task.name].detach() for task in self.tasks]))
             self.optimizer.zero_grad()
             self.weighting.backward(losses, features, self.model)
             try:
                 self.optimizer.step()
             except TrialFailed:
-                self._check_losses(torch.stack(steps), epoch)  # says more, where the loss is why the gradient is bad
+                self._check_losses(torch.stack(steps), epoch)  # names the loss, where it is why the gradient is bad
                 raise
             if self.scheduler:
                 self.scheduler.step()
-        # Looked at once an epoch: a look at each step would have the device wait for it.
+        # Checked once an epoch: to check at each step would make the device wait.
         table = torch.stack(steps).double().cpu()
         self._check_losses(table, epoch)
         self.optimizer.raise_refused()
-        means = {task.name: float(mean) for task, mean in zip(self.tasks, table.mean(dim=0), strict=True)}
+        means = dict(zip((task.name for task in self.tasks), table.mean(dim=0).tolist(), strict=True))
         self.weighting.epoch_ended(means)
-        return means
+        return {f"train_{name}_loss": mean for name, mean in means.items()}
 
     def _check_losses(self, table: Tensor, epoch: int) -> None:
         """Raise TrialFailed at the first loss of the epoch that is not finite; `table` is (steps, tasks)."""
-        finite = table.isfinite().cpu()
-        if not finite.all():
-            step = int((~finite).any(dim=1).nonzero()[0])
-            name = self.tasks[int((~finite[step]).nonzero()[0])].name
+        for step, task in (~table.isfinite()).nonzero().tolist()[:1]:
+            name = self.tasks[task].name
             raise TrialFailed(f"the loss of task {name} became not finite in epoch {epoch}, step {step}")
 
-    def _losses(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """The unweighted loss of each task on one training batch, and the features that they come from."""
-        images, targets = self._to_device(batch)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            features = self.model.backbone(images)
-            outputs = self.model.decode(features)
-        losses = {}
-        for task in self.tasks:
-            output, target = outputs[task.name].float(), targets[task.name]
-            aligned = align(task, output, target, self.config.protocol, self.config.loss_stride)
-            losses[task.name] = task_loss(task, *aligned, self.losses)
-        return losses, features
-
     @torch.inference_mode()
-    def _evaluate(self, split: Split) -> tuple[dict[str, float], dict[str, float]]:
-        """Losses by task and metrics by name over a whole split, in eval mode."""
+    def _evaluate(self, split: Split) -> dict[str, float]:
+        """Losses and then metrics over a whole split, in eval mode, by names such as val_depth_loss and val_depth_mae.
+
+        Losses are means over batches, weighted by their sizes.
+        """
         self.model.eval()
-        protocol = self.config.protocol
-        metrics = {task.name: TaskMetrics(task, protocol, self.device) for task in self.tasks}
+        metrics = {task.name: TaskMetrics(task, self.config.protocol, self.device) for task in self.tasks}
         sums = {task.name: 0.0 for task in self.tasks}
         for batch in evaluation_batches(self.arrays[split], self.tasks, 2 * self.config.batch_size):
             images, targets = self._to_device(batch)
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+            with self._autocast():
                 outputs = self.model(images)
             for task in self.tasks:
-                prediction, target = align(task, outputs[task.name].float(), targets[task.name], protocol)
+                prediction, target = self._aligned(task, outputs, targets)
                 sums[task.name] += float(task_loss(task, prediction, target, self.losses)) * len(images)
                 metrics[task.name].update(prediction, target)
         count = len(self.arrays[split]["image"])
-        values: dict[str, float] = {}
+        row = {f"{split}_{name}_loss": total / count for name, total in sums.items()}
         for task in self.tasks:
-            values |= metrics[task.name].compute()
-        return {name: total / count for name, total in sums.items()}, values
+            row |= {f"{split}_{name}": value for name, value in metrics[task.name].compute().items()}
+        return row
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
+
+    def _aligned(self, task: Task, outputs: Tensors, targets: Tensors, stride: int = 1) -> tuple[Tensor, Tensor]:
+        return align(task, outputs[task.name].float(), targets[task.name], self.config.protocol, stride)
 
     def _to_device(self, batch: Batch) -> Batch:
         images, targets = batch
@@ -265,7 +251,7 @@ class Training:
         count = len(self.arrays["train"]["image"])
         steps = self.config.epochs_a_training * (count // min(self.config.batch_size, count))
         highest = [group["lr"] for group in self.optimizer.param_groups]
-        # Momentum stays as it is: the betas belong to the metric of the proximal step.
+        # Momentum does not change: the betas belong to the metric of the proximal step.
         return torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, max_lr=highest, total_steps=steps, cycle_momentum=False
         )
@@ -274,42 +260,37 @@ class Training:
 def make_optimizer(model: MultiTaskModel, weighting: nn.Module, config: TrialConfig) -> ProximalAdamW:
     """The same optimizer at every strength, 0 included; weight decay on matrices and kernels only.
 
-    What the task weighting learns has its own rate: Adam's steps are of about the rate whatever the gradient, and
-    the log-variances of losses that differ by a factor of 100 lie 4.6 apart.
+    What the task weighting learns has a rate of its own: Adam's steps are about as long as the rate whatever the
+    gradient, and the log-variances of losses that differ by a factor of 100 lie 4.6 apart.
 
     Raises BadInput for a backbone with a convolution that `mtl.proximal.groups.plain_convolutions` refuses.
     """
     convolutions = {id(module.weight) for _, module in plain_convolutions(model.backbone)}
     penalised: dict[float, list[tuple[str, nn.Parameter]]] = {}
+    others = []
     for name, p in model.named_parameters():
         if id(p) in convolutions:
             penalised.setdefault(config.strength * _stage_factor(name, config), []).append((name, p))
-    others = [(name, p) for name, p in model.named_parameters() if id(p) not in convolutions]
-    small = [(name, p) for name, p in others if p.ndim <= 1]
-    learned = [(f"weighting.{name}", p) for name, p in weighting.named_parameters()]
+        else:
+            others.append((name, p))
     groups: list[dict[str, Any]] = [
-        {
-            "params": parameters,
-            "penalty": PENALTIES[config.penalty](strength=strength),
-            "weight_decay": config.weight_decay,
-        }
+        {"params": parameters, "penalty": PENALTIES[config.penalty](strength), "weight_decay": config.weight_decay}
         for strength, parameters in penalised.items()
     ]
     groups += [
         {"params": [(name, p) for name, p in others if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": small, "weight_decay": 0.0},
+        {"params": [(name, p) for name, p in others if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    learned = [(f"weighting.{name}", p) for name, p in weighting.named_parameters()]
     if learned:
         groups.append({"params": learned, "weight_decay": 0.0, "lr": config.weighting_lr})
     return ProximalAdamW(groups, lr=config.lr, metric=config.metric)
 
 
 def _stage_factor(parameter: str, config: TrialConfig) -> float:
-    """Of lambda for a convolution of this name, such as backbone.layer1.0.conv1.weight."""
-    for stage, factor in enumerate(config.stage_factors, start=1):
-        if parameter.startswith(f"backbone.layer{stage}."):
-            return factor
-    return 1.0
+    """The factor of lambda for a convolution of this name, such as backbone.layer1.0.conv1.weight."""
+    stages = (stage for stage in range(4) if parameter.startswith(f"backbone.layer{stage + 1}."))
+    return next((config.stage_factors[stage] for stage in stages), 1.0)
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -320,7 +301,7 @@ def epoch_seed(seed: int, epoch: int) -> int:
 def set_deterministic() -> None:
     """Ask torch for kernels that give the same numbers in every run on one device.
 
-    Where CUDA has none for an operation torch warns and goes on: a sweep is not worth losing over the last digit.
+    Where CUDA has no such kernel torch warns and goes on: to lose a sweep over the last digit is not worth it.
     cuBLAS reads CUBLAS_WORKSPACE_CONFIG when it starts, so the caller sets it in the environment.
     """
     torch.use_deterministic_algorithms(True, warn_only=True)

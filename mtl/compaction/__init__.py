@@ -5,9 +5,8 @@
     save_compact, load_compact         files without pickled code
     build(plan)                        the same architecture with new weights
 
-On the way: `trace` makes a program (`graph`) of the model, `fold` works batch norms in, `constants` and `liveness` find
-what need not be computed, `rewrite` leaves it out in the order that `order` sets, `choice` measures, `build` makes a
-module again.
+On the way: `trace` makes a program (`graph`) of the model, `fold` works batch norms in, `channels` finds what need not
+be computed, `rewrite` leaves it out, `choice` measures, and `build` makes a module again.
 """
 
 from mtl.compaction.build import build

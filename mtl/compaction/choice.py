@@ -1,7 +1,6 @@
 """What only a clock can tell: which memory format is faster, and where a layer gains by reading fewer channels."""
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -10,42 +9,42 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mtl.compaction.build import Select, with_tensors
-from mtl.compaction.graph import Node, Program
+from mtl.compaction.graph import Node, Program, renamed
 from mtl.compaction.plan import MEMORY_FORMATS
 from mtl.compaction.rewrite import runs
+from mtl.networks.measurement import time_calls
 
-MARGIN = 0.95  # a selection is one more operation, which must pay by more than a clock's error
+MARGIN = 0.95  # a selection is one operation more, which must pay by more than the error of a clock
 
 
 def with_format(program: Program, memory_format: str) -> Program:
-    """The program that brings its input into a memory format first; what follows keeps to it."""
-    program = program.copy()
-    nodes: dict[str, Node] = {}
-    for node in program.nodes.values():
-        node.inputs = ["format" if name in nodes and nodes[name].op == "input" else name for name in node.inputs]
-        nodes[node.name] = node
+    """The program that first brings its input into a memory format, which all later values keep."""
+    new = Program()
+    instead: dict[str, str] = {}
+    for node in program.copied().values():
+        node.inputs = renamed(node.inputs, instead)
+        new[node.name] = node
         if node.op == "input":
-            nodes["format"] = Node("format", "format", [node.name], {"memory_format": memory_format})
-            program.shapes["format"] = program.shapes[node.name]
-    for node in nodes.values():
-        if node.op == "conv":
+            settings = {"memory_format": memory_format}
+            new["format"] = Node("format", "format", [node.name], settings, shape=node.shape)
+            instead = {node.name: "format"}
+        elif node.op == "conv":
             node.tensors["weight"] = node.tensors["weight"].contiguous(memory_format=MEMORY_FORMATS[memory_format])
         elif node.op == "select":
             node.settings["layout"] = memory_format
-    program.nodes = nodes
-    return program
+    return new
 
 
 @torch.inference_mode()
 def faster_format(program: Program, example_input: Tensor) -> str:
     """The memory format in which the program runs faster on the example input."""
     models = {name: with_tensors(with_format(program, name)) for name in MEMORY_FORMATS}
-    runs = {name: partial(model, example_input) for name, model in models.items()}
-    return min(medians(runs, rounds=2, device=example_input.device).items(), key=lambda item: item[1])[0]
+    times = medians({name: partial(model, example_input) for name, model in models.items()}, 2, example_input.device)
+    return min(times, key=times.__getitem__)
 
 
 class MeasuredChoice:
-    """A `Chooser` that times both on ones, in a memory format, at a batch size; each shape once."""
+    """A `Chooser` that times both ways on ones, in a memory format, at a batch size; each shape once."""
 
     def __init__(self, batch: int, memory_format: str) -> None:
         self.batch, self.memory_format = batch, memory_format
@@ -66,32 +65,13 @@ class MeasuredChoice:
         select = Select(runs(index), self.memory_format).to(weight.device)
         whole = weight.contiguous(memory_format=layout)
         part = weight[:, select.index].contiguous(memory_format=layout)
-
-        def run(x: Tensor, weight: Tensor) -> Tensor:
-            return F.linear(x, weight) if layer.op == "linear" else F.conv2d(x, weight, **layer.settings)
-
-        ways = {
-            "whole": lambda: run(x, whole),
-            "part": lambda: run(select(x), part),
-        }
-        times = medians(ways, rounds=5, device=weight.device)
+        run = F.linear if layer.op == "linear" else partial(F.conv2d, **layer.settings)
+        ways = {"whole": lambda: run(x, whole), "part": lambda: run(select(x), part)}
+        times = medians(ways, 5, weight.device)
         return times["part"] < MARGIN * times["whole"]
 
 
-def medians(runs: Mapping[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of each, in turn, so that what else the machine does meets all alike; after one run of each."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(rounds + 1):
-        for name, run in runs.items():
-            _wait(device)
-            started = time.perf_counter()
-            run()
-            _wait(device)
-            if turn:
-                times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def medians(calls: Mapping[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, float]:
+    """Median seconds of each call; one of each in turn, so that what else the machine does disturbs all alike."""
+    times = time_calls(list(calls.values()), device, warm_up=1, untimed=0, block=1, fewest=rounds)
+    return {name: statistics.median(own) for name, own in zip(calls, times, strict=True)}

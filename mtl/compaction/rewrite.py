@@ -3,22 +3,21 @@
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
-from mtl.compaction.constants import Constants, effect
+from mtl.compaction.channels import Constants, Live, effect, reads, summands
 from mtl.compaction.fold import add_bias
-from mtl.compaction.graph import Node, Program, renamed
-from mtl.compaction.liveness import Live, reads, summands
-from mtl.compaction.order import channel_order
+from mtl.compaction.graph import CHANNELWISE, Node, Program, renamed
 
 Chooser = Callable[[Node, tuple[int, ...], Sequence[int]], bool]
-"""Given a layer that reads all of an input of shape (C, H, W) or (C,), and the positions of the channels of which it
-makes use: whether it is to read a selection of these alone."""
+"""Given a layer, the shape (C, H, W) or (C,) of its whole input, and the positions of the channels that it uses:
+whether the layer shall read a selection of these channels alone."""
 
 
 def rewrite(program: Program, constants: Constants, live: Live, choose: Chooser) -> Program:
-    """The program with live channels only, the constants folded, and selections where `choose` says so.
+    """The program with live channels only, constants folded, and selections where `choose` says so.
 
-    The channels' order may change within the network; in the outputs it stays.
+    The order of channels may change within the network; in the outputs it stays.
     """
     return _Rewriting(program, constants, live, choose).new
 
@@ -37,98 +36,132 @@ def runs(index: Sequence[int]) -> list[list[int]]:
 class _Rewriting:
     def __init__(self, program: Program, constants: Constants, live: Live, choose: Chooser) -> None:
         self.old, self.constants, self.live, self.choose = program, constants, live, choose
-        self.order = channel_order(program, constants, live)
-        self.new = Program({}, {})
-        self.names: dict[str, str] = {}  # what a value of the old program is called in the new one
-        for node in program.nodes.values():
+        self.order = _channel_order(program, constants, live)
+        self.new = Program()
+        self.names: dict[str, str] = {}  # from a value's name in the old program to that in the new program
+        for node in program.values():
             if node.op == "output":
-                self._output(node)
+                whole = {name: self._selected(name, range(len(live[name]))) for name in node.inputs}
+                settings = {"structure": renamed(node.settings["structure"], whole)}
+                self.new[node.name] = Node(node.name, "output", renamed(node.inputs, whole), settings)
             elif node.name in live:
-                self._rewrite(node)
+                new = self._rewritten(node, self.order[node.name])
+                self.names[node.name] = new if isinstance(new, str) else new.name
+                if isinstance(new, Node):
+                    new.shape = (len(self.order[node.name]), *node.shape[1:])
+                    self.new[new.name] = new
 
-    def _rewrite(self, node: Node) -> None:
-        order = self.order[node.name]
-        if node.op in ("conv", "linear"):
-            self._layer(node)
-        elif node.op == "add":
-            kept = summands(node, self.constants, self.live)
-            inputs = [self._selected(name, order) for name in kept]
-            if len(kept) == 2:
-                self._add(node, Node(node.name, "add", inputs))
-            else:
+    def _rewritten(self, node: Node, order: list[int]) -> Node | str:
+        """The new node, or the name of an earlier value that is the same."""
+        match node.op:
+            case "conv" | "linear":
+                return self._layer(node, order)
+            case "add":
+                kept = summands(node, self.constants, self.live)
+                inputs = [self._selected(name, order) for name in kept]
+                if len(kept) == 2:
+                    return Node(node.name, "add", inputs)
                 constant = node.inputs[1] if kept[0] == node.inputs[0] else node.inputs[0]
-                self._add(node, Node(node.name, "shift", inputs, tensors={"bias": self.constants[constant][order]}))
-        elif node.op == "cat":
-            inputs, start = [], 0
-            for name in node.inputs:
-                stop = start + self.old.channels(name)
-                part = [c - start for c in order if start <= c < stop]
-                inputs += [self._selected(name, part)] if part else []
-                start = stop
-            if len(inputs) == 1:
-                self.names[node.name] = inputs[0]
-            else:
-                self._add(node, Node(node.name, "cat", inputs))
-        elif node.op == "flatten":
-            pixels = len(self.live[node.name]) // self.old.channels(node.inputs[0])
-            self._add(
-                node,
-                Node(node.name, "flatten", [self._selected(node.inputs[0], [c // pixels for c in order[::pixels]])]),
-            )
-        else:
-            inputs = [self._selected(name, order) for name in node.inputs]
-            settings = dict(node.settings)
-            if "like" in settings:
-                settings["like"] = self.names[settings["like"]]
-            tensors = {name: value[order] for name, value in node.tensors.items()}
-            self._add(node, Node(node.name, node.op, inputs, settings, tensors))
+                return Node(node.name, "shift", inputs, tensors={"bias": self.constants[constant][order]})
+            case "cat":
+                inputs, start = [], 0
+                for name in node.inputs:
+                    stop = start + self.old[name].shape[0]
+                    part = [c - start for c in order if start <= c < stop]
+                    inputs += [self._selected(name, part)] if part else []
+                    start = stop
+                return inputs[0] if len(inputs) == 1 else Node(node.name, "cat", inputs)
+            case "flatten":
+                source = node.inputs[0]
+                pixels = node.shape[0] // self.old[source].shape[0]
+                return Node(node.name, "flatten", [self._selected(source, [c // pixels for c in order[::pixels]])])
+        settings = dict(node.settings)
+        if "like" in settings:
+            settings["like"] = self.names[settings["like"]]
+        tensors = {name: value[order] for name, value in node.tensors.items()}
+        return Node(node.name, node.op, [self._selected(name, order) for name in node.inputs], settings, tensors)
 
-    def _layer(self, node: Node) -> None:
-        order, source = self.order[node.name], node.inputs[0]
-        used = reads(node, self.constants, self.live)
-        available = self.order[source]
-        index = [position for position, c in enumerate(available) if used[c]]
+    def _layer(self, node: Node, order: list[int]) -> Node:
+        source = node.inputs[0]
+        used, available = reads(node, self.constants, self.live), self.order[source]
         weight = node.tensors["weight"][order]
-        # Other channels that it is given must not count, those included that are folded into the bias.
+        # The other channels that it is given must not count, nor those that are folded into the bias.
         mask = used.to(weight.device).view(1, -1, *[1] * (weight.ndim - 2))
         tensors = {"weight": torch.where(mask, weight, 0)[:, available]}
         if "bias" in node.tensors:
             tensors["bias"] = node.tensors["bias"][order]
         layer = Node(node.name, node.op, [self.names[source]], dict(node.settings), tensors)
-        shape = self.new.shapes[self.names[source]]
-        index = index or [0]
-        if len(index) < len(available) and self.choose(layer, shape, index):
+        index = [position for position, c in enumerate(available) if used[c]] or [0]
+        if len(index) < len(available) and self.choose(layer, self.new[self.names[source]].shape, index):
             layer.inputs = [self._selected(source, [available[i] for i in index])]
             layer.tensors["weight"] = layer.tensors["weight"][:, index].contiguous()
         addition = effect(node, self.constants[source])[order]
         if addition.any():
             add_bias(layer, addition)
-        self._add(node, layer)
+        return layer
 
     def _selected(self, name: str, wanted: Sequence[int]) -> str:
-        """The name of the value of these channels of an old value, in this order."""
-        have = self.order[name]
-        if list(wanted) == list(have):
-            return self.names[name]
+        """The new name of these channels of an old value, in this order; adds a selection if there is none."""
+        source, have = self.names[name], self.order[name]
+        if list(wanted) == have:
+            return source
         positions = {c: i for i, c in enumerate(have)}
-        index = [positions[c] for c in wanted]
-        source = self.names[name]
-        settings = {"runs": runs(index)}
-        for node in self.new.nodes.values():
-            if node.op == "select" and node.inputs == [source] and node.settings == settings:
+        settings = {"runs": runs([positions[c] for c in wanted])}
+        selections = [node for node in self.new.values() if node.op == "select"]
+        for node in selections:
+            if node.inputs == [source] and node.settings == settings:
                 return node.name
-        number = sum(n.op == "select" for n in self.new.nodes.values())
-        node = Node(f"select_{number}", "select", [source], settings)
-        self.new.nodes[node.name] = node
-        self.new.shapes[node.name] = (len(index), *self.new.shapes[source][1:])
+        shape = (len(wanted), *self.new[source].shape[1:])
+        node = Node(f"select_{len(selections)}", "select", [source], settings, shape=shape)
+        self.new[node.name] = node
         return node.name
 
-    def _output(self, node: Node) -> None:
-        whole = {name: self._selected(name, range(self.old.channels(name))) for name in node.inputs}
-        structure = renamed(node.settings["structure"], whole)
-        self.new.nodes[node.name] = Node(node.name, "output", [whole[n] for n in node.inputs], {"structure": structure})
 
-    def _add(self, old: Node, new: Node) -> None:
-        self.names[old.name] = new.name
-        self.new.nodes[new.name] = new
-        self.new.shapes[new.name] = (len(self.order[old.name]), *self.old.shapes[old.name][1:])
+def _channel_order(program: Program, constants: Constants, live: Live) -> dict[str, list[int]]:
+    """For each live value its live channels, in the order in which the compact network has them.
+
+    Values that share their channels, such as those along a residual stream, have one order, so that an addition needs
+    no reordering. The channels that stay live longest along the stream come first: from block to block fewer channels
+    are needed, so that the later ones are a run of the earlier ones. Channels that live equally long are ordered by
+    who reads them, by the layer that reads most and then by the next: after training, the readers of a stream agree on
+    much, so that each reads a few runs, which are cheap to copy in channels_last. Values that meet in a concatenation,
+    an output or a flattening keep the order of the channels' numbers.
+    """
+    stream = _streams(program, live)
+    fixed = set()
+    counts: dict[str, Tensor] = {}
+    readers: dict[str, list[Tensor]] = {}
+    for name, mask in live.items():
+        counts[stream[name]] = counts.get(stream[name], torch.zeros(len(mask), dtype=torch.int64)) + mask
+    for node in program.values():
+        if node.op in ("input", "cat", "flatten", "output"):
+            fixed |= {stream[name] for name in [node.name, *node.inputs] if name in stream}
+        elif node.op in ("conv", "linear") and node.name in live:
+            readers.setdefault(stream[node.inputs[0]], []).append(reads(node, constants, live))
+    ranks = {}
+    for name, count in counts.items():
+        by_size = sorted(readers.get(name, []), key=lambda mask: -int(mask.sum()))
+        keys = torch.stack([count, *by_size]).T.tolist()
+        ranks[name] = [0] * len(count) if name in fixed else [tuple(-key for key in row) for row in keys]
+    # Sorting is stable: equals keep the order of their numbers.
+    return {
+        name: sorted(mask.nonzero().flatten().tolist(), key=ranks[stream[name]].__getitem__)
+        for name, mask in live.items()
+    }
+
+
+def _streams(program: Program, live: Live) -> dict[str, str]:
+    """For each live value the name of one value that stands for all that share its channels."""
+    parent = {name: name for name in live}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name]
+        return name
+
+    for node in program.values():
+        if node.name in live and (node.op in CHANNELWISE or node.op == "add"):
+            for name in node.inputs:
+                if name in live:  # a summand that is constant is not
+                    parent[root(name)] = root(node.name)
+    return {name: root(name) for name in live}

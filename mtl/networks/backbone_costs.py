@@ -1,4 +1,4 @@
-"""What a trial's backbone costs without its zero channels."""
+"""The costs of a trial's backbone without its zero channels."""
 
 import torch
 from torch import nn
@@ -10,11 +10,11 @@ LATENCY_SECONDS = 1.0
 
 
 def backbone_costs(backbone: nn.Module, image_size: tuple[int, int], *, latency: bool = False) -> dict[str, float]:
-    """`macs` and `active_parameters` of the backbone as `compact` leaves it; with `latency`, `latency_ms` too.
+    """`macs` and `active_parameters` of the compacted backbone; with `latency`, `latency_ms` too.
 
-    macs: multiply-accumulates of one (height, width) image. active_parameters: weights and biases. Both are those of
-    the network without any weight that need not be there, and so the same on every machine. latency_ms: the median of
-    one image, on the backbone's device, of the network that is fastest there, which may keep some such weights.
+    macs: multiply-accumulates of one (height, width) image. active_parameters: weights and biases. Both are for the
+    smallest network, and so the same on every machine. latency_ms: the median for one image, on the backbone's device,
+    of the network that is fastest there, which may keep some superfluous weights.
     """
     device = next(backbone.parameters()).device
     images = torch.zeros(1, 3, *image_size, device=device)

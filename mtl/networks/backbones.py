@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet, conv3x3
 
 from mtl.errors import BadInput
+from mtl.networks.model_size import BLOCKS
 from mtl.networks.strided import safe_convolution
 
 
@@ -39,15 +40,6 @@ class DilatedBasicBlock(nn.Module):
         return self.relu(self.bn2(self.conv2(out)) + identity)
 
 
-LAYOUTS: dict[str, tuple[type[DilatedBasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
-    "resnet18": (DilatedBasicBlock, (2, 2, 2, 2)),
-    "resnet34": (DilatedBasicBlock, (3, 4, 6, 3)),
-    "resnet50": (Bottleneck, (3, 4, 6, 3)),
-    "resnet101": (Bottleneck, (3, 4, 23, 3)),
-    "resnet152": (Bottleneck, (3, 8, 36, 3)),
-}
-
-
 class DilatedResNet(ResNet):
     """(N, 3, H, W) images -> (N, out_channels, H / 8, W / 8) features, sizes rounded up.
 
@@ -57,12 +49,13 @@ class DilatedResNet(ResNet):
     """
 
     def __init__(self, name: str, width: int = 64, layers: Sequence[int] | None = None) -> None:
-        if name not in LAYOUTS:
-            raise BadInput(f"backbone: {name!r}; allowed: {', '.join(LAYOUTS)}")
-        # torchvision writes its widths into ResNet.__init__, so only its _make_layer, which takes them, is used.
+        if name not in BLOCKS:
+            raise BadInput(f"backbone: {name!r}; allowed: {', '.join(BLOCKS)}")
+        # ResNet.__init__ has fixed widths; only _make_layer, which takes them, is used.
         nn.Module.__init__(self)
-        block, standard_layers = LAYOUTS[name]
-        blocks = tuple(layers or standard_layers)
+        bottleneck, published = BLOCKS[name]
+        block: type[DilatedBasicBlock] | type[Bottleneck] = Bottleneck if bottleneck else DilatedBasicBlock
+        blocks = tuple(layers or published)
         self._norm_layer = nn.BatchNorm2d
         self.inplanes, self.dilation, self.groups, self.base_width = width, 1, 1, 64
         self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
@@ -82,7 +75,7 @@ class DilatedResNet(ResNet):
 
     @property
     def last_convolution(self) -> nn.Conv2d:
-        """That of the last block's residual branch, on which all features depend."""
+        """The last one of the last block's residual branch, on which all features depend."""
         block = self.layer4[-1]
         layer = block.conv3 if isinstance(block, Bottleneck) else block.conv2
         assert isinstance(layer, nn.Conv2d)

@@ -1,25 +1,26 @@
-"""A trial's model.pt, or what `parsimony compact` made of it: read back without unpickling, and its network built."""
+"""A trial's model.pt: written, read back without unpickling, and its network built; also from a compact.pt of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import torch
 from pydantic import ValidationError
 from torch import nn
 
-from mtl.compaction.plan import is_name
-from mtl.compaction.saving import compact_of
+from mtl.compaction.plan import Plan, is_name
+from mtl.compaction.saving import read_compact
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
 from mtl.networks.dry_run import check_outputs
 from mtl.networks.model import build_model
 from mtl.networks.retraining import new_compact_model
 from mtl.networks.tensor_file import load_state, read_tensors, shown, unquoted
+from mtl.own_code import first_line
 from mtl.tasks import IGNORE, Kind, Task
+from mtl.vocabulary.files import MODEL
 
-MODEL = "model.pt"
 ALLOWED = "a trial's model.pt, the trial's folder, or a compact.pt that `parsimony compact` made of one"
 MOST_TASKS = 1000
 
@@ -33,6 +34,29 @@ class Checkpoint:
     tasks: list[Task]
     model: nn.Module
     compact: bool
+
+
+def model_content(
+    config: TrialConfig, tasks: Sequence[Task], model: nn.Module, backbone_plan: Plan | None = None
+) -> dict[str, Any]:
+    """What a model.pt holds, to be written by torch.save. backbone_plan: of a trial that was retrained."""
+    content = about_trial(config, tasks)
+    content["tasks"] = [tuple(task) for task in content["tasks"]]
+    content["model"] = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+    return content if backbone_plan is None else content | {"backbone_plan": backbone_plan}
+
+
+def about_trial(config: TrialConfig, tasks: Sequence[Task]) -> dict[str, Any]:
+    """The trial and the tasks as plain data, which `read_about` reads: what every file with a model of it holds."""
+    return {
+        "config": config.model_dump(mode="json"),
+        "tasks": [[task.name, task.kind, list(task.classes)] for task in tasks],
+    }
+
+
+def is_model_content(content: Any) -> bool:
+    """Whether a file's content has the parts of a model.pt."""
+    return isinstance(content, Mapping) and {"config", "tasks", "model"} <= set(content)
 
 
 def checkpoint_path(name: str) -> Path:
@@ -51,17 +75,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Raises BadInput, one line, for a file that would have to be unpickled, is damaged, or is of another model."""
     content = read_tensors("checkpoint", path, ALLOWED, ALLOWED)
     what = f"checkpoint {path}"
-    is_compact = isinstance(content, Mapping) and "compact" in content
-    if not is_compact and not (isinstance(content, Mapping) and {"config", "tasks", "model"} <= set(content)):
-        keys = [unquoted(key) for key in content][:5] if isinstance(content, Mapping) else [type(content).__name__]
-        raise BadInput(f"{what}: holds {', '.join(keys)}; allowed: {ALLOWED}")
     model: nn.Module
+    is_compact = isinstance(content, Mapping) and "compact" in content
     if is_compact:
-        model, about = compact_of(what, content)
+        model, about = read_compact(what, content)
         config, tasks = read_about(what, about)
-    else:
+    elif is_model_content(content):
         config, tasks = read_about(what, content)
         model = _network(what, config, tasks, content)
+    else:
+        keys = [unquoted(key) for key in content][:5] if isinstance(content, Mapping) else [type(content).__name__]
+        raise BadInput(f"{what}: holds {', '.join(keys)}; allowed: {ALLOWED}")
     if odd := [name for name, value in model.named_parameters() if value.dtype != torch.float32]:
         raise BadInput(f"{what}: {odd[0]} is not of float32; allowed: {ALLOWED}")
     try:
@@ -73,27 +97,23 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def read_about(what: str, content: Mapping[str, Any]) -> tuple[TrialConfig, list[Task]]:
     """The trial and the tasks of a file's content. what: the file, which begins the line of the BadInput."""
-    config, tasks = _read_config(what, content.get("config")), _read_tasks(what, content.get("tasks"))
-    if sorted(config.tasks) != sorted(task.name for task in tasks):
-        names = [task.name for task in tasks]
-        raise BadInput(
-            f"{what}: its tasks are {shown(names)}; allowed: {shown(list(config.tasks))}, as its config says"
-        )
-    return config, tasks
-
-
-def _read_config(what: str, fields: Any) -> TrialConfig:
     try:
-        return TrialConfig.model_validate(TrialConfig.recorded(fields))
+        config = TrialConfig.model_validate(TrialConfig.recorded(content.get("config")))
     except ValidationError as error:
         first = error.errors()[0]
         field = unquoted(first["loc"][0]) if first["loc"] else "config"
         reason = first["msg"].splitlines()[0]
         raise BadInput(f"{what}: its config has a {field} that is not allowed ({reason})") from error
+    tasks = _read_tasks(what, content.get("tasks"))
+    names = [task.name for task in tasks]
+    if sorted(config.tasks) != sorted(names):
+        allowed = shown(list(config.tasks))
+        raise BadInput(f"{what}: its tasks are {shown(names)}; allowed: {allowed}, as its config says")
+    return config, tasks
 
 
 def _read_tasks(what: str, entries: Any) -> list[Task]:
-    """name, kind and classes of each, of which the names become parts of file names."""
+    """name, kind and classes of each; the names become parts of file names."""
     entries = entries if isinstance(entries, list | tuple) else []
     tasks = [_task(entry) for entry in entries[: MOST_TASKS + 1]]
     known = {task.name: task for task in tasks if task}
@@ -103,32 +123,30 @@ def _read_tasks(what: str, entries: Any) -> list[Task]:
 
 
 def _task(entry: Any) -> Task | None:
-    if not isinstance(entry, list | tuple) or len(entry) != 3:
-        return None
-    name, kind, classes = entry
-    named = is_name(name) and "." not in name and not hasattr(nn.ModuleDict(), name)
-    if not named or kind not in get_args(Kind) or not isinstance(classes, list | tuple):
-        return None
-    texts = all(isinstance(label, str) and label.isprintable() for label in classes[: IGNORE + 1])
-    count = len(classes) if kind in ("segmentation", "classification") else 1
-    return Task(name, kind, tuple(classes)) if texts and 1 <= count <= IGNORE else None
+    match entry:
+        case [str(name), str(kind), [*classes]] if kind in get_args(Kind):
+            named = is_name(name) and "." not in name and not hasattr(nn.ModuleDict(), name)
+            texts = all(isinstance(label, str) and label.isprintable() for label in classes[: IGNORE + 1])
+            count = len(classes) if kind in ("segmentation", "classification") else 1
+            return Task(name, cast(Kind, kind), tuple(classes)) if named and texts and 1 <= count <= IGNORE else None
+    return None
 
 
 def _network(what: str, config: TrialConfig, tasks: list[Task], content: Mapping[str, Any]) -> nn.Module:
-    """A trial's model with the file's weights; before these fit it takes no memory."""
+    """A trial's model with the file's weights; it takes no memory before they are known to fit."""
     network = f"{config.backbone} of width {config.backbone_width} with heads for {config.combination}"
     state = content["model"]
-    # Every block and every rate has tensors of its own: more of them than tensors would only be made in vain.
+    # Every block and every rate has tensors of its own: to build more of them than there are tensors is in vain.
     layers = sum(config.backbone_layers or ()) + len(config.head_rates)
     if isinstance(state, Mapping) and layers > len(state):
         raise BadInput(f"{what}: has {len(state)} tensors; allowed: the weights of {layers} layers, as its config says")
     try:
         with torch.device("meta"):
-            if "backbone_plan" in content:  # of a trial that was retrained
+            if "backbone_plan" in content:
                 model = new_compact_model(content["backbone_plan"], config, tasks)
             else:
                 model = build_model(config, tasks)
-    except (BadInput, RuntimeError, TypeError, OverflowError) as error:  # torch's, of sizes beyond what it counts to
-        raise BadInput(f"{what}: {str(error).splitlines()[0]}") from error
+    except (BadInput, RuntimeError, TypeError, OverflowError) as error:  # torch's, for sizes beyond what it counts to
+        raise BadInput(f"{what}: {first_line(error)}") from error
     load_state(model, state, what, f"the weights of a {network}, as its config says")
     return model

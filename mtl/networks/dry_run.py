@@ -3,16 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mtl.errors import BadInput
-from mtl.networks.measurement import evaluating
+from mtl.networks.measurement import run_on_meta
+from mtl.own_code import first_line
 from mtl.tasks import Task
 
-MOST_NUMBERS = 2**28  # of one value, of one image: 1 GB in float32, a ResNet's stem on 4096 x 4096 pixels
+MOST_NUMBERS = 2**28  # in one value of one image: 1 GB in float32, a ResNet's stem on 4096 x 4096 pixels
 
 
 class _Bounded(TorchDispatchMode):
@@ -27,32 +27,24 @@ class _Bounded(TorchDispatchMode):
 
 
 def check_outputs(model: nn.Module, tasks: Sequence[Task], image_size: tuple[int, int]) -> None:
-    """Raise BadInput, of which the caller begins the line, where a model does not give its tasks' outputs.
-
-    Those are, of one (3, height, width) image, (1, channels, h, w) of a dense task and (1, channels) of another.
-    """
-    state = {
-        name: torch.empty_like(tensor, device="meta")
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]
-    }
+    """Raise BadInput, whose line the caller begins, where a model does not give its tasks' outputs."""
     try:
-        with evaluating(model), _Bounded():
-            images = torch.empty(1, 3, *image_size, device="meta")
-            outputs = torch.func.functional_call(model, state, (images,))
+        outputs = run_on_meta(model, image_size, _Bounded())
     except BadInput:
         raise
-    # Whatever torch's operations say of sizes, types and settings that do not fit each other.
+    # Whatever torch's operations raise for sizes, types and settings that do not fit each other.
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise BadInput(
-            f"its network does not take images of {image_size[0]} x {image_size[1]} "
-            f"({type(error).__name__}: {reason}); allowed: one that does"
-        ) from error
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        size = f"{image_size[0]} x {image_size[1]}"
+        raise BadInput(f"its network does not take images of {size} ({reason}); allowed: one that does") from error
     check_shapes(outputs, tasks)
 
 
 def check_shapes(outputs: Any, tasks: Sequence[Task]) -> None:
-    """Raise BadInput where a model's outputs of one image are not those of its tasks."""
+    """Raise BadInput where a model's outputs of one image are not those of its tasks.
+
+    A dense task has (1, channels, h, w), another task (1, channels).
+    """
     names = [task.name for task in tasks]
     if not isinstance(outputs, Mapping) or sorted(map(str, outputs)) != sorted(names):
         found = ", ".join(map(str, outputs)) if isinstance(outputs, Mapping) else type(outputs).__name__

@@ -12,32 +12,26 @@ from torch import Tensor, nn
 from mtl.errors import BadInput
 from mtl.networks.onnx_file import ABOUT, OnnxModel
 
-# What each format needs besides torch, and what its files end in.
-PACKAGES = {"torch": (), "onnx": ("onnx", "onnxruntime", "onnxscript")}
+PACKAGES = {"torch": (), "onnx": ("onnx", "onnxruntime", "onnxscript")}  # that each format needs besides torch
 SUFFIXES = {"torch": ".pt2", "onnx": ".onnx"}
 
 
-class Called(nn.Module):
-    """A function of images as a module without parameters, to be compared with one."""
+class _Called(nn.Module):
+    """A function of images as a module; unlike an exported program, it has an eval mode that can be set."""
 
     def __init__(self, function: Callable[[Tensor], Mapping[str, Tensor]]) -> None:
         super().__init__()
-        self.function = function
-
-    def forward(self, images: Tensor) -> Mapping[str, Tensor]:
-        return self.function(images)
+        self.forward = function
 
 
 def check_packages(export_format: str) -> None:
-    """Raise BadInput where a format is unknown or what it needs is not installed."""
+    """Raise BadInput where a format is unknown or a package that it needs is not installed."""
     if export_format not in PACKAGES:
         raise BadInput(f"--export {export_format}; allowed: {', '.join(PACKAGES)}, or both joined by a comma")
-    missing = [name for name in PACKAGES[export_format] if importlib.util.find_spec(name) is None]
+    missing = ", ".join(name for name in PACKAGES[export_format] if importlib.util.find_spec(name) is None)
     if missing:
-        raise BadInput(
-            f"--export {export_format}: {', '.join(missing)} is not installed; allowed: after "
-            "pip install 'parsimony[export]'"
-        )
+        install = "pip install 'parsimony[export]'"
+        raise BadInput(f"--export {export_format}: {missing} is not installed; allowed: after {install}")
 
 
 def write_export(
@@ -45,7 +39,7 @@ def write_export(
 ) -> nn.Module:
     """Write a model in eval mode for batches of any size of images (N, 3, H, W); what the file computes, as a module.
 
-    images: at least two of the size that the file is for. about: plain data that `load_onnx` gives back.
+    images: at least two, of the size that the file is for. about: plain data, which `load_onnx` returns.
     """
     batch = {0: torch.export.Dim("batch")}
     with torch.no_grad():
@@ -53,10 +47,8 @@ def write_export(
     text = json.dumps(dict(about))
     if export_format == "torch":
         torch.export.save(program, path, extra_files={ABOUT: text})
-        written_program = torch.export.load(path).module()
-        return Called(lambda images: written_program(images))  # which as a module has no eval mode to be set
-    names = list(model(images[:1]))
-    written = torch.onnx.export(program, input_names=["images"], output_names=names, verbose=False)
+        return _Called(torch.export.load(path).module().forward)
+    written = torch.onnx.export(program, input_names=["images"], output_names=list(model(images[:1])), verbose=False)
     assert written is not None
     written.model.metadata_props[ABOUT] = text
     written.save(path, external_data=False)
@@ -64,10 +56,10 @@ def write_export(
 
 
 def load_onnx(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """A file of `write_export`'s on the CPU: (N, 3, H, W) images -> {task: output}, and what it says about itself.
+    """A file of `write_export` on the CPU: (N, 3, H, W) images -> {task: output}, and what it says about itself.
 
     Raises BadInput for any other file.
     """
     check_packages("onnx")
     model = OnnxModel(path)
-    return Called(model), model.about
+    return _Called(model), model.about

@@ -1,4 +1,4 @@
-"""One head a task, on the shared features."""
+"""A head for each task, on the shared features."""
 
 from collections.abc import Sequence
 
@@ -11,8 +11,8 @@ from mtl.tasks import Task
 class DenseHead(nn.Sequential):
     """DeepLabV3 (Chen et al. 2017): (N, C, h, w) features -> (N, task.channels, h, w).
 
-    At 256 channels and rates 12, 24, 36 it is torchvision's DeepLabHead; narrower ones suit small backbones, smaller
-    rates small feature maps (a rate beyond the map's side sees padding only).
+    With 256 channels and rates 12, 24, 36 it is torchvision's DeepLabHead. Fewer channels suit small backbones, and
+    smaller rates suit small feature maps: where a rate is beyond the side of the map, only padding is read.
     """
 
     def __init__(self, in_channels: int, task: Task, channels: int, rates: Sequence[int]) -> None:
@@ -23,13 +23,6 @@ class DenseHead(nn.Sequential):
             nn.ReLU(),
             nn.Conv2d(channels, task.channels, kernel_size=1),
         )
-
-    @property
-    def output(self) -> nn.Conv2d:
-        """The last layer, whose bias is what the head says before it has learnt anything."""
-        layer = self[-1]
-        assert isinstance(layer, nn.Conv2d)
-        return layer
 
 
 class ClassificationHead(nn.Module):
@@ -44,19 +37,12 @@ class ClassificationHead(nn.Module):
         )
         self.classifier = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, task.channels))
 
-    @property
-    def output(self) -> nn.Linear:
-        """The last layer, whose bias is what the head says before it has learnt anything."""
-        layer = self.classifier[-1]
-        assert isinstance(layer, nn.Linear)
-        return layer
-
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x).mean(dim=(2, 3)))
 
 
-def make_head(in_channels: int, task: Task, channels: int, rates: Sequence[int]) -> DenseHead | ClassificationHead:
-    """The head that suits the task's kind."""
-    return (
-        DenseHead(in_channels, task, channels, rates) if task.dense else ClassificationHead(in_channels, task, channels)
-    )
+def make_head(in_channels: int, task: Task, channels: int, rates: Sequence[int]) -> nn.Module:
+    """The head for the task's kind."""
+    if task.dense:
+        return DenseHead(in_channels, task, channels, rates)
+    return ClassificationHead(in_channels, task, channels)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mtl.config import TrialConfig
 from mtl.errors import TrialFailed
 from mtl.networks.backbones import DilatedResNet
-from mtl.networks.heads import ClassificationHead, DenseHead, make_head
+from mtl.networks.heads import make_head
 from mtl.tasks import Task
 
 
@@ -37,20 +37,20 @@ class MultiTaskModel(nn.Module):
             return self.backbone.last_convolution
         convolutions = [module for module in self.backbone.modules() if isinstance(module, nn.Conv2d)]
         if not convolutions:
-            raise TrialFailed("gradnorm needs a convolution of the backbone, of which the penalty has left none")
+            raise TrialFailed("gradnorm needs a convolution of the backbone; the penalty has left none")
         return convolutions[-1]
 
 
 def start_from_constants(model: MultiTaskModel, constants: Mapping[str, Tensor]) -> None:
-    """Have each head say its task's best constant, (channels,), until it has learnt more.
+    """Let each head start from its task's best constant, (channels,), by the bias of its last layer.
 
-    A depth head that starts at 0 m spends its first hundreds of steps on finding that rooms are 3 m deep.
+    A depth head that starts at 0 m needs hundreds of steps to find that rooms are 3 m deep.
     """
     with torch.no_grad():
         for name, head in model.heads.items():
-            assert isinstance(head, DenseHead | ClassificationHead)
-            assert head.output.bias is not None
-            head.output.bias.copy_(constants[name])
+            last_layer = [module for module in head.modules() if isinstance(module, nn.Conv2d | nn.Linear)][-1]
+            assert last_layer.bias is not None
+            last_layer.bias.copy_(constants[name])
 
 
 def build_model(config: TrialConfig, tasks: Sequence[Task]) -> MultiTaskModel:

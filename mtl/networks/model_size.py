@@ -1,6 +1,6 @@
-"""How large a trial's network is, by its settings alone: counted without making it, which may take all memory.
+"""How large a trial's network is, computed from its settings: to make the network could take all memory.
 
-The counts are those of `mtl.networks.model.build_model`'s networks; a test holds the two equal.
+The counts are those of the networks of `mtl.networks.model.build_model`; a test compares the two.
 """
 
 import math
@@ -35,23 +35,22 @@ class Layer:
 
 
 def count_parameters(settings: TrialSettings, tasks: Sequence[Task]) -> int:
-    """Of the backbone and a head for each of the tasks."""
+    """Of the backbone and a head for each task."""
     channels = settings.head_channels
     count = sum(layer.parameters for layer in _layers(settings, tasks))
     for task in tasks:
-        # A dense head ends in one convolution, one of an image's labels in two linear layers.
+        # A dense head ends in one convolution, the head for a label of the whole image in two linear layers.
         count += channels * task.channels + task.channels + (0 if task.dense else channels**2 + channels)
     return count
 
 
 def count_activations(settings: TrialSettings, tasks: Sequence[Task]) -> int:
-    """Numbers that a forward pass keeps of one image for the pass backward, at least: what goes into batch norms."""
+    """Numbers of one image that a forward pass keeps for the backward pass, at least: the inputs of batch norms."""
     height, width = settings.image_size
-
-    def outputs(layer: Layer) -> int:
-        return layer.outputs * math.ceil(height / layer.stride) * math.ceil(width / layer.stride)
-
-    return sum(map(outputs, _layers(settings, tasks)))
+    return sum(
+        layer.outputs * math.ceil(height / layer.stride) * math.ceil(width / layer.stride)
+        for layer in _layers(settings, tasks)
+    )
 
 
 def _layers(settings: TrialSettings, tasks: Sequence[Task]) -> Iterator[Layer]:
@@ -63,7 +62,7 @@ def _layers(settings: TrialSettings, tasks: Sequence[Task]) -> Iterator[Layer]:
         outer = 4 * inner if bottleneck else inner
         stride = 4 if stage == 0 else OUTPUT_STRIDE
         for block in range(blocks):
-            # The first block of a stage comes from the one before, whose maps may be larger.
+            # The first block of a stage reads the stage before, whose maps may be larger.
             before = 4 if stage == 1 and block == 0 else stride
             if bottleneck:
                 yield from (Layer(inputs, inner, 1, before), Layer(inner, inner, 3, stride))
@@ -78,7 +77,7 @@ def _layers(settings: TrialSettings, tasks: Sequence[Task]) -> Iterator[Layer]:
         if task.dense:
             yield Layer(inputs, channels, 1, OUTPUT_STRIDE)
             yield from (Layer(inputs, channels, 3, OUTPUT_STRIDE) for _ in settings.head_rates)
-            # Of the whole image's mean, one pixel.
+            # The mean over the whole image is one pixel.
             yield Layer(inputs, channels, 1, max(settings.image_size))
             yield Layer((2 + len(settings.head_rates)) * channels, channels, 1, OUTPUT_STRIDE)
             yield Layer(channels, channels, 3, OUTPUT_STRIDE)

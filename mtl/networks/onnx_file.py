@@ -1,7 +1,9 @@
-"""ONNX files that `mtl.networks.export` wrote, or that somebody says it did: checked, and run by onnxruntime."""
+"""ONNX files that `mtl.networks.export` wrote, or may have written: checked, and run by onnxruntime."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mtl.errors import BadInput
+from mtl.own_code import first_line
 
 ABOUT = "parsimony"
 ALLOWED = "one that `parsimony compact` wrote"
@@ -27,22 +30,17 @@ class OnnxModel:
         self.path = path
         content, self.about = _read(path)
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what is wrong is said here, in one line
-        try:
-            # The bytes that were checked: a path would be read once more, and with it files that lie beside it.
-            # fallback: it would print that it tries the same provider once more.
-            self._session = onnxruntime.InferenceSession(
-                content, options, providers=["CPUExecutionProvider"], enable_fallback=0
-            )
-        except Exception as error:  # onnxruntime raises kinds of its own, one a fault
-            raise BadInput(f"model {path}: cannot be read as ONNX ({_line(error)}); allowed: {ALLOWED}") from error
+        options.log_severity_level = 4  # errors are raised here, in one line
+        # The bytes that were checked: a path would be read again, together with files that lie beside it. A fallback
+        # would print that it tries the same provider again.
+        session = partial(onnxruntime.InferenceSession, providers=["CPUExecutionProvider"], enable_fallback=0)
+        with _faults_of(path, "read as ONNX"):
+            self._session = session(content, options)
         self._names = [output.name for output in self._session.get_outputs()]
 
     def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
-        try:
+        with _faults_of(self.path, "run"):
             values = self._session.run(self._names, {"images": images.contiguous().numpy()})
-        except Exception as error:  # kinds of its own here as well
-            raise BadInput(f"model {self.path}: cannot be run ({_line(error)}); allowed: {ALLOWED}") from error
         for name, value in zip(self._names, values, strict=True):
             if not isinstance(value, np.ndarray) or value.dtype != np.float32:
                 kind = getattr(value, "dtype", type(value).__name__)
@@ -56,13 +54,11 @@ def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
 
     try:
         content = path.read_bytes()
-        model = onnx.load_model_from_string(content)
     except OSError as error:
         raise BadInput(f"model {path}: {error.strerror or error}; allowed: {ALLOWED}") from error
-    except Exception as error:  # protobuf's, which is no package of ours to import from
-        raise BadInput(f"model {path}: cannot be read as ONNX ({_line(error)}); allowed: {ALLOWED}") from error
-    fault = _fault(onnx, model)
-    if fault:
+    with _faults_of(path, "read as ONNX"):
+        model = onnx.load_model_from_string(content)
+    if fault := _fault(onnx, model):
         raise BadInput(f"model {path}: an ONNX file with {fault}; allowed: {ALLOWED}")
     texts = [entry.value for entry in model.metadata_props if entry.key == ABOUT]
     if len(texts) != 1:
@@ -77,7 +73,7 @@ def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
 
 
 def _fault(onnx: Any, model: Any) -> str | None:
-    """What our own files never have: parts that lie in other files, and operations that have programs of their own."""
+    """What our own files never have: parts in other files, and operations that the file defines or that run others."""
     graph = model.graph
     if model.functions or any(imported.domain not in ("", "ai.onnx") for imported in model.opset_import):
         return "operations of its own"
@@ -95,5 +91,10 @@ def _fault(onnx: Any, model: Any) -> str | None:
     return None
 
 
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0]
+@contextmanager
+def _faults_of(path: Path, what: str) -> Iterator[None]:
+    """Raise BadInput for any error, as onnxruntime and protobuf have kinds of their own for each fault."""
+    try:
+        yield
+    except Exception as error:
+        raise BadInput(f"model {path}: cannot be {what} ({first_line(error)}); allowed: {ALLOWED}") from error

@@ -1,4 +1,4 @@
-"""What a model says of an image: maps at the image's own resolution, and probabilities of its classes."""
+"""A model's predictions for an image: maps at the image's own resolution, and probabilities of its classes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ Network = Callable[[Tensor], Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class Prediction:
-    """`maps`: each dense task's, in the form of its targets (`mtl.tasks`), every pixel labelled but for depths of 0 and
-    less, which stay as the network has them. `probabilities`: each other task's, by class; of a binary one of yes.
+    """`maps`: of each dense task, in the form of its targets (`mtl.tasks`); every pixel is labelled, and a depth may be
+    0 or less. `probabilities`: of each other task, by class; of a binary task, of yes.
     """
 
     maps: Mapping[str, NDArray]
@@ -33,10 +33,10 @@ class Prediction:
 def predict(
     network: Network, tasks: Sequence[Task], image: NDArray[np.uint8], image_size: tuple[int, int]
 ) -> Prediction:
-    """Run a network on one (H, W, 3) RGB image, resized to the (height, width) that it was trained at as in training.
+    """Run a network on one (H, W, 3) RGB image, resized as in training to the (height, width) that it was trained at.
 
-    What the heads say is enlarged bilinearly to H x W, as the standard protocol compares it with the targets. Raises
-    BadInput, of which the caller begins the line, for a network that does not give the tasks' outputs, or not numbers.
+    The heads' outputs are enlarged bilinearly to H x W, as the standard protocol does. Raises BadInput, whose line the
+    caller begins, for a network that does not give the tasks' outputs, or that gives values that are not finite.
     """
     resized = resize_image(image, image_size)
     ((images, _),) = evaluation_batches({"image": resized[None]}, [], 1)

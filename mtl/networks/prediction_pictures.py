@@ -1,4 +1,4 @@
-"""Predicted maps as pictures: the map as it is, pixel for pixel, and a key below it."""
+"""Predicted maps as pictures: the map, pixel for pixel, and a key below it."""
 
 from collections.abc import Sequence
 
@@ -28,10 +28,8 @@ LINE = 18
 SWATCH = 12
 BALL = 48
 TEXT = 12
-# A key is legible on this width; a narrower map gets white beside it.
-SMALLEST_WIDTH = 160
-# What a network takes for nearer than this, or behind the camera, is drawn as this near.
-NEAREST = 0.01
+SMALLEST_WIDTH = 160  # on which a key is legible; a narrower map gets white beside it
+NEAREST = 0.01  # smaller and negative depths are drawn as this
 
 
 def map_picture(task: Task, predicted: NDArray, depth_unit: str) -> Picture:

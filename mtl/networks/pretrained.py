@@ -14,7 +14,9 @@ from torch import Tensor
 from mtl.config import TrialConfig, TrialSettings
 from mtl.errors import BadInput
 from mtl.networks.backbones import DilatedResNet
-from mtl.networks.tensor_file import read_tensors, shown, tensor_fault, unquoted
+from mtl.networks.checkpoint import is_model_content
+from mtl.networks.tensor_file import misfit, read_tensors, shown, tensor_fault, unquoted
+from mtl.own_code import first_line
 from mtl.paths import user_path
 
 TORCHVISION_NAME = re.compile(r"\w+_Weights\.\w+")
@@ -84,20 +86,16 @@ def load_weights(backbone: DilatedResNet, config: TrialConfig) -> None:
 
 def _read(path: str) -> dict[str, Tensor]:
     """The backbone's part of a state dict, or of a trial's model.pt."""
-    written = "a file that torch.save wrote, of tensors and plain data alone"
-    content = read_tensors("weights:", path, ALLOWED, written)
-    prefix = ""
-    if isinstance(content, Mapping) and {"config", "tasks", "model"} <= set(content):
-        prefix, content = "backbone.", content["model"]
-    if not isinstance(content, Mapping):
-        raise BadInput(f"weights: {path}: holds a {type(content).__name__}; allowed: {CONTENT}")
-    for name, value in content.items():
+    content = read_tensors("weights:", path, ALLOWED, "a file that torch.save wrote, of tensors and plain data alone")
+    state, prefix = (content["model"], "backbone.") if is_model_content(content) else (content, "")
+    if not isinstance(state, Mapping):
+        raise BadInput(f"weights: {path}: holds a {type(state).__name__}; allowed: {CONTENT}")
+    for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise BadInput(f"weights: {path}: holds a {type(value).__name__} under {shown(name)}; allowed: {CONTENT}")
         if fault := tensor_fault(value):
             raise BadInput(f"weights: {path}: {unquoted(name)} {fault}; allowed: {CONTENT}")
-    own = {name.removeprefix(prefix): value for name, value in content.items() if name.startswith(prefix)}
-    return _without_classifier(own)
+    return _without_classifier({n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)})
 
 
 def _download(name: str) -> dict[str, Tensor]:
@@ -108,7 +106,7 @@ def _download(name: str) -> dict[str, Tensor]:
         )
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise BadInput(
-            f"weights: {name}: {url} cannot be downloaded into {torch.hub.get_dir()} ({str(error).splitlines()[0]}); "
+            f"weights: {name}: {url} cannot be downloaded into {torch.hub.get_dir()} ({first_line(error)}); "
             f"allowed: {ALLOWED}"
         ) from error
     return _without_classifier(state)
@@ -136,20 +134,15 @@ def _without_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check_fit(backbone: DilatedResNet, state: Mapping[str, Tensor], settings: TrialSettings) -> None:
-    """Raise BadInput at the first key that is missing, that is one too many, or whose shape is another."""
-    wanted = backbone.state_dict()
-    layers = settings.backbone_layers and list(settings.backbone_layers)
-    network = (
-        f"backbone = {settings.backbone}, backbone_width = {settings.backbone_width}, "
-        f"backbone_layers = {layers or 'the published'}"
-    )
-    for name in [*wanted, *state]:
-        if name not in state and not name.endswith(".num_batches_tracked"):
-            fault = f"{name} is missing"
-        elif name not in wanted:
-            fault = f"{unquoted(name)} {tuple(state[name].shape)} is none of the backbone's"
-        elif name in state and state[name].shape != wanted[name].shape:
-            fault = f"{name} has shape {tuple(state[name].shape)}, not {tuple(wanted[name].shape)}"
-        else:
-            continue
-        raise BadInput(f"weights: {settings.weights}: {fault}; allowed: weights that fit {network}")
+    """Raise BadInput at the first tensor that is missing, is not one of the backbone's, or is of another shape."""
+    wanted = {
+        name: value
+        for name, value in backbone.state_dict().items()
+        if name in state or not name.endswith(".num_batches_tracked")  # which old files lack
+    }
+    if fault := misfit(wanted, state, "backbone"):
+        layers = settings.backbone_layers and list(settings.backbone_layers)
+        raise BadInput(
+            f"weights: {settings.weights}: {fault}; allowed: weights that fit backbone = {settings.backbone}, "
+            f"backbone_width = {settings.backbone_width}, backbone_layers = {layers or 'the published'}"
+        )

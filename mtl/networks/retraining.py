@@ -22,9 +22,9 @@ from mtl.tasks import Task
 class FirstTraining:
     """What the second training keeps of the first: plain data and tensors.
 
-    epochs: how many it ran. plan: the compacted backbone's, with its batch norms. survivors: for each convolution of
-    the backbone as it was which input channels are not zero, (C,) bool. groups, weights: how many all of them had.
-    costs: see `mtl.networks.backbone_costs`; new weights change none of it.
+    epochs: how many it ran. plan: of the compacted backbone, with its batch norms. survivors: for each convolution of
+    the original backbone which input channels are not zero, (C,) bool. groups, weights: how many it had in all.
+    costs: see `mtl.networks.backbone_costs`; new weights do not change them.
     """
 
     epochs: int
@@ -67,9 +67,9 @@ def new_compact_model(plan: list[dict[str, Any]], config: TrialConfig, tasks: Se
 
 
 def sparsities(model: nn.Module, first: FirstTraining | None) -> Mapping[str, float]:
-    """`group_sparsity` and `parameter_sparsity`, fractions of the groups and weights that the backbone had at first.
+    """`group_sparsity` and `parameter_sparsity`, fractions of the groups and weights of the original backbone.
 
-    What was removed counts as zero, and so do the weights of filters that nothing read, whatever they were.
+    What was removed counts as zero, including the weights of filters that nothing read, whatever their values.
     """
     sparsity = measure_sparsity(model)
     if first is None:

@@ -2,19 +2,18 @@
 
 oneDNN 3.13 (torch 2.15) on CPUs with AVX2 and without AVX-512 writes past its memory in the weight gradient of a 1 x 1
 convolution with a stride and 1 to 7 input channels in channels_last; the forward pass, the input's gradient, 8 and
-more channels, contiguous tensors and padded or larger kernels are right. All machines take the same way round it, so
-that a trial gives the same numbers wherever it runs; where channels are so few it costs nothing to speak of.
+more channels, contiguous tensors and padded or larger kernels are right. All machines avoid it in the same way, so
+that a trial gives the same numbers wherever it runs; with so few channels the cost is negligible.
 """
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Of float32 in a register of AVX2, to which that path of oneDNN rounds up the channels that it writes.
-FEWEST_CHANNELS = 8
+FEWEST_CHANNELS = 8  # that path of oneDNN rounds the channels that it writes up to a register of AVX2
 
 
 class StridedPointwise(nn.Conv2d):
-    """A 1 x 1 convolution without padding that takes the pixels it reads first, and then has a stride of 1."""
+    """A 1 x 1 convolution without padding that first takes the pixels that it reads, and then has a stride of 1."""
 
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = self.stride

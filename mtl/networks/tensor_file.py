@@ -25,17 +25,17 @@ _SHORT.maxstring = _SHORT.maxother = 80
 def read_tensors(what: str, path: Path | str, missing: str, unreadable: str) -> Any:
     """The content, on the CPU: tensors and plain data alone.
 
-    what: the file's part, which begins the line; missing, unreadable: what is allowed instead of a file that cannot be
-    opened, and of one that is damaged or would have to be unpickled. Raises BadInput, one line.
+    what: begins the line, before the path; missing, unreadable: what is allowed instead of a file that cannot be
+    opened, and instead of one that is damaged or would have to be unpickled. Raises BadInput, one line.
     """
     try:
         _check_archive(path)
-        with warnings.catch_warnings():  # of tensors of kinds that are refused below
+        with warnings.catch_warnings():  # about kinds of tensors that are refused later
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise BadInput(f"{what} {path}: {error.strerror or error}; allowed: {missing}") from error
-    # Whatever else: a file of another kind, or a damaged one, makes torch, zip and the unpickler raise any error.
+    # Any error: torch, zip and the unpickler raise all kinds for a damaged file or one of another kind.
     except Exception as error:
         raise BadInput(
             f"{what} {path}: cannot be read with weights_only=True ({type(error).__name__}); allowed: {unreadable}"
@@ -53,7 +53,7 @@ def _check_archive(path: Path | str) -> None:
 
 
 def tensor_fault(value: Any, dtype: torch.dtype | None = None) -> str | None:
-    """What keeps a value of a file from being weights: finite numbers that lie in memory one by one; None if nothing.
+    """What keeps a value of a file from being weights, which are finite numbers one by one in memory; None if nothing.
 
     dtype: what it must hold; None: any floating-point or whole numbers.
     """
@@ -69,43 +69,45 @@ def tensor_fault(value: Any, dtype: torch.dtype | None = None) -> str | None:
     return None if value.isfinite().all() else "holds numbers that are not finite"
 
 
-def load_state(model: nn.Module, state: Any, fault: str, allowed: str) -> None:
-    """Give a model that was made on the meta device a file's state dict; its other buffers are kept.
+def misfit(wanted: Mapping[str, Tensor], state: Mapping[Any, Any], whose: str) -> str | None:
+    """The first tensor of a state dict that is missing, not one of the network's, or of another shape; None for none.
 
-    fault: how the line begins, allowed: how it ends, of the BadInput at the first tensor that is missing, one too many,
-    of another shape or type, or has numbers that are not finite.
+    whose: what the wanted tensors are of, such as "model".
     """
-    if not isinstance(state, Mapping):
-        raise BadInput(f"{fault}: its weights are a {type(state).__name__}; allowed: {allowed}")
-    wanted = model.state_dict()
     for name in [*wanted, *state]:
         if name not in state:
-            found = f"{name} is missing"
-        elif name not in wanted:
-            found = f"{unquoted(name)} is none of the model's"
-        elif isinstance(state[name], Tensor) and state[name].shape != wanted[name].shape:
-            found = f"{name} has shape {_shape(state[name])}, not {_shape(wanted[name])}"
-        elif reason := tensor_fault(state[name], wanted[name].dtype):
-            found = f"{name} {reason}"
-        else:
-            continue
-        raise BadInput(f"{fault}: {found}; allowed: {allowed}")
-    # Copies: some of the file's may share their memory.
+            return f"{name} is missing"
+        if name not in wanted:
+            return f"{unquoted(name)} is not a tensor of the {whose}"
+        if isinstance(state[name], Tensor) and state[name].shape != wanted[name].shape:
+            return f"{name} has shape {shown(tuple(state[name].shape))}, not {tuple(wanted[name].shape)}"
+    return None
+
+
+def load_state(model: nn.Module, state: Any, what: str, allowed: str) -> None:
+    """Give a model that was made on the meta device a file's state dict; its other buffers are kept.
+
+    what: how the line begins, allowed: how it ends, of the BadInput at the first tensor that does not fit, is of
+    another type, or has numbers that are not finite.
+    """
+    if not isinstance(state, Mapping):
+        raise BadInput(f"{what}: its weights are a {type(state).__name__}; allowed: {allowed}")
+    wanted = model.state_dict()
+    faults = (f"{name} {fault}" for name in wanted if (fault := tensor_fault(state[name], wanted[name].dtype)))
+    if found := misfit(wanted, state, "model") or next(faults, None):
+        raise BadInput(f"{what}: {found}; allowed: {allowed}")
+    # Copies, as tensors of the file may share their memory.
     model.load_state_dict({name: state[name].detach().clone() for name in wanted}, assign=True)
 
 
 def shown(value: Any) -> str:
-    """Anybody's value within a line: without line breaks, and shortened in breadth and depth."""
+    """Any value within a line: without line breaks, and shortened in breadth and depth."""
     return _SHORT.repr(value)
 
 
 def unquoted(name: Any) -> str:
-    """The same of what should be a name."""
+    """The same for what should be a name."""
     return shown(name).strip("'")
-
-
-def _shape(tensor: Tensor) -> str:
-    return shown(tuple(tensor.shape))
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -1,4 +1,4 @@
-"""The predictor that has seen the labels but no image: where a head starts, and what a trained model must beat."""
+"""The best prediction without looking at an image: where a head starts, and what a trained model must beat."""
 
 from collections.abc import Mapping, Sequence
 

@@ -10,19 +10,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# Where `log_depth` leaves the logarithm. Indoor depths are larger, in metres (a camera sees nothing nearer) and in
-# fractions of the largest (NYU-v2: 0.7 m of 10 m); its slope is at most 1 / FLOOR, so no pixel can rule a step.
+# Below this `log_depth` is not the logarithm. Indoor depths are larger, in metres (a camera sees nothing nearer) and in
+# fractions of the largest (NYU-v2: 0.7 m of 10 m). The slope is at most 1 / FLOOR, so that no pixel dominates a step.
 FLOOR = 0.05
-# Below this mean square the root's slope, infinite at 0, is not taken.
-SMALLEST_SQUARE = 1e-12
+SMALLEST_SQUARE = 1e-12  # the root of smaller mean squares, whose slope is infinite at 0, is not taken
 
 
 def log_depth(depth: Tensor) -> Tensor:
     """ln(depth), and below `FLOOR` its tangent there, which is ln(FLOOR) + depth / FLOOR - 1.
 
-    A head may say any number, and a depth of 0 or less has no logarithm. A clamp would give it one, but no gradient
-    with which to become positive; the tangent's never ends. As the function rises strictly, and predictions and
-    targets both go through it, the loss of a pixel is smallest where they agree, however small the depth.
+    A head may give any number, and a depth of 0 or less has no logarithm. With a clamp it would have no gradient to
+    become positive; the tangent has one everywhere. The function rises strictly, and predictions and targets both go
+    through it, so that the loss of a pixel is smallest where they agree, however small the depth.
     """
     return torch.where(depth > FLOOR, depth.clamp(min=FLOOR).log(), depth / FLOOR + (math.log(FLOOR) - 1))
 
@@ -62,7 +61,7 @@ def _log_moments(prediction: Tensor, target: Tensor, valid: Tensor) -> tuple[Ten
 
 def _mean_over_images(losses: Tensor, valid: Tensor) -> Tensor:
     """The mean of (N,) losses over the images that have a valid pixel."""
-    counted = valid.any(dim=2).any(dim=1)
+    counted = valid.flatten(1).any(dim=1)
     return (losses * counted).sum() / counted.sum().clamp(min=1)
 
 

@@ -1,10 +1,10 @@
-"""Each kind of task's loss, and the resolution and units in which a protocol compares predictions with targets.
+"""The loss of each kind of task, and the resolution and units in which a protocol compares predictions with targets.
 
 Predictions are float32; targets are as `mtl.tasks` fixes them, batched: (N, H, W), (N, H, W, 3) for normals, (N,).
 """
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,14 +16,10 @@ from mtl.tasks import IGNORE, Task
 
 @dataclass(frozen=True)
 class LossSettings:
-    """What a trial may choose about its losses.
+    """What a trial may choose about its losses."""
 
-    depth: a name in `mtl.objectives.depth_losses.DEPTH_LOSSES`.
-    label_smoothing: in [0, 1), the share of a segmentation's and a classification's label that goes to all classes
-    alike. A binary label is not smoothed.
-    """
-
-    depth: str = "l1"
+    depth: str = "l1"  # a name in `mtl.objectives.depth_losses.DEPTH_LOSSES`
+    # In [0, 1): the share of a segmentation's or classification's label that all classes get alike; not of binary ones.
     label_smoothing: float = 0.0
 
 
@@ -32,13 +28,9 @@ PROTOCOL_LOSSES = {"standard": LossSettings("l1", 0.0), "paper": LossSettings("m
 
 
 def loss_settings(protocol: str, depth_loss: str | None = None, label_smoothing: float | None = None) -> LossSettings:
-    """The losses that were chosen, and the protocol's own where a choice is None."""
-    chosen = PROTOCOL_LOSSES[protocol]
-    if depth_loss is not None:
-        chosen = replace(chosen, depth=depth_loss)
-    if label_smoothing is not None:
-        chosen = replace(chosen, label_smoothing=label_smoothing)
-    return chosen
+    """The chosen losses, or those of the protocol where a choice is None."""
+    own = PROTOCOL_LOSSES[protocol]
+    return LossSettings(depth_loss or own.depth, own.label_smoothing if label_smoothing is None else label_smoothing)
 
 
 def align(task: Task, prediction: Tensor, target: Tensor, protocol: str, stride: int = 1) -> tuple[Tensor, Tensor]:
@@ -46,7 +38,7 @@ def align(task: Task, prediction: Tensor, target: Tensor, protocol: str, stride:
 
     standard: predictions are enlarged (bilinear) to the target's resolution; depth is in metres.
     paper: targets are reduced (nearest) to the head's resolution; depth is divided by each image's largest.
-    stride: of the pixels, keep every so-many-th of each row and column.
+    stride: only every so-many-th pixel of each row and column is kept.
     """
     if not task.dense:
         return prediction, target
@@ -61,17 +53,15 @@ def align(task: Task, prediction: Tensor, target: Tensor, protocol: str, stride:
 
 
 def _every(x: Tensor, stride: int) -> Tensor:
-    """(N, H, W, ...) at every `stride`-th row and column, from the middle of the first cell on."""
+    """(N, H, W, ...) at every `stride`-th row and column, starting in the middle of the first cell."""
     return x if stride == 1 else x[:, stride // 2 :: stride, stride // 2 :: stride]
 
 
 def enlarge(x: Tensor, size: tuple[int, int], stride: int = 1) -> Tensor:
     """Bilinear interpolation of (N, C, h, w) to `size`, as F.interpolate(mode="bilinear", align_corners=False).
 
-    With a stride only every so-many-th row and column of the result is computed.
-
-    Done as a product with a matrix for each side. F.interpolate takes five times as long to differentiate on CPU, and
-    its gradient on CUDA is not deterministic.
+    With a stride only every so-many-th row and column of the result is computed. Each side is a product with a matrix:
+    F.interpolate takes five times as long to differentiate on CPU, and its gradient on CUDA is not deterministic.
     """
     rows = _bilinear(x.shape[2], size[0], x.device, x.dtype)
     columns = _bilinear(x.shape[3], size[1], x.device, x.dtype)

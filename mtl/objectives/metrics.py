@@ -1,6 +1,6 @@
 """Metrics of each kind of task, accumulated over a whole split, never averaged over batches.
 
-Labels are counted in a confusion matrix, from which their metrics follow; of depth and normals the means are kept.
+The metrics of labels are computed from a confusion matrix, those of depth and normals from sums.
 """
 
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ def primary_metric(task: Task) -> str:
 def metric_infos(task: Task, protocol: str) -> dict[str, MetricInfo]:
     """Every metric of a task under its full name; the paper's protocol has depth in fractions of an image's largest.
 
-    An accuracy says nothing of what it is of, so its label begins with the task's name.
+    The label of an accuracy begins with the task's name, as it would not say otherwise which task it is of.
     """
     infos = {f"{task.name}_{name}": info for name, info in METRICS[task.kind].items()}
     if not task.dense:
@@ -103,8 +103,8 @@ class TaskMetrics:
             case "segmentation" | "classification" | "binary":
                 # torchmetrics' BinaryAccuracy would take a batch of logits that all lie in [0, 1] for probabilities.
                 classes = (prediction[:, 0] > 0).long() if self.task.kind == "binary" else prediction.argmax(dim=1)
-                # torchmetrics' own count compares every pixel with every cell once torch is told to be deterministic
-                # (its fallback for bincount), 100 times slower; counts of integers are the same in any order anyway.
+                # With deterministic algorithms torchmetrics compares every pixel with every cell, 100 times slower
+                # than bincount; counts of integers are the same in any order.
                 cells = target[valid].long() * len(self._confusion) + classes[valid]
                 self._confusion += torch.bincount(cells, minlength=self._confusion.numel()).view_as(self._confusion)
                 if self.protocol == "paper" and self.task.kind == "segmentation":
@@ -144,7 +144,7 @@ class TaskMetrics:
         if keep is not None:
             values = values[keep]
         if values.numel():
-            # torchmetrics.MeanMetric does the same, but imports SciPy and more: 240 MB and seconds in each process.
+            # torchmetrics.MeanMetric does the same, but imports SciPy and more: 240 MB and seconds in every process.
             self._sums[name] = self._sums.get(name, 0) + values.double().sum()
             self._counts[name] = self._counts.get(name, 0) + values.numel()
 
@@ -175,7 +175,7 @@ def _median(histogram: Tensor) -> float:
     """Of values in bins of width 1 from 0, exact to half a bin."""
     below = histogram.cumsum(dim=0)
     half = below[-1] / 2
-    # Where exactly half lies below a bin's upper end, the median lies between this bin and the next that is not empty.
+    # Where exactly half lies below the end of a bin, the median lies between this bin and the next that is not empty.
     first, second = ((below >= half).nonzero()[0], (below > half).nonzero()[0])
     return (float(first) + float(second)) / 2 + 0.5
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mtl.proximal.groups import GroupKind, dense, group_view, like
 
-# Elements. On CPU a block and its temporaries then stay in caches, and they take less memory than the largest layer of
-# a ResNet-50. On CUDA the number of kernels that are started counts for more.
+# Elements. On CPU a block and its temporaries then stay in the caches and take less memory than the largest layer of a
+# ResNet-50. On CUDA, what costs most is the number of kernels that are started.
 CPU_BLOCK = 2**17
 CUDA_BLOCK = 2**22
 
@@ -22,7 +22,7 @@ Operator = Callable[[Tensor, Tensor | None, int], Tensor]
 class AdamMetric:
     """The diagonal d = sqrt(second_moment / bias_correction) + eps by which Adam divides the mean gradient.
 
-    Kept in its parts, as d itself would take as much memory as the weights. second_moment: in the weight's shape.
+    It keeps the parts, as d itself would take as much memory as the weights. second_moment: in the weight's shape.
     """
 
     second_moment: Tensor
@@ -36,11 +36,13 @@ class AdamMetric:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Groups first..last - 1 of one weight."""
+    """Some consecutive groups of one weight."""
 
     index: int
-    first: int
-    last: int
+    groups: slice
+
+    def __len__(self) -> int:
+        return self.groups.stop - self.groups.start
 
 
 def apply_in_blocks_(
@@ -52,27 +54,24 @@ def apply_in_blocks_(
     """
     copies = [dense(w) for w in weights]
     views = [group_view(w, kind) for w in copies]
-    moments = None
-    if metrics is not None:
-        moments = [group_view(like(m.second_moment, w), kind) for m, w in zip(metrics, copies, strict=True)]
+    moments = [group_view(like(m.second_moment, w), kind) for m, w in zip(metrics or (), copies, strict=False)]
     for pieces in _blocks(views):
-        x = _joined(views, pieces).to(_compute_dtype(views[pieces[0].index]))
+        dtype = torch.promote_types(views[pieces[0].index].dtype, torch.float32)
+        x = _joined([views[p.index][:, p.groups] for p in pieces]).to(dtype)
         d = None
-        if metrics is not None and moments is not None:
-            parts = [
-                metrics[p.index].diagonal(moments[p.index][:, p.first : p.last].to(x.dtype)).to(x.dtype) for p in pieces
-            ]
-            d = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        if metrics:
+            parts = [metrics[p.index].diagonal(moments[p.index][:, p.groups].to(dtype)).to(dtype) for p in pieces]
+            d = _joined(parts)
         z = operator(x, d, x.shape[0] * x.shape[2])
-        for p, part in zip(pieces, z.split([p.last - p.first for p in pieces], dim=1), strict=True):
-            views[p.index][:, p.first : p.last] = part
+        for p, part in zip(pieces, z.split([len(p) for p in pieces], dim=1), strict=True):
+            views[p.index][:, p.groups] = part
     for weight, copy in zip(weights, copies, strict=True):
         if copy is not weight:
             weight.copy_(copy)
 
 
 def _blocks(views: Sequence[Tensor]) -> Iterator[list[_Piece]]:
-    """Pieces of weights with equal group shapes, as many together as a block holds, at least one group."""
+    """Pieces of weights with groups of one shape: as many as a block holds, at least one group."""
     alike: dict[tuple, list[int]] = defaultdict(list)
     for index, view in enumerate(views):
         if view.numel():
@@ -83,18 +82,13 @@ def _blocks(views: Sequence[Tensor]) -> Iterator[list[_Piece]]:
         for index in indices:
             groups = views[index].shape[1]
             for first in range(0, groups, room):
-                piece = _Piece(index, first, min(first + room, groups))
-                if pieces and sum(p.last - p.first for p in pieces) + piece.last - piece.first > room:
+                piece = _Piece(index, slice(first, min(first + room, groups)))
+                if pieces and sum(map(len, pieces)) + len(piece) > room:
                     yield pieces
                     pieces = []
                 pieces.append(piece)
         yield pieces
 
 
-def _joined(views: Sequence[Tensor], pieces: Sequence[_Piece]) -> Tensor:
-    parts = [views[p.index][:, p.first : p.last] for p in pieces]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-
-
-def _compute_dtype(x: Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1)

@@ -24,19 +24,22 @@ class CannotCompile(Exception):
 def load_library(source: Path) -> ctypes.CDLL:
     """The compiled source, from CACHE_ROOT/kernels/NAME-HASH.so if it is there; see `mtl.cache_root` for the root.
 
-    The hash is of the source, the flags, the compiler and the processor. Of processes that start together one compiles
+    The hash covers the source, the flags, the compiler and the processor. Where processes start together, one compiles
     and the others wait for it. Raises CannotCompile.
     """
     compiler = next((path for name in COMPILERS if (path := shutil.which(name))), None)
     if compiler is None:
         raise CannotCompile(f"none of the compilers {', '.join(COMPILERS)} is installed")
     try:
-        key = "\0".join([source.read_text(), *FLAGS, compiler, _output(compiler, "--version"), _processor()])
+        version = subprocess.run(
+            [compiler, "--version"], capture_output=True, text=True, timeout=COMPILE_SECONDS, check=True
+        )
+        key = "\0".join([source.read_text(), *FLAGS, compiler, version.stdout, _processor()])
         folder = default_cache_root() / "kernels"
         library = folder / f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
         if not library.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            # The operating system frees this lock with its process, however that ends.
+            # The operating system frees this lock when its process ends, however it ends.
             with FileLock(f"{library}.lock"):
                 if not library.exists():
                     _compile(compiler, source, library)
@@ -46,17 +49,13 @@ def load_library(source: Path) -> ctypes.CDLL:
 
 
 def _compile(compiler: str, source: Path, library: Path) -> None:
-    """Write `library` under another name and rename it, so that it is whole if it is there; needs the lock."""
+    """Write `library` under another name and rename it, so that it is never there in part; needs the lock."""
     unfinished = library.with_suffix(".tmp")
     command = [compiler, *FLAGS, "-shared", "-fPIC", str(source), "-o", str(unfinished), "-lm"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False)
     if result.returncode:
         raise CannotCompile(f"{' '.join(command)}: {result.stderr.strip() or result.returncode}")
     unfinished.rename(library)
-
-
-def _output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=True).stdout
 
 
 def _processor() -> str:

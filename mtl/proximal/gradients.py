@@ -1,5 +1,6 @@
 """Gradients that are not finite, found before they reach the weights."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -17,13 +18,13 @@ def find_not_finite(gradients: Sequence[Tensor]) -> int | None:
 
 
 class DeferredCheck:
-    """The same without waiting for the device: bad gradients are counted there, to be asked for when it suits.
+    """The same without waiting for the device, which counts bad gradients until `take` asks for them.
 
-    Capturable in a CUDA graph after one step outside of it.
+    Can be captured in a CUDA graph after one step outside of it.
     """
 
     def __init__(self) -> None:
-        # By the parameters that had gradients, as the set may differ from step to step.
+        # By the names of the parameters that had gradients, which may differ from step to step.
         self._counts: dict[tuple[str, ...], Tensor] = {}
 
     def count(self, names: tuple[str, ...], gradients: Sequence[Tensor]) -> Tensor:
@@ -38,10 +39,8 @@ class DeferredCheck:
 
     def take(self) -> dict[str, int]:
         """By name, how many bad gradients there have been since the last call. Waits for the device."""
-        found: dict[str, int] = {}
+        found: Counter[str] = Counter()
         for names, counts in self._counts.items():
-            for name, number in zip(names, counts.tolist(), strict=True):
-                if number:
-                    found[name] = found.get(name, 0) + number
+            found.update(dict(zip(names, counts.tolist(), strict=True)))
             counts.zero_()
-        return found
+        return +found  # without zeros

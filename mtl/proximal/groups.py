@@ -3,8 +3,8 @@
 Kinds of groups of a weight `W` of shape (F, C, h, w), or (out, in) for a linear layer:
 
     input_channels   W[:, c], all filters of one input channel (arXiv 2308.12114, section 3); a linear layer's inputs.
-                     Of plain convolutions alone: with groups, as depthwise ones have, W[:, c] is a channel of each
-                     group, and transposed ones have their inputs first. `plain_convolutions` tells them apart.
+                     Only for plain convolutions: in those with groups, such as depthwise ones, W[:, c] is a channel of
+                     each group, and transposed ones have their inputs first. `plain_convolutions` tells them apart.
     filters, rows    W[f], one output channel or output feature; two names for convolutions and linear layers
     layer            W, the whole layer
     elements         every weight on its own
@@ -24,14 +24,15 @@ GROUP_KINDS: tuple[GroupKind, ...] = get_args(GroupKind)
 
 
 def plain_convolutions(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
-    """Its convolutions with their names, in its order.
+    """The convolutions of a network with their names, in its order.
 
-    Raises BadInput, with the layer's name, for one whose `weight[:, c]` is not input channel c.
+    Raises BadInput, with the layer's name, for a convolution whose `weight[:, c]` is not input channel c.
     """
     for name, module in network.named_modules():
-        if isinstance(module, nn.ConvTranspose2d) or (isinstance(module, nn.Conv2d) and module.groups > 1):
-            transposed = isinstance(module, nn.ConvTranspose2d)
-            found = "a transposed convolution" if transposed else f"a convolution with groups = {module.groups}"
+        found = "a transposed convolution" if isinstance(module, nn.ConvTranspose2d) else ""
+        if isinstance(module, nn.Conv2d) and module.groups > 1:
+            found = f"a convolution with groups = {module.groups}"
+        if found:
             raise BadInput(
                 f"layer {name or type(module).__name__}: {found}; allowed: Conv2d with groups = 1, as in others the "
                 "weights W[:, c] are not those of input channel c"
@@ -52,8 +53,8 @@ def group_view(weight: Tensor, kind: GroupKind) -> Tensor:
     The shape follows memory, so that a pass over it reads in order: for input channels (F, C, h * w) where the weight
     is contiguous and (F * h * w, C, 1) where it is channels_last. The groups' order is the weight's either way.
     """
-    # A 1 x 1 kernel is both; it counts as contiguous.
-    last = weight.ndim > 2 and not weight.is_contiguous() and weight.movedim(1, -1).is_contiguous()
+    # A 1 x 1 kernel is both contiguous and channels_last; it counts as contiguous.
+    last = not weight.is_contiguous() and is_dense(weight)
     ordered = weight.movedim(1, -1) if last else weight.contiguous()
     if kind == "elements":
         return ordered.view(1, weight.numel(), 1)
@@ -72,10 +73,14 @@ def group_size(weight: Tensor, kind: GroupKind) -> int:
     return outer * inner
 
 
+def is_dense(weight: Tensor) -> bool:
+    """Whether it lies in memory without gaps, contiguous or channels_last."""
+    return weight.is_contiguous() or (weight.ndim > 2 and weight.movedim(1, -1).is_contiguous())
+
+
 def dense(weight: Tensor) -> Tensor:
-    """The weight itself if it lies without gaps, contiguous or channels_last, else a contiguous copy."""
-    last = weight.ndim > 2 and weight.movedim(1, -1).is_contiguous()
-    return weight if last or weight.is_contiguous() else weight.contiguous()
+    """The weight itself if it is dense, else a contiguous copy."""
+    return weight if is_dense(weight) else weight.contiguous()
 
 
 def same_order(a: Tensor, b: Tensor) -> bool:

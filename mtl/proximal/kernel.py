@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtl.proximal.blocks import AdamMetric
 from mtl.proximal.compiler import CannotCompile, load_library
-from mtl.proximal.groups import GroupKind, group_view, same_order
+from mtl.proximal.groups import GroupKind, group_view, is_dense, same_order
 
 SOURCE = Path(__file__).with_name("group_prox.c")
 SMALLEST_THRESHOLD = 1e-20  # the kernel divides by it, in float32
@@ -45,8 +45,8 @@ class Kernel:
         library = load_library(SOURCE)
         self._function = ctypes.cast(library.group_prox, ctypes.c_void_p)
         try:
-            # Asked of torch's library, the name leads to the OpenMP that torch itself was linked with: a second one
-            # would have its own threads, which would wait in a busy loop beside torch's.
+            # Looked up in torch's library, this is the OpenMP that torch itself was linked with. A second OpenMP would
+            # have its own threads, which would wait in a busy loop beside torch's.
             torch_cpu = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
             self._parallel = torch_cpu.GOMP_parallel
         except (OSError, AttributeError) as error:
@@ -83,21 +83,18 @@ def group_prox_(
 ) -> list[int]:
     """Apply the group soft threshold to the weights that the kernel takes; the indices of those it does not.
 
-    It takes float32 on CPU, contiguous or channels_last, with their second moments in the same order, and groups that
-    lie across memory (input channels).
+    It takes float32 on CPU, contiguous or channels_last, with second moments in the same order, and groups that lie
+    across memory (input channels).
     """
-    layers = []
-    taken = set()
+    layers: dict[int, _Layer] = {}
     for i, weight in enumerate(weights):
         metric = metrics[i] if metrics else None
         if not _fits(weight, metric) or thresholds[i] < SMALLEST_THRESHOLD:
             continue
         view = group_view(weight, kind)
         outer, groups, inner = view.shape
-        if outer == 1:
-            continue
-        layers.append(
-            _Layer(
+        if outer > 1:
+            layers[i] = _Layer(
                 x=view.data_ptr(),
                 second_moment=metric.second_moment.data_ptr() if metric else None,
                 outer=outer,
@@ -107,21 +104,15 @@ def group_prox_(
                 bias_correction=float(metric.bias_correction) if metric else 1.0,
                 eps=metric.eps if metric else 0.0,
             )
-        )
-        taken.add(i)
     if layers and why_unavailable() is None:
         kernel = load()
-        if isinstance(kernel, Kernel) and kernel(layers):
-            return [i for i in range(len(weights)) if i not in taken]
+        if isinstance(kernel, Kernel) and kernel(list(layers.values())):
+            return [i for i in range(len(weights)) if i not in layers]
     return list(range(len(weights)))
 
 
 def _fits(weight: Tensor, metric: AdamMetric | None) -> bool:
-    if weight.device.type != "cpu" or weight.dtype != torch.float32 or not weight.numel():
+    if weight.device.type != "cpu" or weight.dtype != torch.float32 or not weight.numel() or not is_dense(weight):
         return False
-    if not (weight.is_contiguous() or (weight.ndim > 2 and weight.movedim(1, -1).is_contiguous())):
-        return False
-    if metric is None:
-        return True
-    moment = metric.second_moment
+    moment = metric.second_moment if metric else weight
     return moment.dtype == weight.dtype and moment.device == weight.device and same_order(moment, weight)

@@ -10,10 +10,8 @@ Sources: Deleu & Bengio 2021 (arXiv 2102.03869) for the weighted operator; Brehe
 import torch
 from torch import Tensor
 
-# Enough for rows whose weights and metrics span ten powers of ten each; 4 are usual.
-MAX_ROOT_STEPS = 40
-# On CUDA a test for convergence would stop the device, so that a fixed number is run there.
-CUDA_ROOT_STEPS = 10
+MAX_ROOT_STEPS = 40  # enough for weights and metrics that span ten powers of ten each; 4 are usual
+CUDA_ROOT_STEPS = 10  # always all of them, as a test for convergence would stop the device
 
 
 def soft_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
@@ -24,7 +22,7 @@ def soft_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
 def group_soft_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
     """argmin_z  1/2 ||z - x||^2 + threshold ||z||, for each group: max(0, 1 - threshold / ||x||) x, and 0 at x = 0."""
     norm = group_norm(x)
-    # 0/0 would be NaN; a group at zero has scale 0 like any other that the threshold reaches.
+    # 0/0 would be NaN; a group at zero has scale 0, like any group within the threshold.
     scale = torch.where(norm <= threshold, torch.zeros_like(norm), 1 - threshold / norm)
     return x * spread(scale, x)
 
@@ -105,12 +103,12 @@ def _weighted(x: Tensor, d: Tensor, threshold: Tensor, bend: Tensor | None) -> t
 
     h = threshold / _one_for_zero(norm) - 1
     dead = norm <= threshold
-    # The dead start anywhere, but not below 0, from where they would never seem to have converged.
+    # Dead groups may start anywhere but below 0, where they would never seem to have converged.
     start = torch.where(dead, torch.ones_like(norm), (norm - threshold) / slope)
     theta = _climb(x, a, start, h, bend, u)
     theta = torch.where(dead, torch.zeros_like(theta), theta)
     whole = theta == torch.inf
-    # 1 is any number that keeps NaN away. In this order a threshold of 0 gives x to the bit.
+    # Any number in place of 1 would keep NaN away. In this order a threshold of 0 gives x to the bit.
     finite = torch.where(dead | whole, torch.ones_like(theta), theta)
     z = torch.div(spread(torch.where(dead, theta, finite), x), a.add_(spread(finite, x)), out=a).mul_(x)
     return z if bend is None else torch.where(spread(whole, x), x, z), theta
@@ -155,7 +153,7 @@ def group_norm(x: Tensor) -> Tensor:
 def spread(values: Tensor, x: Tensor) -> Tensor:
     """(groups,) -> a shape that broadcasts over x, (outer, groups, inner)."""
     shaped = values.view(1, -1, 1)
-    # A kernel's 9 elements are too short an inner loop to broadcast over: written out, one loop runs through a row.
+    # To broadcast over a kernel's 9 elements takes a short inner loop each time; written out, one loop takes a row.
     return shaped.expand(1, -1, x.shape[2]).contiguous() if 1 < x.shape[2] < 64 else shaped
 
 

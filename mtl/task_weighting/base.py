@@ -12,9 +12,9 @@ from mtl.tasks import Task
 class TaskWeighting(nn.Module, ABC):
     """How much each task counts in a step.
 
-    What it learns or remembers from step to step is in its parameters and buffers, so that a trial which is resumed
-    from its `state_dict` goes on to the same numbers. Its parameters, if any, are trained by the trial's optimizer.
-    With one task every weighting, the uncertainty's apart, is plain training of that task's loss.
+    What it learns or remembers between steps is in its parameters and buffers, so that a trial that is resumed from
+    its `state_dict` comes to the same numbers. The trial's optimizer trains its parameters, if it has any. With one
+    task every weighting, except for the uncertainty's, is plain training on that task's loss.
     """
 
     def __init__(self, tasks: Sequence[Task]) -> None:
@@ -22,10 +22,10 @@ class TaskWeighting(nn.Module, ABC):
 
     @abstractmethod
     def backward(self, losses: Mapping[str, Tensor], features: Tensor, model: MultiTaskModel) -> None:
-        """Leave in `.grad` of every parameter of the model, and of this module, what the optimizer is to step along.
+        """Set `.grad` of every parameter of the model, and of this module, to the gradient for the optimizer.
 
-        losses: each task's own, 0-d, in the order in which the tasks were given; features: the backbone's output that
-        all of them come from, (N, C, h, w). Gradients there have been must have been cleared; the graph is freed.
+        losses: each task's own, 0-d, in the order of the tasks; features: the backbone's output that all losses depend
+        on, (N, C, h, w). The caller has cleared earlier gradients; the graph is freed.
         """
 
     def epoch_ended(self, losses: Mapping[str, float]) -> None:
@@ -33,7 +33,7 @@ class TaskWeighting(nn.Module, ABC):
 
 
 class WeightedSum(TaskWeighting):
-    """The losses become one number, `forward`, whose gradients are taken as ever."""
+    """The losses become one number, `forward`, and the gradients are its own."""
 
     @abstractmethod
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:

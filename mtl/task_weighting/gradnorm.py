@@ -17,14 +17,14 @@ TINY = 1e-12
 class GradNorm(TaskWeighting):
     """Chen et al. 2018 (arXiv 1711.02257), algorithm 1: sum_t w_t L_t, with weights w_t that sum to the tasks' number.
 
-    G_t = ||grad_W w_t L_t||, W the weight of the backbone's last convolution, is drawn to a target, which is
-    mean(G) r_t^1.5 / mean(r^1.5) with r_t = L_t / L_t(first step): a task that has come less far is given more. A step
-    of the weights goes down sum_t |G_t - target_t|, targets held fixed, as the paper's does, with three changes: the
-    targets add up to what the G_t do (the paper divides by mean(r)^1.5, which asks for more, and weights drift where
-    all are below their targets); the step is taken in log w_t, so that no weight becomes negative; and in units of
+    W is the weight of the backbone's last convolution. G_t = ||grad_W w_t L_t|| is drawn to the target
+    mean(G) r_t^1.5 / mean(r^1.5) with r_t = L_t / L_t(first step): a task that has made less progress gets more. A step
+    of the weights reduces sum_t |G_t - target_t| with fixed targets, as in the paper, with three changes: the targets
+    have the same sum as the G_t (the paper divides by mean(r)^1.5, so that their sum is larger, and weights drift where
+    all G_t are below their targets); the step is taken in log w_t, so that no weight becomes negative; and in units of
     mean(G), so that the paper's learning rate of 0.025 means the same whatever the losses' units.
 
-    Costs a weight's gradient of that convolution for each task; heads and backbone are passed once.
+    Costs the gradient of that convolution's weight for each task; heads and backbone are passed once.
     """
 
     weights: Tensor

@@ -13,12 +13,12 @@ MAX_STEPS = 200
 class NashBargaining(Weighting[PSDMatrix]):
     """(T, T) Gramian G of the tasks' gradients -> (T,) weights a > 0 with (G a)_t a_t alike for all t.
 
-    Navon et al. 2022 (arXiv 2202.01017), equation 2, has G a = 1 / a, which is where the convex function
-    a.G a / 2 - sum_t log a_t has its minimum. It is found by damped Newton steps, which come there from anywhere as the
-    function is self-concordant (Nesterov 2004, section 4.1). There the combined gradient has length sqrt(T) whatever
-    the gradients' own; instead it is given the length that their plain sum would have, were they orthogonal.
+    Navon et al. 2022 (arXiv 2202.01017), equation 2, is G a = 1 / a, the minimum of the convex function
+    a.G a / 2 - sum_t log a_t. Damped Newton steps reach it from anywhere, as the function is self-concordant (Nesterov
+    2004, section 4.1). There the combined gradient has length sqrt(T), whatever the lengths of the tasks' gradients;
+    here it gets the length that their plain sum would have if they were orthogonal.
 
-    Gradients that cancel each other have no solution: a ridge on the cosines, of more than float32's rounding of them,
+    Gradients that cancel each other have no solution: a ridge on the cosines, larger than their rounding in float32,
     keeps the weights finite. A task whose gradient is 0 gets weight 0 and does not bargain.
     """
 

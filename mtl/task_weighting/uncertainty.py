@@ -16,10 +16,8 @@ class UncertaintyWeighting(WeightedSum):
     For labels their paper has exp(-s_t) L_t + s_t / 2; exp(-s_t) L_t + s_t is in the code that they published with it.
     Liebel & Körner 2018 (arXiv 1805.06334) have another, L_t / (2 sigma_t^2) + log(1 + sigma_t^2).
 
-    For losses that stay what they are the optimum is s_t = log L_t, where the network's gradient is that of
-    sum_t f_t log L_t.
-
-    The log-variances are parameters of this module: they train only if its parameters are given to the optimizer.
+    For constant losses the optimum is s_t = log L_t, where the network's gradient is that of sum_t f_t log L_t. The
+    log-variances are parameters of this module, and train only if the optimizer has them.
     """
 
     def __init__(self, tasks: Sequence[Task]) -> None:

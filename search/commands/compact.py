@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, fx, nn
 
 from mtl.compaction import certify, compact, save_compact
+from mtl.compaction.compact import fold_compact
 from mtl.datasets.batches.load import evaluation_batches
 from mtl.datasets.registry import add_module_folders
 from mtl.errors import BadInput, TrialFailed
 from mtl.networks.backbones import DilatedResNet
-from mtl.networks.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
+from mtl.networks.checkpoint import Checkpoint, about_trial, checkpoint_path, load_checkpoint
 from mtl.networks.export import SUFFIXES, check_packages, write_export
 from mtl.networks.measurement import (
     Latency,
@@ -26,16 +27,13 @@ from mtl.networks.measurement import (
     peak_memory_bytes,
 )
 from mtl.networks.model import MultiTaskModel
-from mtl.networks.retrained import fold_retrained
 from mtl.paths import user_path
 from search.engine.trial import trial_data
 from search.store.atomic import Unfinished
 
-# The first images of the validation split that the outputs are compared on.
-MOST_IMAGES = 64
-# More would start more threads than a process may have; torch then ends it.
-MOST_THREADS = 1024
-# Of the largest output, relative. An exported file runs other kernels, which add up in another order.
+MOST_IMAGES = 64  # of the validation split, on which the outputs are compared
+MOST_THREADS = 1024  # more would start more threads than a process may have, and torch would end it
+# Differences relative to the largest output. An exported file runs other kernels, which add up in another order.
 TOLERANCE = 1e-5
 EXPORT_TOLERANCE = 1e-4
 
@@ -52,42 +50,21 @@ class Costs:
 
 
 def run(options: argparse.Namespace) -> int:
-    """The exit status. Raises BadInput."""
+    """The exit status. Raises BadInput for what the user gave."""
     if options.threads is not None:
         if not 1 <= options.threads <= MOST_THREADS:
             raise BadInput(f"--threads {options.threads}; allowed: 1 or more, at most {MOST_THREADS:,}")
         torch.set_num_threads(options.threads)
     exports = [part.strip() for part in options.export.split(",") if part.strip()]
-    checkpoint = str(user_path("checkpoint", options.checkpoint))
-    data = None if options.data is None else str(user_path("--data", options.data))
-    out = None if options.out is None else str(user_path("--out", options.out))
-    try:
-        run_compact(checkpoint, data=data, out=out, exports=exports, device=options.device)
-    except TrialFailed as error:
-        print(f"parsimony: {error}; nothing was written", file=sys.stderr)
-        return 1
-    return 0
-
-
-def run_compact(
-    name: str,
-    *,
-    data: str | None = None,
-    out: str | None = None,
-    exports: Sequence[str] = (),
-    device: str = "cpu",
-    say: Callable[[str], None] = print,
-) -> None:
-    """Compact a trial's checkpoint; all files appear together, at the end, or none does.
-
-    Raises BadInput for what the user gave, and TrialFailed for a compact model or export whose outputs differ.
-    """
+    name = str(user_path("checkpoint", options.checkpoint))
+    data = None if options.data is None else str(user_path("--data", options.data).absolute())
+    out = None if options.out is None else user_path("--out", options.out)
     for export_format in exports:
         check_packages(export_format)
-    if device == "cuda" and not torch.cuda.is_available():
+    if options.device == "cuda" and not torch.cuda.is_available():
         raise BadInput("--device cuda: this machine has no GPU; allowed: cpu")
     path = checkpoint_path(name)
-    target = Path(out).expanduser() if out else path.with_name("compact.pt")
+    target = out or path.with_name("compact.pt")
     if target.suffix in SUFFIXES.values():
         raise BadInput(f"--out {target}: ends as an export does; allowed: another ending, such as .pt")
     checkpoint = load_checkpoint(path)
@@ -95,23 +72,28 @@ def run_compact(
         raise BadInput(f"checkpoint {path}: is compact already; allowed: a trial's model.pt")
     if target.exists() and target.samefile(path):
         raise BadInput(f"--out {target}: is the checkpoint itself; allowed: another file")
-    images = _images(checkpoint, data)
+    try:
+        _write_all(checkpoint, _images(checkpoint, data), target, exports, options.device)
+    except TrialFailed as error:
+        print(f"parsimony: {error}; nothing was written", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _write_all(checkpoint: Checkpoint, images: Tensor, target: Path, exports: Sequence[str], device: str) -> None:
+    """Write the compact model and its exports, and print the costs; all files appear at the end, or none does.
+
+    Raises TrialFailed for a compact model or export whose outputs differ.
+    """
     batches = images.split(checkpoint.config.batch_size)
-    model = checkpoint.model.to(device)
+    model = checkpoint.model
     try:
-        compacted = _compacted(model, batches[0].to(device)).cpu()
+        compacted = _compacted(model.to(device), batches[0].to(device)).cpu()
+        certificate = certify(model.cpu(), compacted, batches, TOLERANCE)
     except BadInput as error:
-        raise BadInput(f"checkpoint {path}: {error}") from error
-    model.cpu()
-    try:
-        certificate = certify(model, compacted, batches, TOLERANCE)
-    except BadInput as error:
-        raise BadInput(f"checkpoint {path}: {error}") from error
+        raise BadInput(f"checkpoint {checkpoint.path}: {error}") from error
     _note(f"outputs equal on {certificate.images} images, to {certificate.largest:.1e} of their scale")
-    about = {
-        "config": checkpoint.config.model_dump(mode="json"),
-        "tasks": [[task.name, task.kind, list(task.classes)] for task in checkpoint.tasks],
-    }
+    about = about_trial(checkpoint.config, checkpoint.tasks)
     with ExitStack() as stack:
         files = [stack.enter_context(Unfinished(target, "--out"))]
         with files[0].writing():
@@ -123,51 +105,43 @@ def run_compact(
             difference = certify(compacted, exported, [*batches, images[:1]], EXPORT_TOLERANCE).largest
             _note(f"{file.target.name}: equal to the compact model to {difference:.1e}")
             files.append(file)
-        say(cost_table(*_measure(checkpoint, compacted, files[0].path, batches[0], device)))
+        print(cost_table(*_measure(checkpoint, compacted, files[0].path, batches[0], device)))
         for file in files:
             file.finish()
-            say(str(file.target))
+            print(file.target)
 
 
 def _compacted(model: nn.Module, images: Tensor) -> fx.GraphModule:
-    if isinstance(model, MultiTaskModel) and not isinstance(model.backbone, DilatedResNet):
-        return fold_retrained(model, images)
-    return compact(model, images)
+    retrained = isinstance(model, MultiTaskModel) and not isinstance(model.backbone, DilatedResNet)
+    return fold_compact(model, images) if retrained else compact(model, images)
 
 
 def cost_table(before: Costs, after: Costs) -> str:
     """Both models' costs side by side, with units and how latency was measured."""
-    rows = [
-        ("", "before", "after", "before / after"),
-        _row("parameters", before.parameters, after.parameters, "{:,.0f}"),
-        _row("multiply-accumulates, one image [millions]", before.macs / 1e6, after.macs / 1e6, "{:,.2f}"),
-        _row("file [MB]", before.file_bytes / 1e6, after.file_bytes / 1e6, "{:,.3f}"),
-    ]
-    for batch in before.memory_bytes:
-        one, other = (costs.memory_bytes[batch] / 1e6 for costs in (before, after))
-        rows.append(_row(f"peak memory, batch {batch} [MB]", one, other, "{:,.2f}"))
-    for batch in before.latencies:
-        slow, fast = before.latencies[batch], after.latencies[batch]
+    numbers = {
+        "parameters": (before.parameters, after.parameters, ",.0f"),
+        "multiply-accumulates, one image [millions]": (before.macs / 1e6, after.macs / 1e6, ",.2f"),
+        "file [MB]": (before.file_bytes / 1e6, after.file_bytes / 1e6, ",.3f"),
+    }
+    for batch, size in before.memory_bytes.items():
+        numbers[f"peak memory, batch {batch} [MB]"] = (size / 1e6, after.memory_bytes[batch] / 1e6, ",.2f")
+    rows: list[tuple[str, ...]] = [("", "before", "after", "before / after")]
+    for name, (old, new, form) in numbers.items():
+        rows.append((name, format(old, form), format(new, form), f"{old / new:.2f}" if new else ""))
+    for batch, slow in before.latencies.items():
+        fast = after.latencies[batch]
+        quartiles = [f"{x.median_ms:.2f} ({x.lower_ms:.2f}-{x.upper_ms:.2f})" for x in (slow, fast)]
         ratio = f"{slow.median_ms / fast.median_ms:.2f}"
-        rows.append((f"latency, batch {batch} [ms], median (quartiles)", _quartiles(slow), _quartiles(fast), ratio))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        rows.append((f"latency, batch {batch} [ms], median (quartiles)", *quartiles, ratio))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
     first = next(iter(before.latencies.values()))
     threads = f", {first.threads} threads" if first.device == "cpu" else ""
     return "\n".join([*lines, f"latency on {first.device}{threads}; each model in the memory format that suits it"])
 
 
-def _row(name: str, before: float, after: float, form: str) -> tuple[str, str, str, str]:
-    ratio = f"{before / after:.2f}" if after else ""
-    return name, form.format(before), form.format(after), ratio
-
-
-def _quartiles(latency: Latency) -> str:
-    return f"{latency.median_ms:.2f} ({latency.lower_ms:.2f}-{latency.upper_ms:.2f})"
-
-
 def _images(checkpoint: Checkpoint, data: str | None) -> Tensor:
-    """(N, 3, H, W): the validation split's first, or random ones where no data are named and there are none."""
+    """(N, 3, H, W): the first of the validation split, or random images where there are no data and none are named."""
     config = checkpoint.config
     try:
         module, own, _ = config.dataset.partition(":")
@@ -178,7 +152,7 @@ def _images(checkpoint: Checkpoint, data: str | None) -> Tensor:
             )
         if own:
             add_module_folders([Path.cwd()])
-        _, arrays = trial_data(config, str(Path(data).expanduser().absolute()) if data else None)
+        _, arrays = trial_data(config, data)
     except BadInput as error:
         if data:
             raise
@@ -190,26 +164,23 @@ def _images(checkpoint: Checkpoint, data: str | None) -> Tensor:
     return images
 
 
-def _measure(
-    checkpoint: Checkpoint, compacted: nn.Module, file: Path, images: Tensor, device: str
-) -> tuple[Costs, Costs]:
+def _measure(checkpoint: Checkpoint, compacted: nn.Module, file: Path, images: Tensor, device: str) -> list[Costs]:
+    """Of the checkpoint's model and of the compact one."""
     models = [checkpoint.model.to(device), compacted.to(device)]
     images = images.to(device)
     own_format = best_format(models[0], images)
     batches = {len(batch): batch.contiguous(memory_format=own_format) for batch in (images[:1], images)}
     latencies = {size: measure_latency(models, batch) for size, batch in batches.items()}
-    size = checkpoint.config.image_size
-    before, after = (
+    return [
         Costs(
             count_parameters(model),
-            count_macs(model, size),
+            count_macs(model, checkpoint.config.image_size),
             path.stat().st_size,
-            {n: peak_memory_bytes(model, batch) for n, batch in batches.items()},
-            {n: measured[place] for n, measured in latencies.items()},
+            {size: peak_memory_bytes(model, batch) for size, batch in batches.items()},
+            {size: measured[place] for size, measured in latencies.items()},
         )
         for place, (model, path) in enumerate(zip(models, (checkpoint.path, file), strict=True))
-    )
-    return before, after
+    ]
 
 
 def _note(line: str) -> None:

@@ -1,7 +1,7 @@
 """`parsimony predict`: a model's task maps of images as pictures, and the probabilities of its classes in words."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -21,23 +21,17 @@ SHOWN = 5
 
 
 def run(options: argparse.Namespace) -> int:
-    """The exit status. Raises BadInput."""
-    images = [str(user_path("image", image)) for image in options.images]
-    run_predict(str(user_path("checkpoint", options.model)), images, str(user_path("--out", options.out)))
-    return 0
+    """Write OUT/IMAGE-TASK.png for each image and dense task, and print their paths and each image's classes.
 
-
-def run_predict(model: str, images: Sequence[str], out: str, say: Callable[[str], None] = print) -> None:
-    """Write OUT/IMAGE-TASK.png for each image and dense task, and say what was written and each image's classes.
-
-    Raises BadInput, before anything is written, for a model or images that cannot be read, all of these in one line.
+    The exit status. Raises BadInput, before anything is written, for a model or images that cannot be read; one line
+    names all such images.
     """
-    path = checkpoint_path(model)
+    paths = [user_path("image", image) for image in options.images]
+    path = checkpoint_path(str(user_path("checkpoint", options.model)))
+    folder = user_path("--out", options.out)
     network, tasks, config = _open(path)
-    paths = [Path(image).expanduser() for image in images]
     _check(paths)
     unit = "m" if config.protocol == "standard" else "share of the image's farthest"
-    folder = Path(out).expanduser()
     for image_path, name in zip(paths, _names(paths), strict=True):
         image = read_image(image_path)
         try:
@@ -51,13 +45,14 @@ def run_predict(model: str, images: Sequence[str], out: str, say: Callable[[str]
                 with Unfinished(written, "--out") as file, file.writing():
                     picture.save(file.path, format="png")
                     file.finish()
-                say(str(written))
+                print(written)
         for line in probability_lines(prediction):
-            say(f"{image_path}: {line}")
+            print(f"{image_path}: {line}")
+    return 0
 
 
 def probability_lines(prediction: Prediction) -> list[str]:
-    """A line a task that is of the whole image: its likeliest classes, or how likely a yes is."""
+    """A line for each task of the whole image: its likeliest classes, or how likely a yes is."""
     lines = []
     for task, shares in prediction.probabilities.items():
         likeliest = sorted(shares.items(), key=lambda item: -item[1])[:SHOWN]
@@ -86,7 +81,7 @@ def _check(paths: Sequence[Path]) -> None:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """What each image's pictures are called by: its own name, numbered where several images share it."""
+    """What the pictures of each image are named after: its own name, numbered where several images share it."""
     names: list[str] = []
     for path in paths:
         count = [other.stem for other in paths].count(path.stem)

@@ -19,6 +19,7 @@ from mtl.datasets.cache.build import materialise
 from mtl.datasets.registry import load_dataset
 from mtl.errors import BadInput
 from mtl.limits import check_memory, machine_memory
+from mtl.networks.checkpoint import model_content
 from mtl.tasks import Task
 from mtl.training import Arrays, Training, set_deterministic
 from mtl.vocabulary.checked import STRICT, Damaged, check, shortened
@@ -121,7 +122,9 @@ class TrialRun:
         finally:
             self.train_seconds += time.perf_counter() - started
         if metrics is not None:
-            self._save_model(training)
+            plan = training.first.plan if training.first else None
+            content = model_content(self.config, training.tasks, training.model, plan)
+            self.store.write(self._file(MODEL), to_bytes(content))
             self._finish("done", metrics=metrics, layers=packed_layers(training.survivors))
         elif time.monotonic() - self._saved >= self.context.checkpoint_seconds:
             # Training need not wait for a storage that is away: the next epoch tries again.
@@ -195,16 +198,6 @@ class TrialRun:
 
     def _file(self, name: str) -> str:
         return trial_file(self.config.trial_id, name)
-
-    def _save_model(self, training: Training) -> None:
-        model: dict[str, Any] = {
-            "config": self.config.model_dump(mode="json"),
-            "tasks": [(task.name, task.kind, list(task.classes)) for task in training.tasks],
-            "model": {name: tensor.cpu() for name, tensor in training.model.state_dict().items()},
-        }
-        if training.first:
-            model["backbone_plan"] = training.first.plan
-        self.store.write(self._file(MODEL), to_bytes(model))
 
     def _finish(self, status: Status, **fields: Any) -> None:
         history = tuple(self._training.history) if self._training else ()

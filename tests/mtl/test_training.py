@@ -42,14 +42,13 @@ def test_training_learns_and_the_test_is_of_the_best_epoch() -> None:
     metrics = training.test()
     assert metrics["val_depth_mae"] == training.history[training.best_epoch]["val_depth_mae"]
     # Tested in eval mode with the best weights: evaluating again on val gives the best epoch's very numbers.
-    assert training._evaluate("val")[1]["depth_mae"] == metrics["val_depth_mae"]
+    assert training._evaluate("val")["val_depth_mae"] == metrics["val_depth_mae"]
     assert not training.model.training
     assert set(metrics) >= {"test_segmentation_miou", "test_normals_cos", "test_light_accuracy", "test_male_accuracy"}
     assert "group_sparsity" in metrics
 
 
-@pytest.mark.parametrize("metric", ["adaptive", "euclidean"])
-@pytest.mark.parametrize("protocol", ["standard", "paper"])
+@pytest.mark.parametrize(("metric", "protocol"), [("adaptive", "standard"), ("euclidean", "paper")])
 def test_two_runs_of_one_trial_are_equal(metric: str, protocol: str) -> None:
     first, second = (trained(metric=metric, protocol=protocol) for _ in range(2))
     assert numbers(first) == numbers(second)

@@ -1,12 +1,16 @@
 """Checkpoints as trials leave them, of networks that have learnt nothing, with some of their groups zero."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
 from mtl.config import TrialConfig
+from mtl.networks.checkpoint import model_content
+from mtl.networks.measurement import measure_latency
 from mtl.networks.model import build_model
 from mtl.tasks import Task
 from search.engine.trial import to_bytes
@@ -19,13 +23,15 @@ def write_checkpoint(folder: Path, share: float = 0.5, seed: int = 0, **fields: 
     tasks = [task for task in TASKS if task.name in settings.tasks]
     model = sparse_model(settings, tasks, share, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    content = {
-        "config": settings.model_dump(mode="json"),
-        "tasks": [(task.name, task.kind, list(task.classes)) for task in tasks],
-        "model": model.state_dict(),
-    }
-    (folder / "model.pt").write_bytes(to_bytes(content))
+    (folder / "model.pt").write_bytes(to_bytes(model_content(settings, tasks, model)))
     return folder
+
+
+def time_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Let `parsimony compact` time as few calls as it may, and not look for the faster memory format."""
+    measure = partial(measure_latency, seconds=0.0)
+    patch.setattr("search.commands.compact.measure_latency", measure)
+    patch.setattr("search.commands.compact.best_format", lambda model, images: torch.channels_last)
 
 
 def sparse_model(settings: TrialConfig, tasks: list[Task], share: float, seed: int) -> nn.Module:

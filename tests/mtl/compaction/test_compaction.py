@@ -33,18 +33,18 @@ def check(model: nn.Module, x: Tensor, **how: object) -> nn.Module:
     training = model.training
     small = compact(model, x, **{"selections": "always", "memory_format": "contiguous", **how})
     certify(model, small, [x])
-    certify(model, small, [images(1, (1, 3, 64, 33)), images(2, (3, 3, 48, 48))])
+    certify(model, small, [images(1, (1, 3, 64, 33)), images(2, (3, 3, 24, 48))])
     assert model.training is training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     return small
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=14, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 10_000),
     name=st.sampled_from(["resnet18", "resnet50"]),
     layers=st.tuples(*[st.integers(1, 2)] * 4),
-    share=st.sampled_from([0.3, 0.7, 0.95]),
+    share=st.sampled_from([0.2, 0.4, 0.9]),
     filters=st.sampled_from([0.0, 0.2]),
     fold=st.booleans(),
     selections=st.sampled_from(["always", "never"]),
@@ -61,7 +61,8 @@ def test_any_pattern_in_any_backbone(
     memory_format: MemoryFormat,
 ) -> None:
     torch.manual_seed(seed)
-    model = build_model(config(backbone=name, backbone_width=4, backbone_layers=layers), TASKS)
+    tasks = TASKS[::3]  # a map and a class of the whole image
+    model = build_model(config(backbone=name, backbone_width=4, backbone_layers=layers), tasks)
     randomise(model, seed)
     zero_channels(model, share, seed)
     zero_filters(model, filters, seed)
@@ -69,7 +70,7 @@ def test_any_pattern_in_any_backbone(
     assert parameters(small) < parameters(model)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 10_000),
     kernel=st.sampled_from([1, 2, 3]),
@@ -219,10 +220,9 @@ def test_a_selection_is_made_where_it_measures_faster(monkeypatch: pytest.Monkey
         assert small.get_submodule("layer1.1.conv1").weight.shape[1] == read
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_a_model_in_either_mode_and_single_task(training: bool) -> None:
-    for task in TASKS:
-        model = build_model(config(tasks=(task.name,)), [task]).train(training)
+def test_a_model_in_either_mode_and_single_task() -> None:
+    for number, task in enumerate(TASKS):
+        model = build_model(config(tasks=(task.name,)), [task]).train(number % 2 == 0)
         randomise(model, 0)
         zero_channels(model, 0.6, 0)
         assert isinstance(model, MultiTaskModel)
@@ -289,6 +289,11 @@ def test_other_ways_to_write_the_same() -> None:
         model.linear.weight[:, 4:12] = 0
         model.linear.weight[:, 24:32] = 0
     check(model, images())
+
+
+def test_a_compact_model_is_refused() -> None:
+    with pytest.raises(BadInput, match="a change of memory format, as compact models have; allowed: "):
+        compact(compact(nn.Sequential(nn.Conv2d(3, 3, 1)), images(), memory_format="contiguous"), images())
 
 
 @pytest.mark.parametrize("field", ["selections", "memory_format"])

@@ -13,6 +13,8 @@ from mtl.networks.model import build_model
 from tests.support.compactable import randomise, zero_channels
 from tests.support.small import TASKS, config
 
+FEW = [TASKS[1], TASKS[4]]
+
 
 def images(seed: int = 0, count: int = 2, height: int = 37, width: int = 50) -> Tensor:
     return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
@@ -21,9 +23,9 @@ def images(seed: int = 0, count: int = 2, height: int = 37, width: int = 50) -> 
 @pytest.fixture(scope="module")
 def model() -> nn.Module:
     torch.manual_seed(0)
-    model = build_model(config(backbone="resnet50", backbone_width=4), TASKS)
+    model = build_model(config(backbone="resnet50", backbone_width=4), FEW)
     randomise(model, 0)
-    zero_channels(model, 0.6, 0)
+    zero_channels(model, 0.6, 2)  # a seed with which the outputs depend on the images
     return model.eval()
 
 
@@ -49,7 +51,7 @@ def test_a_file_is_smaller_by_what_is_gone(model: nn.Module, tmp_path: Path) -> 
     small = compact(model, images(), selections="always", memory_format="contiguous")
     save_compact(tmp_path / "compact.pt", small)
     weights = sum(4 * p.numel() for p in small.parameters())
-    assert (tmp_path / "compact.pt").stat().st_size < weights + 120_000
+    assert (tmp_path / "compact.pt").stat().st_size < weights + 100_000
     assert weights < 0.5 * (tmp_path / "model.pt").stat().st_size
 
 
@@ -130,7 +132,7 @@ def test_certificate_says_how_far_apart(model: nn.Module) -> None:
     small = compact(model, images(), selections="always", memory_format="contiguous")
     certificate = certify(model, small, [images(), images(1)])
     assert certificate.images == 4
-    assert set(certificate.differences) == {task.name for task in TASKS}
+    assert set(certificate.differences) == {task.name for task in FEW}
     assert 0 <= certificate.largest <= 1e-5
 
 

@@ -137,7 +137,7 @@ def test_a_plan_of_a_file_is_checked_and_its_weights_are_made_once_they_fit(tmp_
         (good | {"state": good["state"] | {"part.conv.weight": weight / 0}}, "not finite"),
         (good | {"state": good["state"] | {"part.conv.weight": weight.long()}}, "holds int64, not float32"),
         (good | {"state": good["state"] | {"part.conv.weight": [1]}}, "is a list"),
-        (good | {"state": good["state"] | {"a\nb": weight}}, r"a\\nb is none of the model's"),
+        (good | {"state": good["state"] | {"a\nb": weight}}, r"a\\nb is not a tensor of the model"),
         (good | {"plan": plan()[:-1]}, "plan of a compact model"),
         (good | {"compact": 2}, "format 1"),
     ):

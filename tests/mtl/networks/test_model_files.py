@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from mtl.compaction import compact, load_compact, save_compact
-from mtl.networks.checkpoint import load_checkpoint
+from mtl.networks.checkpoint import about_trial, load_checkpoint
 from mtl.networks.export import write_export
 from search.cli import main
 from search.commands.compact import _images
@@ -38,10 +38,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("files")
     settings = config(tasks=("segmentation",), backbone_width=2, head_channels=2, head_rates=(2,), image_size=(16, 16))
     model = sparse_model(settings, [TASK], 0.5, 0)
-    about = {
-        "config": settings.model_dump(mode="json"),
-        "tasks": [[TASK.name, TASK.kind, list(TASK.classes)]],
-    }
+    about = about_trial(settings, [TASK])
     torch.save({**about, "model": model.state_dict()}, folder / "model.pt")
     images = torch.zeros(2, 3, 16, 16)
     small = compact(model, images, selections="always", memory_format="contiguous")

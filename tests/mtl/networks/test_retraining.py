@@ -24,7 +24,7 @@ from mtl.sparsity import measure_sparsity
 from mtl.training import Training
 from search.cli import main
 from search.engine.trial import RunContext, TrialRun
-from tests.support.checkpoints import sparse_model
+from tests.support.checkpoints import sparse_model, time_nothing
 from tests.support.small import TASKS, arrays, config
 
 CPU = torch.device("cpu")
@@ -190,6 +190,8 @@ def test_a_sweep_compares_retrainings(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(
         "search.engine.trial.trial_data", lambda c, data: ([t for t in TASKS if t.name in c.tasks], arrays())
     )
+    monkeypatch.setattr("mtl.networks.backbone_costs.LATENCY_SECONDS", 0.0)
+    time_nothing(monkeypatch)
     context = RunContext(str(tmp_path), "s", None, threads=1, gpus=0, checkpoint_seconds=1e9)
     fields = {"tasks": ("depth",), "epochs": 1, "measure_latency": True}
     configs = [config(**fields, strength=0.0)]

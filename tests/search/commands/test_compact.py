@@ -16,7 +16,7 @@ from mtl.networks.checkpoint import load_checkpoint
 from mtl.networks.export import load_onnx
 from search.cli import main
 from search.commands import compact as compact_command
-from tests.support.checkpoints import write_checkpoint
+from tests.support.checkpoints import time_nothing, write_checkpoint
 from tests.support.small import TASKS, arrays
 
 DENSE = ("segmentation", "depth", "normals")
@@ -24,10 +24,7 @@ DENSE = ("segmentation", "depth", "normals")
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No time is spent on timing."""
-    original = compact_command.measure_latency
-    monkeypatch.setattr(compact_command, "measure_latency", lambda models, images: original(models, images, 0))
-    monkeypatch.setattr(compact_command, "best_format", lambda model, images: torch.channels_last)
+    time_nothing(monkeypatch)
 
 
 def refused(words: list[str], capsys: pytest.CaptureFixture[str], code: int = 2) -> str:

@@ -20,12 +20,12 @@ import torch
 from PIL import Image
 
 from mtl.compaction import compact, save_compact
+from mtl.networks.checkpoint import about_trial
 from mtl.networks.export import write_export
 from mtl.networks.model import MultiTaskModel
 from mtl.networks.retraining import end_first_training
 from search.cli import main
-from search.commands import compact as compact_command
-from tests.support.checkpoints import sparse_model
+from tests.support.checkpoints import sparse_model, time_nothing
 from tests.support.small import TASKS, config
 
 CHILD_SECONDS = 600
@@ -114,11 +114,8 @@ def changed(content: Any, path: tuple[Any, ...], random_: random.Random) -> Any:
 
 @contextlib.contextmanager
 def quick() -> Iterator[None]:
-    """No time is spent on timing."""
     with pytest.MonkeyPatch.context() as patch:
-        original = compact_command.measure_latency
-        patch.setattr(compact_command, "measure_latency", lambda models, images: original(models, images, 0))
-        patch.setattr(compact_command, "best_format", lambda model, images: torch.channels_last)
+        time_nothing(patch)
         yield
 
 
@@ -155,10 +152,7 @@ def contents() -> dict[str, dict[str, Any]]:
     model = sparse_model(settings, tasks, 0.5, 0)
     assert isinstance(model, MultiTaskModel)
     first, state = end_first_training(model, settings, 1)
-    about = {
-        "config": settings.model_dump(mode="json"),
-        "tasks": [[task.name, task.kind, list(task.classes)] for task in tasks],
-    }
+    about = about_trial(settings, tasks)
     small = compact(model, torch.zeros(2, 3, 16, 16), selections="always", memory_format="channels_last")
     file = io.BytesIO()
     save_compact(file, small, about)  # type: ignore[arg-type]
@@ -181,7 +175,7 @@ def run(name: str, kind: str, case: object) -> list[int]:
     return codes
 
 
-@pytest.mark.parametrize(("kind", "count"), [("trial", 30), ("retrained", 50), ("compact", 80)])
+@pytest.mark.parametrize(("kind", "count"), [("trial", 20), ("retrained", 40), ("compact", 60)])
 def test_values_of_other_kinds(kind: str, count: int, empty: Path) -> None:
     photo()
     content = contents()[kind]
@@ -226,9 +220,9 @@ def run_damaged_files() -> None:
     photo()
     with quick():
         for name, kind, count in (
-            ("model.pt", "trial", 12),
-            ("compact.pt", "compact", 40),
-            ("compact.onnx", "compact", 70),
+            ("model.pt", "trial", 8),
+            ("compact.pt", "compact", 30),
+            ("compact.onnx", "compact", 45),
         ):
             whole = Path(name).read_bytes()
             random_ = random.Random(name)

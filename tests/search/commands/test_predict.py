@@ -17,7 +17,7 @@ from mtl.networks.prediction_pictures import map_picture
 from mtl.tasks import Task
 from search.cli import main
 from search.commands.predict import probability_lines
-from tests.support.checkpoints import write_checkpoint
+from tests.support.checkpoints import time_nothing, write_checkpoint
 from tests.support.small import TASKS
 
 MAPS = ("segmentation", "depth", "normals")
@@ -95,6 +95,7 @@ def test_round_trip_from_a_checkpoint_over_its_compact_form_to_the_same_pictures
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = write_checkpoint(tmp_path / "trial")
+    time_nothing(monkeypatch)
     assert main(["compact", str(folder)]) == 0
     capsys.readouterr()
     pictures, words = {}, {}
