@@ -20,11 +20,13 @@ LARGEST_INTEGER = 2**63 - 1  # that a table's column, and a generator's seed, ca
 
 Strength = Annotated[float, Field(ge=0, le=LARGEST_STRENGTH, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, le=LARGEST_RATE, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Side = Annotated[int, Field(ge=16, le=LARGEST_SIDE)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 Integer = Annotated[int, Field(strict=True, ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Retraining = Literal["none", "scratch", "fine_tune"]
+Compressor = Literal["penalty", "selection", "magnitude", "random", "narrow"]
 LONGER: Literal["longer"] = "longer"  # without a penalty: one training, as long as the two of a retrained trial
 # Of how a trial is trained, chosen and measured. Raise it with every change that gives other numbers for the same
 # settings: it is part of a trial's id, so that trials of two methods are never taken for the same.
@@ -39,6 +41,10 @@ LATER_FIELDS = {
     "stage_factors": [1.0, 1.0, 1.0, 1.0],
     "measure_latency": False,
     "retraining": "none",
+    "compressor": "penalty",
+    "target_macs": 1.0,
+    "select_from": 0.2,
+    "select_until": 0.6,
 }
 
 # The fields in which trials of one setup may differ, each with one value for all.
@@ -48,6 +54,10 @@ NOT_SETUP = {
     "seed": 0,
     "penalty": "group_lasso",
     "retraining": "none",
+    "compressor": "penalty",
+    "target_macs": 1.0,
+    "select_from": 0.2,
+    "select_until": 0.6,
     "measure_latency": False,
     "resident": False,
 }
@@ -121,6 +131,13 @@ class TrialSettings(BaseModel):
         "cagrad, nash_mtl or mgda: of each task's gradient of the backbone, a pass backward for each",
     )
 
+    select_from: Share = Field(
+        0.2, description="share of the epochs after which selection, magnitude and random begin to remove channels"
+    )
+    select_until: Share = Field(
+        0.6, description="share of the epochs after which they remove no more, and train what is left"
+    )
+
     lr: Positive = Field(1e-4, description="learning rate, the highest where it has a schedule")
     weighting_lr: Positive = Field(
         0.025,
@@ -162,6 +179,15 @@ class TrialSettings(BaseModel):
     def _square(cls, value: object) -> object:
         return (value, value) if isinstance(value, int) else value
 
+    @model_validator(mode="after")
+    def _selects_before_it_ends(self) -> Self:
+        if not self.select_from < self.select_until:
+            raise ValueError(
+                f"select_from = {self.select_from:g} and select_until = {self.select_until:g}; allowed: the first less "
+                "than the second"
+            )
+        return self
+
 
 class TrialConfig(TrialSettings):
     """One trial. Its `trial_id` is a hash of all fields, so that a trial is the same wherever and whenever it runs.
@@ -178,11 +204,17 @@ class TrialConfig(TrialSettings):
     data_version: str = Field(description="fingerprint of the dataset: other data, another trial")
     weights_version: str = Field("", description="fingerprint of the pretrained weights; empty where there are none")
     retraining: Retraining | Literal["longer"] = "none"
+    compressor: Compressor = "penalty"
+    target_macs: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
 
     @model_validator(mode="after")
     def _distinct_tasks(self) -> Self:
         if len(set(self.tasks)) < len(self.tasks):
             raise ValueError(f"tasks {list(self.tasks)}; allowed: each task once")
+        if self.compressor == "penalty" and self.target_macs < 1:
+            raise ValueError(f"target_macs = {self.target_macs:g} with a penalty, whose strength decides the cost")
+        if self.compressor != "penalty" and (self.strength or self.retraining != "none"):
+            raise ValueError(f"compressor {self.compressor} with a penalty or a second training; allowed: neither")
         return self
 
     @classmethod
@@ -213,6 +245,8 @@ class TrialConfig(TrialSettings):
     @property
     def label(self) -> str:
         """In what it differs from the other trials of its recipe."""
+        if self.compressor != "penalty":
+            return f"{self.combination} {self.compressor} target_macs={self.target_macs:g} seed={self.seed}"
         retraining = "" if self.retraining == "none" else f" retraining={self.retraining}"
         return f"{self.combination} lambda={self.strength:g} seed={self.seed}{retraining}"
 

@@ -1,6 +1,7 @@
 """One trial's training: epochs, validation, the best model, early stopping, resuming, and the test at the end."""
 
 import copy
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -17,7 +18,7 @@ from mtl.datasets.batches.load import SplitArrays, evaluation_batches, resident,
 from mtl.errors import TrialFailed
 from mtl.networks.backbone_costs import backbone_costs
 from mtl.networks.backbones import DilatedResNet
-from mtl.networks.model import MultiTaskModel, build_model, start_from_constants
+from mtl.networks.model import MultiTaskModel, build_model, last_layer, start_from_constants
 from mtl.networks.pretrained import load_weights
 from mtl.networks.retraining import FirstTraining, end_first_training, new_compact_model, sparsities
 from mtl.objectives.constant_predictor import best_constant
@@ -26,12 +27,16 @@ from mtl.objectives.metrics import TaskMetrics
 from mtl.optimizer import ProximalAdamW
 from mtl.penalties import PENALTIES
 from mtl.proximal.groups import plain_convolutions
+from mtl.selection.groups import ChannelGroups
+from mtl.selection.selector import Importance, Selector
 from mtl.sparsity import surviving_groups
 from mtl.task_weighting.registry import TASK_WEIGHTINGS
 from mtl.tasks import Task
 
 Arrays = Mapping[Split, Mapping[str, np.ndarray]]
 Tensors = Mapping[str, Tensor]
+# Compressors that take channels away while the network trains, and by what they choose.
+IMPORTANCES: Mapping[str, Importance] = {"selection": "taylor", "magnitude": "magnitude", "random": "random"}
 
 
 class Training:
@@ -72,6 +77,7 @@ class Training:
         config = self.config.model_copy(update={"strength": 0.0}) if self.first else self.config
         self.optimizer = make_optimizer(self.model, self.weighting, config)
         self.scheduler = self._make_scheduler()
+        self.selector = self._make_selector()
         self.best_epoch = -1
         self.best_model: dict[str, Tensor] = {}
 
@@ -93,6 +99,11 @@ class Training:
         return run >= self.config.epochs_a_training or bool(patience and run and stale >= patience)
 
     @property
+    def _first_choice(self) -> int:
+        """The first epoch after which no more channels go: whatever came before gives way to it."""
+        return math.ceil(self.config.select_until * self.config.epochs) - 1 if self.selector else 0
+
+    @property
     def survivors(self) -> dict[str, np.ndarray]:
         """For each convolution of the backbone which input channels the penalty has left, (C,) bool."""
         if self.first is None:
@@ -110,7 +121,8 @@ class Training:
             load_weights(cast(DilatedResNet, self.model.backbone), self.config)
         row = {"epoch": epoch, **self._train_epoch(epoch), **self._evaluate("val")}
         row |= sparsities(self.model, self.first)
-        if takes_over(self.tasks, row, self.history[self.best_epoch] if self.best_epoch >= 0 else None):
+        best = self.history[self.best_epoch] if self.best_epoch >= self._first_choice else None
+        if takes_over(self.tasks, row, best):
             self.best_epoch, self.best_model = epoch, copy.deepcopy(self.model.state_dict())
         row["seconds"] = time.perf_counter() - started
         self.history.append(row)
@@ -141,6 +153,7 @@ class Training:
             "weighting": self.weighting.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
+            "selector": self.selector.state_dict() if self.selector else None,
             "history": self.history,
             "best_epoch": self.best_epoch,
             "best_model": self.best_model,
@@ -153,6 +166,8 @@ class Training:
             self._start(new_compact_model(self.first.plan, self.config, self.tasks))
         for name in ("model", "weighting", "optimizer", *(["scheduler"] if self.scheduler else [])):
             getattr(self, name).load_state_dict(state[name])
+        if self.selector:
+            self.selector.load_state_dict(state["selector"])
         self.history = list(state["history"])
         self.best_epoch, self.best_model = state["best_epoch"], state["best_model"]
 
@@ -190,11 +205,15 @@ class Training:
             steps.append(torch.stack([losses[task.name].detach() for task in self.tasks]))
             self.optimizer.zero_grad()
             self.weighting.backward(losses, features, self.model)
+            if self.selector:
+                self.selector.observe()
             try:
                 self.optimizer.step()
             except TrialFailed:
                 self._check_losses(torch.stack(steps), epoch)  # names the loss, where it is why the gradient is bad
                 raise
+            if self.selector:
+                self.selector.apply()
             if self.scheduler:
                 self.scheduler.step()
         # Checked once an epoch: to check at each step would make the device wait.
@@ -245,11 +264,26 @@ class Training:
         images = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
         return images, {name: target.to(self.device, non_blocking=True) for name, target in targets.items()}
 
+    def _make_selector(self) -> Selector | None:
+        config = self.config
+        if config.compressor not in IMPORTANCES:
+            return None
+        images = torch.zeros(1, 3, *config.image_size, device=self.device)
+        outputs = [last_layer(head) for head in self.model.heads.values()]
+        groups = ChannelGroups(self.model, images, outputs)
+        steps = config.epochs * self._steps_an_epoch
+        start, end = round(config.select_from * steps), round(config.select_until * steps)
+        return Selector(groups, IMPORTANCES[config.compressor], config.target_macs, (start, end), config.seed)
+
+    @property
+    def _steps_an_epoch(self) -> int:
+        count = len(self.arrays["train"]["image"])
+        return count // min(self.config.batch_size, count)
+
     def _make_scheduler(self) -> torch.optim.lr_scheduler.LRScheduler | None:
         if self.config.lr_schedule == "constant":
             return None
-        count = len(self.arrays["train"]["image"])
-        steps = self.config.epochs_a_training * (count // min(self.config.batch_size, count))
+        steps = self.config.epochs_a_training * self._steps_an_epoch
         highest = [group["lr"] for group in self.optimizer.param_groups]
         # Momentum does not change: the betas belong to the metric of the proximal step.
         return torch.optim.lr_scheduler.OneCycleLR(

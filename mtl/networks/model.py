@@ -1,14 +1,16 @@
 """Hard parameter sharing: one backbone, run once, and a head for each task."""
 
+import bisect
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from mtl.config import TrialConfig
-from mtl.errors import TrialFailed
+from mtl.errors import BadInput, TrialFailed
 from mtl.networks.backbones import DilatedResNet
 from mtl.networks.heads import make_head
+from mtl.networks.measurement import count_macs
 from mtl.tasks import Task
 
 
@@ -41,6 +43,11 @@ class MultiTaskModel(nn.Module):
         return convolutions[-1]
 
 
+def last_layer(head: nn.Module) -> nn.Conv2d | nn.Linear:
+    """The layer whose output a head gives: its channels are the task's."""
+    return [module for module in head.modules() if isinstance(module, nn.Conv2d | nn.Linear)][-1]
+
+
 def start_from_constants(model: MultiTaskModel, constants: Mapping[str, Tensor]) -> None:
     """Let each head start from its task's best constant, (channels,), by the bias of its last layer.
 
@@ -48,13 +55,36 @@ def start_from_constants(model: MultiTaskModel, constants: Mapping[str, Tensor])
     """
     with torch.no_grad():
         for name, head in model.heads.items():
-            last_layer = [module for module in head.modules() if isinstance(module, nn.Conv2d | nn.Linear)][-1]
-            assert last_layer.bias is not None
-            last_layer.bias.copy_(constants[name])
+            layer = last_layer(head)
+            assert layer.bias is not None
+            layer.bias.copy_(constants[name])
+
+
+def narrowed(config: TrialConfig, tasks: Sequence[Task]) -> TrialConfig:
+    """With the widest backbone, and heads in proportion, that cost no more than `target_macs` of the full network.
+
+    Raises BadInput where a width of 1 costs more.
+    """
+
+    def cost(width: int) -> int:
+        heads = max(1, round(config.head_channels * width / config.backbone_width))
+        sized = config.model_copy(update={"backbone_width": width, "head_channels": heads, "compressor": "penalty"})
+        return count_macs(build_model(sized, tasks), config.image_size)
+
+    most = config.target_macs * cost(config.backbone_width)
+    # The largest width whose cost is not above: cost grows with the width.
+    width = bisect.bisect_right(range(1, config.backbone_width + 1), most, key=cost)
+    if width == 0:
+        least = cost(1) / cost(config.backbone_width)
+        raise BadInput(f"target_macs = {config.target_macs:g}; allowed with narrow: {least:.2g} or more")
+    heads = max(1, round(config.head_channels * width / config.backbone_width))
+    return config.model_copy(update={"backbone_width": width, "head_channels": heads})
 
 
 def build_model(config: TrialConfig, tasks: Sequence[Task]) -> MultiTaskModel:
     """The untrained model of a trial. Its weights come from torch's global generator."""
+    if config.compressor == "narrow":
+        config = narrowed(config, tasks)
     backbone = DilatedResNet(config.backbone, config.backbone_width, config.backbone_layers)
     heads = {t.name: make_head(backbone.out_channels, t, config.head_channels, config.head_rates) for t in tasks}
     return MultiTaskModel(backbone, heads)

@@ -1,0 +1,142 @@
+"""Select, then train: channels go one after the other early in a training, and the rest of it trains what is left."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mtl.errors import BadInput
+from mtl.selection.groups import ChannelGroups, Layer
+
+Importance = Literal["taylor", "magnitude", "random"]
+
+# Steps between two removals: a channel's worth is known from many batches, and the others get used to its absence.
+EVERY = 10
+# Of the running mean of what channels are worth: the share of the new step.
+NEW_SHARE = 0.1
+
+
+class Selector:
+    """Removes channels until a model costs a share of what it cost at first.
+
+    Between the steps `start` and `end` those channels go whose worth divided by the multiply-accumulates that their
+    removal saves is least. What is left at a step is
+
+        1 - (1 - target) √((step - start) / (end - start))
+
+    of the cost: many channels go early, when a network has more than it uses, and few late. After `end` no more
+    channels go. The worth of a channel is
+
+        taylor      the running mean of (Σ γ ∂L/∂γ + β ∂L/∂β)² over the batch norms of its group, or of weights where it
+                    has none: an estimate of what the loss gains by it (Molchanov et al. 2019, arXiv 1906.10771)
+        magnitude   the mean square of all weights that write or read it
+        random      a number drawn once from the seed
+
+    Call `observe` between the backward pass and the optimizer's step, and `apply` after it.
+    """
+
+    def __init__(
+        self,
+        groups: ChannelGroups,
+        importance: Importance,
+        target: float,
+        steps: tuple[int, int],
+        seed: int,
+    ) -> None:
+        """target: share of the multiply-accumulates to keep; steps: start and end. Raises BadInput where it is less
+        than what one channel in each group costs."""
+        self._groups, self._importance, self._target = groups, importance, target
+        self._start, self._end = steps
+        self._full = groups.macs()
+        if (least := groups.smallest_macs() / self._full) > target:
+            raise BadInput(
+                f"target_macs = {target:g}; allowed: {least:.2g} or more, with one channel left in each layer"
+            )
+        self._step = 0
+        generator = torch.Generator().manual_seed(seed)
+        self._worths = [
+            torch.rand(group.size, generator=generator) if importance == "random" else torch.zeros(group.size)
+            for group in groups.groups
+        ]
+
+    @property
+    def share(self) -> float:
+        """Of the multiply-accumulates at first that are left."""
+        return self._groups.macs() / self._full
+
+    def observe(self) -> None:
+        """Look at a step's gradients."""
+        if self._importance != "taylor" or not self._start <= self._step < self._end:
+            return
+        for worth, gain in zip(self._worths, self._gains(), strict=True):
+            worth.mul_(1 - NEW_SHARE).add_(NEW_SHARE * gain.square().cpu())
+
+    def apply(self) -> None:
+        """After the optimizer's step: remove what is due, and keep at zero what was removed."""
+        self._step += 1
+        if self._start < self._step <= self._end and (self._step % EVERY == 0 or self._step == self._end):
+            passed = (self._step - self._start) / (self._end - self._start)
+            self._remove_to(self._full * (1 - (1 - self._target) * math.sqrt(passed)))
+        self._groups.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self._step, "worths": self._worths, "alive": self._groups.alive}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._step, self._worths = state["step"], [worth.cpu() for worth in state["worths"]]
+        self._groups.alive = [alive.cpu() for alive in state["alive"]]
+
+    @torch.no_grad()
+    def _gains(self) -> list[Tensor]:
+        """For each group (size,): by how much the loss would rise, to first order, without each of its channels."""
+        gains = []
+        for group in self._groups.groups:
+            norms = [member for member in group.members if member.kind == "norm"]
+            gain = torch.zeros(group.size)
+            for member in norms or [member for member in group.members if member.kind == "out"]:
+                for name in ("weight", "bias"):
+                    parameter = getattr(member.module, name)
+                    if isinstance(parameter, nn.Parameter) and parameter.grad is not None:
+                        terms = (
+                            (parameter * parameter.grad).flatten(1).sum(1)
+                            if parameter.ndim > 1
+                            else (parameter * parameter.grad)
+                        )
+                        gain.index_add_(0, member.group, terms.detach().float().cpu()[member.index])
+            gains.append(gain)
+        return gains
+
+    @torch.no_grad()
+    def _mean_squares(self) -> list[Tensor]:
+        """For each group (size,): the mean square of the weights that write or read each channel."""
+        means = []
+        for group in self._groups.groups:
+            squares, counts = torch.zeros(group.size), torch.zeros(group.size)
+            for member in group.members:
+                if not isinstance(member.module, Layer):
+                    continue
+                weight = member.module.weight.transpose(0, 1) if member.kind == "in" else member.module.weight
+                rows = weight.flatten(1).square()
+                squares.index_add_(0, member.group, rows.sum(1).float().cpu()[member.index])
+                counts.index_add_(0, member.group, torch.full((len(member.index),), float(rows.shape[1])))
+            means.append(squares / counts)
+        return means
+
+    def _remove_to(self, macs: float) -> None:
+        """Take channels away until no more than `macs` are left; one channel of each group stays."""
+        worths: Sequence[Tensor] = self._mean_squares() if self._importance == "magnitude" else self._worths
+        groups = self._groups
+        while groups.macs() > macs:
+            savings = groups.savings()
+            least: tuple[float, int, int] | None = None
+            for number, (worth, alive) in enumerate(zip(worths, groups.alive, strict=True)):
+                if int(alive.sum()) > 1:
+                    channel = int(torch.where(alive, worth, math.inf).argmin())
+                    price = float(worth[channel]) / float(savings[number])
+                    if least is None or price < least[0]:
+                        least = (price, number, channel)
+            if least is None:
+                return
+            groups.alive[least[1]][least[2]] = False
