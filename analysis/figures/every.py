@@ -10,8 +10,8 @@ from analysis.figures.drawing import Drawing, style
 from analysis.figures.dynamics import dynamics_figure
 from analysis.figures.fronts import front_figure
 from analysis.figures.lambda_curves import metrics_figure, sparsity_figure
-from analysis.figures.latency import latency_figure, latency_sparsity_figure
-from analysis.figures.layers import groups_figure, layers_figure, stages_figure
+from analysis.figures.latency import latency_figure
+from analysis.figures.layers import groups_figure, survival_figure
 from analysis.figures.overlap import overlap_figure
 
 
@@ -36,10 +36,10 @@ def draw_all(computed: Computed) -> Figures:
             "fig3b": sparsity_figure(marked),
             "fig3c": dynamics_figure(sweep, marked),
             "fig3d": latency_figure(sweep, marked),
-            "fig3d_sparsity": latency_sparsity_figure(sweep, marked),
+            "fig3d_sparsity": latency_figure(sweep, marked, by_sparsity=True),
             "fig1": groups_figure(marked, computed.layer_survival),
-            "stages": stages_figure(marked, computed.stage_survival),
-            "layers": layers_figure(marked, computed.layer_survival),
+            "stages": survival_figure(marked, computed.stage_survival, "stages"),
+            "layers": survival_figure(marked, computed.layer_survival, "layers"),
             "overlap": overlap_figure(computed.overlap, tasks),
             "affinity": affinity_figure(computed.affinity, tasks),
         }

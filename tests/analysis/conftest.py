@@ -1,0 +1,67 @@
+"""What sweeps and a search really write: run once for all tests of the analysis, with trials in the tests' process.
+
+Tests read these folders and change copies.
+"""
+
+import os
+from pathlib import Path
+
+import filelock
+import pytest
+
+from analysis.compute.everything import Computed, compute
+from search.cli import main
+from tests.support.in_process import without_ray, words
+from tests.support.written import copied
+
+COMBINATIONS = ["segmentation", "depth", "normals", "depth+normals", "segmentation+depth+normals"]
+SMALL = ("image_size=16", "backbone_width=4", "measure_latency=true", "tasks=segmentation,depth,normals", "epochs=2")
+SWEEP = (f"combinations={','.join(COMBINATIONS)}", "lambdas=0,3e-2,1")
+RUNS: dict[str, tuple[str, ...]] = {
+    # Two sweeps of one setup, whose recipes differ in what is no part of it.
+    "first": (*SWEEP, "seeds=[0]"),
+    "second": (
+        *SWEEP,
+        "seeds=[1]",
+        "racing=false",
+        "early_stopping=asha",
+        "sampler=tpe",
+        "search_space.lr=[1e-3,1e-2]",
+    ),
+    # Of the same setup, another penalty without dense models; and one of another setup.
+    "l1": ("combinations=depth+normals", "lambdas=0.3", "seeds=2", "penalty=l1"),
+    "other": ("combinations=depth", "lambdas=0,1", "seeds=[0]", "lr=3e-3"),
+}
+SEARCH = (
+    *("tasks=depth,normals", "seeds=2", "retraining=fine_tune", "racing=false", "sampler=random", "epochs=1"),
+    *("search_space.lr=[1e-3,1e-2]", "search_space.lambda=[1e-3,1]"),
+)
+
+
+@pytest.fixture(scope="session")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sweeps `first`, `second`, `l1` and `other`, and the search `search`."""
+    base = tmp_path_factory.getbasetemp()
+    # The processes of pytest-xdist share one build: the first that comes runs them.
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "real_sweeps"
+    with filelock.FileLock(f"{folder}.lock"):
+        if not (folder / "complete").is_file():
+            with without_ray():
+                for name, sets in RUNS.items():
+                    assert main(words("sweep", folder, "--name", name, sets=(*SMALL, *sets))) == 0
+                found = words("search", folder, "--name", "search", "--trials", "3", sets=(*SMALL, *SEARCH))
+                assert main(found) == 0
+            (folder / "complete").touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def merged(storage: Path) -> Computed:
+    """Five combinations, three λ and two seeds."""
+    return compute([storage / "first", storage / "second"])
+
+
+@pytest.fixture
+def first(storage: Path, tmp_path: Path) -> Path:
+    """A copy of the sweep `first`, without its models."""
+    return copied(storage / "first", tmp_path)
