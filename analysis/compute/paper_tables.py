@@ -1,12 +1,22 @@
 """Tables 1, 2 and 3 of arXiv 2308.12114 from a sweep, beside the published numbers."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 
 from analysis import text
 from analysis.compute.published import METRICS, SOURCE, TABLES, PublishedTable, published_numbers
-from analysis.compute.text_table import CONSTANT, DEVIATION_NOTE, TextTable, metric_header
+from analysis.compute.text_table import (
+    CONSTANT,
+    DEVIATION_NOTE,
+    TextTable,
+    cells,
+    mean_cells,
+    metric_header,
+    setting_cells,
+    sparsity_cells,
+)
 from analysis.read.load import NO_RETRAINING, Sweep
 
 OURS, PUBLISHED = "ours", "published"
@@ -114,24 +124,14 @@ def _shown(value: object) -> str:
 
 
 def _written(sweep: Sweep, numbers: pd.DataFrame, metrics: list[str], note: str) -> TextTable:
-    several = numbers["setup"].nunique() > 1
-    columns: dict[str, list[str]] = {"": [str(source) for source in numbers["source"]]}
-    if several:
-        columns["setup"] = [str(one) if pd.notna(one) else "" for one in numbers["setup"]]
-    columns["tasks"] = [str(tasks) for tasks in numbers["tasks"]]
-    columns["λ"] = [text.strength(value) if pd.notna(value) else "" for value in numbers["lambda"]]
-    columns["seeds"] = [str(value) if pd.notna(value) else "" for value in numbers["seeds"]]
-    for header, name in (("groups gone [%]", "group_sparsity"), ("weights gone [%]", "parameter_sparsity")):
-        pairs = zip(numbers[f"{name}_mean"], numbers[f"{name}_std"], strict=True)
-        columns[header] = [text.percent(*pair) for pair in pairs]
+    columns = {"": cells(numbers["source"])}
+    columns |= setting_cells(numbers, ("setup", "tasks", "lambda", "seeds")) | sparsity_cells(numbers)
     headers = [metric_header(sweep.metrics[name]) if name in sweep.metrics else name for name in metrics]
     for name, header in zip(metrics, headers, strict=True):
         # Two tasks of one kind have metrics of one label.
         header = f"{name.rpartition('_')[0]} {header}" if headers.count(header) > 1 else header
-        pairs = zip(numbers[f"{name}_mean"], numbers[f"{name}_std"], strict=True)
-        columns[header] = [text.mean_std(*pair, 3) for pair in pairs]
-    marked = tuple(source == PUBLISHED for source in numbers["source"])
-    return TextTable(tuple(columns), tuple(zip(*columns.values(), strict=True)), marked, f"{note} {DEVIATION_NOTE}")
+        columns[header] = mean_cells(numbers, name, partial(text.mean_std, decimals=3))
+    return TextTable.of(columns, f"{note} {DEVIATION_NOTE}", numbers["source"] == PUBLISHED)
 
 
 def _in(tasks: str, table: PublishedTable) -> bool:

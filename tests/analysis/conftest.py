@@ -7,12 +7,14 @@ import os
 from pathlib import Path
 
 import filelock
+import pandas as pd
 import pytest
 
+from analysis.analyze import analyze
 from analysis.compute.everything import Computed, compute
 from search.cli import main
 from tests.support.in_process import without_ray, words
-from tests.support.written import copied
+from tests.support.written import copied, edit_table
 
 COMBINATIONS = ["segmentation", "depth", "normals", "depth+normals", "segmentation+depth+normals"]
 SMALL = ("image_size=16", "backbone_width=4", "measure_latency=true", "tasks=segmentation,depth,normals", "epochs=2")
@@ -32,6 +34,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "l1": ("combinations=depth+normals", "lambdas=0.3", "seeds=2", "penalty=l1"),
     "other": ("combinations=depth", "lambdas=0,1", "seeds=[0]", "lr=3e-3"),
 }
+HOSTILE = "loss is nan </pre><script>alert('x')</script>\x00 \x1b[31mred\x1b[0m & more"
 SEARCH = (
     *("tasks=depth,normals", "seeds=2", "retraining=fine_tune", "racing=false", "sampler=random", "epochs=1"),
     *("search_space.lr=[1e-3,1e-2]", "search_space.lambda=[1e-3,1]"),
@@ -65,3 +68,20 @@ def merged(storage: Path) -> Computed:
 def first(storage: Path, tmp_path: Path) -> Path:
     """A copy of the sweep `first`, without its models."""
     return copied(storage / "first", tmp_path)
+
+
+@pytest.fixture(scope="session")
+def half_done(storage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The analysed sweeps `first` and `second`: of 30 trials 25 done, 2 failed, 1 stopped and 2 not there; the errors
+    try to break out of the page."""
+    folder = tmp_path_factory.mktemp("half_done")
+
+    def halve(results: pd.DataFrame) -> pd.DataFrame:
+        results = results.iloc[:-2].astype({"error": object})
+        results.loc[[3, 4], ["status", "error"]] = ["failed", HOSTILE]
+        results.loc[5, "status"] = "stopped"
+        return results
+
+    first = edit_table(copied(storage / "first", folder), halve)
+    analyze([first, storage / "second"])
+    return first
