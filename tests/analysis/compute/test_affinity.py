@@ -35,19 +35,9 @@ def test_known_gains(tmp_path: Path) -> None:
     assert (table["lambda"] == 0).sum() == 9
 
 
-def test_one_seed_has_no_interval(tmp_path: Path) -> None:
-    table = affinity_table(load_sweep(write_sweep(tmp_path, seeds=[0])))
-    assert table[["low", "high", "p_value", "adjusted_p"]].isna().all(axis=None)
-    assert table["gain"].notna().all()
-
-
 def test_only_seeds_that_both_have_are_compared(tmp_path: Path) -> None:
     results = load_sweep(write_sweep(tmp_path / "whole", seeds=[0, 1, 2])).results
     lost = (results["tasks"] == "depth") & (results["seed"] == 1)
     table = affinity_table(load_sweep(write_sweep(tmp_path / "less", results=results[~lost])))
     assert set(table.loc[table["task"] == "depth", "seeds"]) == {2}
     assert set(table.loc[table["task"] != "depth", "seeds"]) == {3}
-
-
-def test_no_single_task_models_no_rows(tmp_path: Path) -> None:
-    assert affinity_table(load_sweep(write_sweep(tmp_path, combinations=["segmentation+depth"]))).empty

@@ -87,13 +87,6 @@ def test_independent_channels_have_no_excess_and_equal_ones_all(tmp_path: Path) 
     assert whole.loc[("depth", "depth+normals"), "excess"] == pytest.approx(1 - 0.3 / 1.7, abs=0.02)
 
 
-def test_older_sweeps_have_no_layers(tmp_path: Path) -> None:
-    sweep = load_sweep(write_sweep(tmp_path))
-    assert layer_survival(sweep) is None
-    assert stage_survival(sweep) is None
-    assert overlap_table(sweep) is None
-
-
 def test_broken_layers_are_refused(tmp_path: Path) -> None:
     sweep = with_layers(tmp_path, ALIVE)
     layers = pd.read_parquet(tmp_path / "layers.parquet")
