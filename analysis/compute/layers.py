@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from analysis.compute.settings import KEYS
 from analysis.read.load import Sweep
@@ -64,12 +63,7 @@ def overlap_table(sweep: Sweep) -> pd.DataFrame | None:
     counts = _counts(sweep)
     if counts is None:
         return None
-    layers = counts.sort_values(["trial_id", "position"])
-    models: dict[str, _Model] = {}
-    for trial_id, some in layers.groupby("trial_id", sort=False):
-        models[str(trial_id)] = _Model(
-            tuple(some["layer"]), some["groups"].to_numpy(), np.concatenate(some["mask"].tolist())
-        )
+    models = dict(list(counts.sort_values("position").groupby("trial_id")))
     trials = counts.drop_duplicates("trial_id")
     rows: list[tuple[object, ...]] = []
     for keys, some in trials.groupby(["setup", "method", "lambda", "seed"], sort=True):
@@ -78,20 +72,13 @@ def overlap_table(sweep: Sweep) -> pd.DataFrame | None:
         chosen = {str(tasks): str(trial) for tasks, trial in zip(ones["tasks"], ones["trial_id"], strict=True)}
         for task, other in _pairs(sweep, list(chosen)):
             first, second = models[chosen[task]], models[chosen[other]]
-            if first.layers != second.layers or (first.groups != second.groups).any():
+            if first[["layer", "groups"]].to_numpy().tolist() != second[["layer", "groups"]].to_numpy().tolist():
                 raise BadInput(
                     f"{sweep.folder}/layers.parquet: trials {chosen[task]} and {chosen[other]} of one setup have "
                     "other convolutions; allowed: the same ones"
                 )
             rows += [(*keys, task, other, *row) for row in _overlap(first, second)]
     return pd.DataFrame(rows, columns=OVERLAP)
-
-
-class _Model:
-    """One trial's convolutions, in the network's order, and which of their groups are alive, end to end."""
-
-    def __init__(self, layers: tuple[str, ...], groups: NDArray[np.int64], alive: NDArray[np.bool_]) -> None:
-        self.layers, self.groups, self.alive = layers, groups, alive
 
 
 def _counts(sweep: Sweep) -> pd.DataFrame | None:
@@ -139,12 +126,11 @@ def _pairs(sweep: Sweep, there: list[str]) -> Iterator[tuple[str, str]]:
     yield from itertools.combinations(single, 2)
 
 
-def _overlap(first: _Model, second: _Model) -> Iterator[tuple[str, float, float, float]]:
-    starts = np.concatenate([[0], np.cumsum(first.groups)[:-1]])
-    a, b = (np.add.reduceat(model.alive.astype(np.int64), starts) for model in (first, second))
-    both = np.add.reduceat((first.alive & second.alive).astype(np.int64), starts)
-    by_chance = a * b / first.groups
-    stages = np.array([stage_of(layer) for layer in first.layers])
+def _overlap(first: pd.DataFrame, second: pd.DataFrame) -> Iterator[tuple[str, float, float, float]]:
+    """Of two models' rows of `_counts`, by position: each stage with its Jaccard index, expected and excess."""
+    a, b, stages = (table[name].to_numpy() for table, name in ((first, "alive"), (second, "alive"), (first, "stage")))
+    both = np.array([np.count_nonzero(one & other) for one, other in zip(first["mask"], second["mask"], strict=True)])
+    by_chance = a * b / first["groups"].to_numpy()
     for stage in (ALL_STAGES, *dict.fromkeys(stages.tolist())):
         there = np.ones(len(stages), bool) if stage == ALL_STAGES else stages == stage
         alive = int(a[there].sum() + b[there].sum())

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from analysis.read.sweep_files import (
     ANEW,
@@ -252,51 +251,32 @@ def _check_results(sweep: Sweep, path: Path) -> None:
     if len(unknown):
         raise BadInput(f"{path}: status is {unknown.iloc[0]!r}; it must be one of {', '.join(STATUSES)}")
     for combination in results["tasks"].unique():
-        strange = [task for task in str(combination).split("+") if task not in sweep.tasks]
-        if strange:
+        if not set(str(combination).split("+")) <= set(sweep.tasks):
             raise BadInput(f"{path}: tasks is {combination!r}; sweep.json knows {', '.join(sweep.tasks)}")
 
+    done = results["status"] == "done"
+
+    def refuse(column: str, wrong: "pd.Series[bool]", says: str) -> None:
+        if wrong.any():
+            raise BadInput(f"{path}: column {column} {says} trial {results['trial_id'][wrong].iloc[0]}")
+
     metrics = [f"{split}_{name}" for split in ("val", "test") for name in sweep.metrics]
-    metrics = [column for column in metrics if column in results.columns]
-    numbers = list(dict.fromkeys([*NUMBERS, *metrics, *objectives]))
-    for column in numbers:
-        if results[column].dtype == np.float64:
-            continue
+    for column in dict.fromkeys([*NUMBERS, *(column for column in metrics if column in results), *objectives]):
         try:
             # A column of a sweep whose trials all failed so far holds nothing but nulls, without a number type.
             results[column] = pd.to_numeric(results[column]).astype(float)
         except (TypeError, ValueError):
             raise BadInput(f"{path}: column {column} holds something that is not a number") from None
-
-    done = (results["status"] == "done").to_numpy()
-    for column in numbers:
-        infinite = done & np.isinf(results[column].to_numpy())
-        if infinite.any():
-            raise BadInput(f"{path}: column {column} is infinite in trial {_first_trial(results, infinite)}")
-        large = done & (np.abs(results[column].to_numpy()) > LARGEST)
-        if large.any():
-            raise BadInput(f"{path}: column {column} is beyond {LARGEST:g} in trial {_first_trial(results, large)}")
+        refuse(column, done & np.isinf(results[column]), "is infinite in")
+        refuse(column, done & (results[column].abs() > LARGEST), f"is beyond {LARGEST:g} in")
     for column in SHARES:
         _need_range(results[done].dropna(subset=column), column, 0, 1, path)
-    negative = (results["lambda"] < 0).to_numpy()
-    if negative.any():
-        raise BadInput(f"{path}: column lambda is below 0 in trial {_first_trial(results, negative)}")
-    for column in ("lambda", "seed", "group_sparsity", "parameter_sparsity"):
-        _need_numbers(results, done, column, path)
-    for combination in results["tasks"].unique():
-        mine = done & (results["tasks"] == combination).to_numpy()
-        if mine.any():
-            for split, task in itertools.product(("val", "test"), sweep.tasks_of(str(combination))):
-                column = f"{split}_{sweep.tasks[task]}"
-                need_columns(results, [column], path)
-                _need_numbers(results, mine, column, path)
-
-
-def _need_numbers(results: pd.DataFrame, rows: NDArray[np.bool_], column: str, path: Path) -> None:
-    absent = rows & np.isnan(results[column].to_numpy())
-    if absent.any():
-        raise BadInput(f"{path}: column {column} has no number in the done trial {_first_trial(results, absent)}")
-
-
-def _first_trial(results: pd.DataFrame, rows: NDArray[np.bool_]) -> str:
-    return str(results["trial_id"].iloc[int(rows.argmax())])
+    refuse("lambda", results["lambda"] < 0, "is below 0 in")
+    for column in ("lambda", "seed", *SHARES):
+        refuse(column, done & results[column].isna(), "has no number in the done")
+    for combination in results["tasks"][done].unique():
+        for split, task in itertools.product(("val", "test"), sweep.tasks_of(str(combination))):
+            column = f"{split}_{sweep.tasks[task]}"
+            need_columns(results, [column], path)
+            mine = done & (results["tasks"] == combination)
+            refuse(column, mine & results[column].isna(), "has no number in the done")
