@@ -84,13 +84,12 @@ def computed_files(computed: Computed) -> dict[str, bytes]:
         "claims": claims_table(computed.claims),
         "claims_data": claim_data_table(computed.claims),
         "affinity": computed.affinity,
-        "layers": computed.layer_survival,
-        "stages": computed.stage_survival,
-        "overlap": computed.overlap,
         "missing": computed.missing,
         "constant_predictor": computed.constant_predictor,
     }
-    contents = {f"tables/{name}.csv": csv_bytes(table) for name, table in tables.items() if table is not None}
+    if layers := computed.layers:
+        tables |= {"layers": layers.layers, "stages": layers.stages, "overlap": layers.overlap}
+    contents = {f"tables/{name}.csv": csv_bytes(table) for name, table in tables.items()}
     contents["tables/claims.md"] = written_claims(computed.claims).markdown().encode()
     for table in computed.paper_tables:
         contents[f"tables/paper_table_{table.number}.csv"] = csv_bytes(table.numbers)

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,6 @@ from analysis.read.load import Sweep
 from mtl.errors import BadInput
 
 ALL_STAGES = "all"
-SURVIVAL = ["groups", "alive_mean", "alive_std", "seeds"]
 OVERLAP = ["setup", "method", "lambda", "seed", "task", "other", "stage", "jaccard", "expected", "excess"]
 
 
@@ -20,33 +20,43 @@ def stage_of(layer: str) -> str:
     return layer.split(".")[0]
 
 
-def layer_survival(sweep: Sweep) -> pd.DataFrame | None:
-    """One row a setting and convolution: which share of its groups (input channels) is alive, over seeds.
+@dataclass(frozen=True)
+class LayerTables:
+    """What is known of single layers, over done trials.
 
-    Columns: `setup`, `tasks`, `method`, `lambda`, `layer`, `position` (order in the network), `stage`, `groups`,
-    `alive_mean` and `alive_std` (shares; the sample's deviation, NaN for one seed) and `seeds`. Done trials alone.
-    None where the sweep has no layers.parquet.
+    Attributes:
+        layers: one row a setting and convolution, which share of its groups (input channels) is alive, over seeds:
+            `setup`, `tasks`, `method`, `lambda`, `layer`, `position` (order in the network), `stage`, `groups`,
+            `alive_mean` and `alive_std` (shares; the sample's deviation, NaN for one seed) and `seeds`.
+        stages: the same by stage (all groups of its convolutions together), in the network's order.
+        overlap: which groups models share, see `_overlap_table`.
+    """
+
+    layers: pd.DataFrame
+    stages: pd.DataFrame
+    overlap: pd.DataFrame
+
+
+def layer_tables(sweep: Sweep) -> LayerTables | None:
+    """None where the sweep has no layers.parquet.
 
     Raises:
-        BadInput: `alive` has another length than `groups` says.
+        BadInput: `alive` has another length than `groups` says, or two models of one setup have other convolutions.
     """
-    counts = _counts(sweep)
-    return None if counts is None else _survival(counts, ["layer", "position", "stage"])
-
-
-def stage_survival(sweep: Sweep) -> pd.DataFrame | None:
-    """As `layer_survival`, by stage (all groups of its convolutions together), in the network's order."""
     counts = _counts(sweep)
     if counts is None:
         return None
-    keys = [*KEYS, "seed", "trial_id", "stage"]
-    stages = counts.groupby(keys, sort=False, dropna=False).agg(
+    stages = counts.groupby([*KEYS, "seed", "trial_id", "stage"], sort=False, dropna=False).agg(
         groups=("groups", "sum"), alive=("alive", "sum"), position=("position", "min")
     )
-    return _survival(stages.reset_index(), ["position", "stage"]).drop(columns="position")
+    return LayerTables(
+        _survival(counts, ["layer", "position", "stage"]),
+        _survival(stages.reset_index(), ["position", "stage"]).drop(columns="position"),
+        _overlap_table(sweep, counts),
+    )
 
 
-def overlap_table(sweep: Sweep) -> pd.DataFrame | None:
+def _overlap_table(sweep: Sweep, counts: pd.DataFrame) -> pd.DataFrame:
     """Which groups models of the same setup, method, λ and seed share.
 
     Each single-task model is compared with every joint model that has its task, and with each other single task.
@@ -55,14 +65,8 @@ def overlap_table(sweep: Sweep) -> pd.DataFrame | None:
     over the union that goes with it. `excess` is their difference. NaN where neither model has a group alive.
 
     Columns: `setup`, `method`, `lambda`, `seed`, `task`, `other`, `stage` ("all", then each), `jaccard`, `expected`,
-    `excess`. None where the sweep has no layers.parquet.
-
-    Raises:
-        BadInput: `alive` has another length than `groups` says, or two models of one setup have other convolutions.
+    `excess`.
     """
-    counts = _counts(sweep)
-    if counts is None:
-        return None
     models = dict(list(counts.sort_values("position").groupby("trial_id")))
     trials = counts.drop_duplicates("trial_id")
     rows: list[tuple[object, ...]] = []

@@ -11,7 +11,7 @@ from analysis.figures.dynamics import dynamics_figure
 from analysis.figures.fronts import front_figure
 from analysis.figures.lambda_curves import metrics_figure, sparsity_figure
 from analysis.figures.latency import latency_figure
-from analysis.figures.layers import groups_figure, survival_figure
+from analysis.figures.layers import ABSENT, groups_figure, survival_figure
 from analysis.figures.overlap import overlap_figure
 
 
@@ -25,7 +25,7 @@ class Figures:
 
 def draw_all(computed: Computed) -> Figures:
     """Every figure of the report, by name."""
-    sweep, marked = computed.sweep, computed.marked
+    sweep, marked, layers = computed.sweep, computed.marked, computed.layers
     tasks = list(sweep.tasks)
     with style():
         attempts: dict[str, Drawing | str] = {
@@ -37,12 +37,17 @@ def draw_all(computed: Computed) -> Figures:
             "fig3c": dynamics_figure(sweep, marked),
             "fig3d": latency_figure(sweep, marked),
             "fig3d_sparsity": latency_figure(sweep, marked, by_sparsity=True),
-            "fig1": groups_figure(marked, computed.layer_survival),
-            "stages": survival_figure(marked, computed.stage_survival, "stages"),
-            "layers": survival_figure(marked, computed.layer_survival, "layers"),
-            "overlap": overlap_figure(computed.overlap, tasks),
             "affinity": affinity_figure(computed.affinity, tasks),
         }
+        if layers is None:
+            attempts |= dict.fromkeys(("fig1", "stages", "layers", "overlap"), ABSENT)
+        else:
+            attempts |= {
+                "fig1": groups_figure(marked, layers.layers),
+                "stages": survival_figure(marked, layers.stages, "stages"),
+                "layers": survival_figure(marked, layers.layers, "layers"),
+                "overlap": overlap_figure(layers.overlap, tasks),
+            }
     return Figures(
         drawn={name: attempt for name, attempt in attempts.items() if isinstance(attempt, Drawing)},
         absent={name: attempt for name, attempt in attempts.items() if isinstance(attempt, str)},

@@ -47,13 +47,13 @@ def _means(trials: pd.DataFrame) -> pd.DataFrame:
     grouped = trials.groupby("lambda")
     latency, sparsity = grouped["latency_ms"], grouped["group_sparsity"]
     rows = pd.DataFrame({"latency_ms_mean": latency.mean(), "latency_ms_std": latency.std(ddof=1)})
-    rows["group_sparsity_mean"] = sparsity.mean()
+    rows["groups_gone_percent_mean"] = 100 * sparsity.mean()
+    rows["groups_gone_percent_std"] = 100 * sparsity.std(ddof=1)
+    rows["group_sparsity_mean"] = rows["groups_gone_percent_mean"] / 100
     if "macs" in trials and trials["macs"].notna().all() and 0.0 in rows.index:
         macs = grouped["macs"].mean()
         rows[PROPORTIONAL] = macs / macs.loc[0.0] * rows["latency_ms_mean"].loc[0.0]
-    return rows.assign(
-        groups_gone_percent_mean=100 * sparsity.mean(), groups_gone_percent_std=100 * sparsity.std(ddof=1)
-    ).reset_index()
+    return rows.reset_index()
 
 
 def draw_latency(rows: pd.DataFrame, ax: Axes, *, by_sparsity: bool) -> None:

@@ -89,9 +89,9 @@ def draw_survival(rows: pd.DataFrame, ax: Axes, unit: str, *, written: bool) -> 
     mark_stages(ax, [stage_of(str(name)) for name in table])
 
 
-def groups_figure(marked: pd.DataFrame, survival: pd.DataFrame | None) -> Drawing | str:
+def groups_figure(marked: pd.DataFrame, survival: pd.DataFrame) -> Drawing | str:
     """The figure in the manner of the paper's first, or why there is none."""
-    panels = [] if survival is None else groups_panels(marked, survival)
+    panels = groups_panels(marked, survival)
     if not panels:
         return ABSENT
     caption = (
@@ -103,9 +103,9 @@ def groups_figure(marked: pd.DataFrame, survival: pd.DataFrame | None) -> Drawin
     return draw_sheet(words, panels, draw_groups, handles, Layout(columns=3, size=(3.1, 1.6), letters=44))
 
 
-def survival_figure(marked: pd.DataFrame, survival: pd.DataFrame | None, name: str) -> Drawing | str:
+def survival_figure(marked: pd.DataFrame, survival: pd.DataFrame, name: str) -> Drawing | str:
     """The heat map called `name`, layers or stages, or why there is none."""
-    if survival is None or survival.empty:
+    if survival.empty:
         return ABSENT
     unit, kind = ("convolution", "layer") if name == "layers" else ("stage", "stage")
     panels = survival_panels(marked, survival, unit)

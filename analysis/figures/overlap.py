@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 from analysis.compute.layers import ALL_STAGES
 from analysis.figures.curves import Look, draw_curve, joined, several
 from analysis.figures.drawing import MARKERS, Drawing, Panel, Words, draw_sheet
-from analysis.figures.layers import ABSENT
 from analysis.figures.palette import INK, SERIES
 from analysis.figures.strength_axis import strength_axis
 
@@ -44,10 +43,8 @@ def draw_overlap(rows: pd.DataFrame, ax: Axes, looks: dict[str, Look]) -> None:
     ax.set_ylim(-4, 104)
 
 
-def overlap_figure(overlap: pd.DataFrame | None, tasks: list[str]) -> Drawing | str:
+def overlap_figure(overlap: pd.DataFrame, tasks: list[str]) -> Drawing | str:
     """The figure, or why there is none."""
-    if overlap is None:
-        return ABSENT
     panels = overlap_panels(overlap)
     if not panels:
         return "No joint model has single-task models of the same λ and seed beside it, so no overlap can be shown."

@@ -261,12 +261,16 @@ def _check_results(sweep: Sweep, path: Path) -> None:
             raise BadInput(f"{path}: column {column} {says} trial {results['trial_id'][wrong].iloc[0]}")
 
     metrics = [f"{split}_{name}" for split in ("val", "test") for name in sweep.metrics]
-    for column in dict.fromkeys([*NUMBERS, *(column for column in metrics if column in results), *objectives]):
+    numbers = list(dict.fromkeys([*NUMBERS, *(column for column in metrics if column in results), *objectives]))
+    for column in numbers:
+        if results[column].dtype == np.float64:
+            continue
         try:
             # A column of a sweep whose trials all failed so far holds nothing but nulls, without a number type.
             results[column] = pd.to_numeric(results[column]).astype(float)
         except (TypeError, ValueError):
             raise BadInput(f"{path}: column {column} holds something that is not a number") from None
+    for column in numbers:
         refuse(column, done & np.isinf(results[column]), "is infinite in")
         refuse(column, done & (results[column].abs() > LARGEST), f"is beyond {LARGEST:g} in")
     for column in SHARES:

@@ -10,7 +10,6 @@ from analysis.figures.curves import Look
 from analysis.figures.drawing import Drawing
 from analysis.figures.heat import draw_cells, mark_stages
 from analysis.figures.layers import (
-    ABSENT,
     draw_groups,
     draw_survival,
     groups_figure,
@@ -109,12 +108,6 @@ def test_each_stage_is_named_once() -> None:
     mark_stages(ax, ["conv1", *["layer1"] * 9, *["layer2"] * 10])
     assert [label.get_text() for label in ax.get_xticklabels()] == ["", "layer1", "layer2"]
     assert [line.get_xdata()[0] for line in ax.lines] == [1, 10]  # type: ignore[index]
-
-
-def test_without_layers_each_figure_says_so(marked: pd.DataFrame) -> None:
-    assert groups_figure(marked, None) == ABSENT
-    assert survival_figure(marked, None, "layers") == ABSENT
-    assert overlap_figure(None, ["depth", "normals"]) == ABSENT
 
 
 def test_figures_of_layers_hold_their_data(marked: pd.DataFrame, survival: pd.DataFrame) -> None:

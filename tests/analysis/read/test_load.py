@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.compute.layers import layer_survival, overlap_table, stage_survival
+from analysis.compute.layers import layer_tables
 from analysis.read.load import load_sweep
 from mtl.errors import BadInput
 from tests.support.written import copied, edit_info, edit_table
@@ -47,9 +47,7 @@ def test_history_and_layers_may_be_missing(first: Path) -> None:
     (first / "history.parquet").unlink()
     (first / "layers.parquet").unlink()
     sweep = load_sweep(first)
-    assert (
-        sweep.history is sweep.layers is layer_survival(sweep) is stage_survival(sweep) is overlap_table(sweep) is None
-    )
+    assert sweep.history is sweep.layers is layer_tables(sweep) is None
 
 
 def test_a_sweep_that_only_failed_so_far_can_be_read(first: Path) -> None:
