@@ -1,4 +1,4 @@
-"""All of the analysis of one sweep or several: their files in, tables, figures and the report out."""
+"""The whole analysis of one sweep or several: reads their files, writes tables, figures and the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from analysis.write.tables import best_table, front_table, results_table, writte
 
 @dataclass(frozen=True)
 class AnalysisResult:
-    """What was written, and what it says: `summary` holds the sentences at the head of the report."""
+    """What was written; `summary` holds the sentences at the head of the report."""
 
     report: Path
     files: tuple[Path, ...]

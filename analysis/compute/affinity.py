@@ -20,7 +20,7 @@ COLUMNS = [
 
 
 def affinity_table(sweep: Sweep) -> pd.DataFrame:
-    """One row a setup, method, λ, task and set of partners: what the task gains, paired over seeds.
+    """One row per setup, method, λ, task and set of partners: what the task gains, paired over seeds.
 
     Columns: `setup`, `method`, `lambda`, `task`; `partners`, the other tasks joined by "+"; `gain`, the mean relative
     change of the task's primary metric on the test split, a fraction, better is positive; `low`, `high`, Student's

@@ -24,7 +24,7 @@ def attainment_surface(
     """The corners of the attainment surfaces.
 
     Args:
-        points: (n, m), one row a point, m = 2 or 3 objectives; n may be 0.
+        points: (n, m), one row per point, m = 2 or 3 objectives; n may be 0.
         runs: (n,) which run, a seed, each point is of.
         maximize: m booleans, True where more is better.
 

@@ -40,7 +40,7 @@ NON_INFERIORITY_MARGIN = 0.01
 ABOUT_70 = (0.6, 0.8)
 # Below this share of groups a model is dense but for a few channels.
 SPARSE = 0.01
-# At less parameter sparsity there is little that structure could matter for, near 1 nothing is left to compare.
+# With less parameter sparsity, structure can hardly matter; near 1, nothing is left to compare.
 COMPARED_PARAMETER_SPARSITY = (0.5, 0.95)
 CHOSEN = "λ is chosen for each seed on the validation split of the seeds before it; the first seed only chooses."
 STRUCTURED, UNSTRUCTURED = "group_lasso", "l1"
@@ -58,7 +58,7 @@ class Claim:
         name: for file names and anchors: as_good, gains, rises_then_falls, structured.
         statement: in words.
         how: what was compared with what, and what the effect is.
-        data: what is behind it, one row a unit (setup, tasks, penalty): `part` (of claims with two), `lambda`,
+        data: what is behind it, one row per unit (setup, tasks, penalty): `part` (of claims with two), `lambda`,
             `group_sparsity` and `parameter_sparsity` (means) of the model whose gain it is (where λ is chosen: of the
             one that all seeds together choose), `effect`, `low`, `high`, `p_value`, `adjusted_p` (Holm, over the rows),
             `seeds`, those that only chose included.
@@ -89,8 +89,8 @@ class _Unit:
     setup: str
     tasks: str
     penalty: str
-    sparse: pd.DataFrame  # one row a λ > 0 and seed
-    dense: pd.DataFrame  # one row a seed, λ = 0
+    sparse: pd.DataFrame  # one row per λ > 0 and seed
+    dense: pd.DataFrame  # one row per seed, λ = 0
 
     @property
     def shares(self) -> "pd.Series[float]":
@@ -105,7 +105,7 @@ class _Unit:
 
 @dataclass(frozen=True)
 class _Finding:
-    """The gains by seed of one unit at one λ; `seeds` took part, `part` is "" but for claims with two parts."""
+    """The gains by seed of one unit at one λ; `seeds` took part, `part` is "" unless the claim has two parts."""
 
     unit: _Unit
     strength: float
@@ -126,8 +126,8 @@ class _Finding:
 
 
 def judge_claims(sweep: Sweep) -> tuple[Claim, ...]:
-    """The four claims, in the paper's order; what the sweep has no data for is among them, and says so."""
-    # The paper retrains nothing, and a model that a search trained with other settings is no pair of one with the
+    """The four claims, in the paper's order; a claim for which the sweep has no data says so."""
+    # The paper retrains nothing, and a model trained with other settings cannot be paired with one that has the
     # recipe's own.
     rows = seed_means(sweep)
     rows = rows[is_own(rows)]
@@ -139,7 +139,7 @@ def judge_claims(sweep: Sweep) -> tuple[Claim, ...]:
 
 
 def _units(rows: pd.DataFrame) -> Iterator[_Unit]:
-    """Structured penalties alone: an ℓ1 model has no groups gone."""
+    """Only of structured penalties: an ℓ1 model has no groups gone."""
     dense = rows[rows["lambda"] == 0]
     sparse = rows[(rows["lambda"] > 0) & (rows["penalty"] != UNSTRUCTURED)]
     for (setup, tasks, penalty), some in sparse.groupby(["setup", "tasks", "penalty"], sort=False):
@@ -245,7 +245,7 @@ def _structured(sweep: Sweep, rows: pd.DataFrame) -> Claim:
 
 
 def _at_equal_sparsity(sweep: Sweep, tasks: str, lasso: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
-    """One row a seed: the structured models' test metrics at `wanted`'s parameter sparsity; NaN outside their range."""
+    """One row per seed: the structured models' test metrics at `wanted`'s parameter sparsity, NaN out of range."""
     columns = [f"test_{sweep.tasks[task]}" for task in sweep.tasks_of(tasks)]
     rows = []
     for seed, sparsity in wanted.groupby("seed")["parameter_sparsity"].mean().items():

@@ -8,7 +8,7 @@ COLUMNS = ["metric", "label", "unit", "maximize", "constant", "best", "best_task
 
 
 def constant_table(sweep: Sweep, settings: pd.DataFrame) -> pd.DataFrame:
-    """One row a metric that the constant predictor is known for, on the test split.
+    """One row per metric that the constant predictor is known for, on the test split.
 
     Columns: `metric`, `label`, `unit`, `maximize`, `constant`; `best`, the best mean over seeds of any setting, with
     its `best_tasks` and `best_lambda`; `beaten`, whether that is better. Best is chosen on test: it is a bound, no

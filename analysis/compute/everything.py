@@ -1,4 +1,4 @@
-"""Everything that the analysis computes, in one typed value: figures, tables and the report draw from it."""
+"""Everything that the analysis computes, in one typed value for the figures, the tables and the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,17 +27,17 @@ NAMED = 3  # trials that a caution names
 
 @dataclass(frozen=True)
 class Computed:
-    """What one sweep, or several merged ones, say.
+    """What was found in one sweep, or in several merged ones.
 
     Shares and Δm are fractions, metrics are in their own units. An empty table keeps its columns.
 
     Attributes:
         sweep: what was read; `sweep.results` has a column `sweep`, the name of the sweep that a trial is of, and
             `setup`, the name of the first sweep with the same recipe but for combinations, λ, seeds and penalty.
-        marked: one row a setting (setup, tasks, method, λ): means and deviations over seeds, its place on the fronts,
+        marked: one row per setting (setup, tasks, method, λ): means and deviations over seeds, its place on the fronts,
             and `best`, whether it is the one to use (see `analysis.compute.best`). Dominated settings stay in.
         bests: the model to use of each combination, or why there is none.
-        runs: one row a trial, whatever its status, and the fronts over single runs (see `run_table`).
+        runs: one row per trial, whatever its status, and the fronts over single runs (see `run_table`).
         volumes: hypervolume of each combination's front, with the reference (see `hypervolume_table`).
         run_volumes: hypervolume of each combination and seed.
         attainment: the empirical attainment surfaces over seeds (see `attainment_table`).
@@ -47,7 +47,7 @@ class Computed:
         layers: which groups survive in each layer and stage, and which are shared; None without layers.parquet.
         missing: planned trials that are not done (see `missing_table`).
         constant_predictor: the constant predictor's metrics beside the best of the sweep (see `constant_table`).
-        cautions: sentences: what a reader could otherwise take for granted.
+        cautions: sentences that warn of what a reader might overlook.
     """
 
     sweep: Sweep
@@ -104,7 +104,7 @@ def compute(
 
 
 def further_cautions(sweep: Sweep, runs: pd.DataFrame) -> list[str]:
-    """What there is to say of trials without a number, of merged sweeps, and of what older sweeps did not write."""
+    """Cautions about trials without a number, merged sweeps, and files that older sweeps did not write."""
     sentences = []
     without = runs[~runs["judged"] & (runs["status"] == "done")]
     for why, rows in without.groupby("why_not", sort=False):
@@ -152,7 +152,7 @@ def further_cautions(sweep: Sweep, runs: pd.DataFrame) -> list[str]:
 
 
 def _retraining_caution(sweep: Sweep) -> list[str]:
-    """What retrained models are to be compared with, and which of them have nothing to be compared with."""
+    """What to compare retrained models with, and which of them have nothing to compare with."""
     done = sweep.trials("done")
     longer = set(done["tasks"][done["retraining"] == LONGER])
     retrained = done["tasks"][~done["retraining"].isin([NO_RETRAINING, LONGER])].unique()

@@ -1,4 +1,4 @@
-"""Where channels survive, and which of them models share: from the groups alive in each convolution."""
+"""Where channels survive, and which channels models share, from the groups alive in each convolution."""
 
 import itertools
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ class LayerTables:
     """What is known of single layers, over done trials.
 
     Attributes:
-        layers: one row a setting and convolution, which share of its groups (input channels) is alive, over seeds:
+        layers: one row per setting and convolution, which share of its groups (input channels) is alive, over seeds:
             `setup`, `tasks`, `method`, `lambda`, `layer`, `position` (order in the network), `stage`, `groups`,
             `alive_mean` and `alive_std` (shares; the sample's deviation, NaN for one seed) and `seeds`.
         stages: the same by stage (all groups of its convolutions together), in the network's order.
@@ -71,7 +71,7 @@ def _overlap_table(sweep: Sweep, counts: pd.DataFrame) -> pd.DataFrame:
     trials = counts.drop_duplicates("trial_id")
     rows: list[tuple[object, ...]] = []
     for keys, some in trials.groupby(["setup", "method", "lambda", "seed"], sort=True):
-        # Of several trials of one seed the first one stands for it: channels cannot be averaged.
+        # Where a seed has several trials, the first is used: channels cannot be averaged.
         ones = some.drop_duplicates("tasks")
         chosen = {str(tasks): str(trial) for tasks, trial in zip(ones["tasks"], ones["trial_id"], strict=True)}
         for task, other in _pairs(sweep, list(chosen)):
@@ -86,7 +86,7 @@ def _overlap_table(sweep: Sweep, counts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _counts(sweep: Sweep) -> pd.DataFrame | None:
-    """One row a done trial and convolution: the trial's setting and seed, `stage`, `groups`, `alive` and `mask`."""
+    """One row per done trial and convolution: the trial's setting and seed, `stage`, `groups`, `alive` and `mask`."""
     if sweep.layers is None:
         return None
     done = sweep.trials("done")[["trial_id", *KEYS, "seed"]]

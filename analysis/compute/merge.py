@@ -1,4 +1,4 @@
-"""Several sweeps as one: their trials in one table, a trial of two of them once."""
+"""Several sweeps merged into one: all trials in one table, without duplicates."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -51,17 +51,17 @@ def merge_sweeps(sweeps: Sequence[Sweep]) -> Sweep:
     metrics = dict(first.metrics)
     for sweep in sweeps:
         for task, primary in sweep.tasks.items():
-            if tasks.setdefault(task, primary) != primary:
+            if (known := tasks.setdefault(task, primary)) != primary:
                 raise BadInput(
-                    f"{sweep.folder}: task {task} has the primary metric {primary}, in another sweep {tasks[task]}; "
-                    "allowed: the same in all sweeps"
+                    f"{sweep.folder}: task {task} has the primary metric {primary}, in another sweep {known}; allowed: "
+                    "the same in all sweeps"
                 )
         for name, metric in sweep.metrics.items():
-            known = metrics.setdefault(name, metric)
-            if (known.unit, known.maximize) != (metric.unit, metric.maximize):
+            other = metrics.setdefault(name, metric)
+            if (other.unit, other.maximize) != (metric.unit, metric.maximize):
                 raise BadInput(
                     f"{sweep.folder}: metric {name} is in {metric.unit or 'no unit'}, in another sweep in "
-                    f"{known.unit or 'no unit'}; allowed: sweeps of one protocol"
+                    f"{other.unit or 'no unit'}; allowed: sweeps of one protocol"
                 )
         if sweep.objectives != first.objectives:
             named = ", ".join(objective.column for objective in sweep.objectives)
@@ -72,7 +72,7 @@ def merge_sweeps(sweeps: Sequence[Sweep]) -> Sweep:
     setups: dict[str, str] = {}
     tables = []
     for sweep, label in zip(sweeps, labels, strict=True):
-        # One of before setups had names is a setup of its own.
+        # A sweep written before setups had names is a setup of its own.
         setup = setups.setdefault(str(sweep.info.get("setup") or sweep.folder), label)
         tables.append(sweep.results.assign(sweep=label, setup=setup))
     results = pd.concat(tables, ignore_index=True)

@@ -43,7 +43,7 @@ METRICS = {
 
 
 def published_numbers(table: PublishedTable) -> pd.DataFrame:
-    """One row a printed row: `tasks`, `penalty`, `lambda` (NaN in table 3), `<metric>_mean`, `<metric>_std`.
+    """One row per printed row: `tasks`, `penalty`, `lambda` (NaN in table 3), `<metric>_mean`, `<metric>_std`.
 
     Metrics have our names; `group_sparsity_mean` and `parameter_sparsity_mean` are fractions, printed without
     deviations.

@@ -15,7 +15,7 @@ IDENTITY = ["trial_id", "sweep", "setup", "status", "tasks", "method", *OF_METHO
 
 
 def run_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
-    """One row a trial, whatever its status, in the order of the results.
+    """One row per trial, whatever its status, in the order of the results.
 
     Columns: the trial's identity; `objectives`, those of its combination (see `fronts.objectives_of`), joined
     by "+"; `judged`; `why_not`, empty for judged trials, else the status or the objectives that have no number;

@@ -18,7 +18,7 @@ DEVIATION_NOTE = "± is the sample standard deviation over seeds (ddof 1); a val
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table of strings. `marked` says of each row whether it is to stand out."""
+    """A table of strings. `marked` tells for each row whether it is highlighted."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -27,7 +27,7 @@ class TextTable:
 
     @classmethod
     def of(cls, columns: Mapping[str, Iterable[str]], note: str = "", marked: Iterable[bool] = ()) -> Self:
-        """From the cells of each column, by its header; no row stands out where `marked` is empty."""
+        """From the cells of each column, by its header; no row is highlighted where `marked` is empty."""
         rows = tuple(zip(*columns.values(), strict=True))
         return cls(tuple(columns), rows, tuple(map(bool, marked)) or (False,) * len(rows), note)
 

@@ -27,7 +27,7 @@ def affinity_panels(affinity: pd.DataFrame) -> list[Panel]:
 
 
 def draw_affinity(rows: pd.DataFrame, ax: Axes, tasks: list[str], partners: list[str], largest: float) -> None:
-    """Gains in %, a row a set of partners, a column a task, coloured from -`largest` to `largest`.
+    """Gains in %, a row per set of partners, a column per task, coloured from -`largest` to `largest`.
 
     * where the gain differs from 0 after Holm's correction; no cell where tasks were not trained together.
     """

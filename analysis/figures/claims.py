@@ -32,7 +32,7 @@ def forest_panels(claims: Sequence[Claim]) -> list[Panel]:
         data = claim.data
         labels = joined(data, ["tasks", *(key for key in ("penalty", "setup") if data[key].nunique() > 1)])
         parts = data.assign(label=labels).groupby("part", sort=False)
-        # The effect of a claim with several parts is that of the weaker one, so the mean of all stands there.
+        # The effect of a claim with several parts is that of the weaker part, so the mean of all is shown there.
         own = (parts["effect"].mean() - claim.effect.mean).abs().idxmin()
         for part, units in parts:
             rows = units[["label", "effect", "low", "high"]]
@@ -84,7 +84,7 @@ def claims_figure(claims: Sequence[Claim]) -> Drawing | str:
         "claims",
         "The paper's claims, tested",
         "The paper's claims: each combination's mean effect over seeds, and the mean of all.",
-        "Bars: 95 % confidence interval over seeds" if known else "One seed a setting, so no intervals",
+        "Bars: 95 % confidence interval over seeds" if known else "One seed per setting, so no intervals",
     )
     tables = []
     for claim in claims:

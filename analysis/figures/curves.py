@@ -55,7 +55,7 @@ def draw_curve(
 ) -> None:
     """Markers with error bars, joined by a line.
 
-    The line begins at x > 0 but for `through_zero`: nothing is known of what lies between λ = 0 and the smallest λ.
+    Without `through_zero` the line begins at x > 0: nothing is known between λ = 0 and the smallest λ.
     """
     draw_error_bars(ax, rows, x, y, look.color)
     xs, ys = mean_of(rows, x), mean_of(rows, y)
@@ -65,7 +65,7 @@ def draw_curve(
 
 
 def draw_error_bars(ax: Axes, rows: pd.DataFrame, x: str, y: str, color: str) -> None:
-    """The deviation of either, each way; one that is not known has no bar."""
+    """Bars of one deviation each way, for x and y; an unknown deviation has no bar."""
     for along, name in (("xerr", x), ("yerr", y)):
         deviations = rows.get(f"{name}_std", pd.Series(np.nan, rows.index))
         known = deviations.notna()
@@ -96,7 +96,7 @@ def joined(rows: pd.DataFrame, columns: Sequence[str]) -> "pd.Series[str]":
 
 
 def several(rows: pd.DataFrame) -> list[str]:
-    """Which of method and setup a label has to name, as there are several of them."""
+    """Which of method and setup a label has to name, because the rows have several."""
     return [key for key in ("method", "setup") if rows[key].nunique() > 1]
 
 
@@ -119,7 +119,7 @@ def axis_label(metric: Metric) -> str:
 def spread_note(marked: pd.DataFrame, bars: str = "Error bars") -> str:
     """What the error bars are."""
     if (marked["trials"] == 1).all():
-        return f"One seed a setting, so no {bars.removesuffix(' both ways').lower()}"
+        return f"One seed per setting, so no {bars.removesuffix(' both ways').lower()}"
     most = int(marked["trials"].max())
     over = f"up to {most}" if (marked["trials"] < most).any() else f"{most}"
     return f"{bars}: ± sample standard deviation over {over} seeds"

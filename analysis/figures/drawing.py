@@ -181,7 +181,7 @@ def draw_sheet(
     for number, line in enumerate(lines):
         x, y = (width - sum(line)) / 2, sum(of_rows) + 0.1 + number * ENTRY
         for entry in line:
-            # A legend for each entry, as one for all could not be laid out anew.
+            # Each entry is a legend of its own, so that a page can lay the entries out anew.
             legend = figure.legend(
                 handles=[handles[len(entries)]],
                 loc="upper left",

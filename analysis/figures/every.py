@@ -1,4 +1,4 @@
-"""All figures that a sweep's files have the numbers for, and a line for each that they have not."""
+"""All figures for which a sweep has the numbers, and for each other figure a sentence that says why not."""
 
 from dataclasses import dataclass
 

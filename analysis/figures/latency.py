@@ -34,7 +34,7 @@ def latency_panels(sweep: Sweep) -> list[Panel]:
     panels = []
     for combination, some in timed.groupby("tasks", sort=False):
         for method in methods:
-            # At λ = 0 there is no penalty, so the dense model belongs to each; one trained longer is as fast.
+            # At λ = 0 there is no penalty, so each method shows the dense model; trained longer, it is no faster.
             trials = some[(some["method"] == method) | ((some["lambda"] == 0) & (some["retraining"] != LONGER))]
             if (trials["method"] == method).any():
                 title = f"{combination}, {method}" if len(methods) > 1 else str(combination)

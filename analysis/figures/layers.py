@@ -65,7 +65,7 @@ def survival_panels(marked: pd.DataFrame, survival: pd.DataFrame, unit: str) -> 
 
 
 def draw_groups(rows: pd.DataFrame, ax: Axes) -> None:
-    """A bar a layer: all of its groups pale, those that are left in colour."""
+    """A bar for each layer: all of its groups pale, those that are left in colour."""
     places = np.arange(len(rows)) + 0.5
     ax.bar(places, rows["groups"], width=0.8, color=PALE.light)
     ax.bar(places, rows["left_mean"], width=0.8, color=SERIES[0].light)
@@ -90,7 +90,7 @@ def draw_survival(rows: pd.DataFrame, ax: Axes, unit: str, *, written: bool) -> 
 
 
 def groups_figure(marked: pd.DataFrame, survival: pd.DataFrame) -> Drawing | str:
-    """The figure in the manner of the paper's first, or why there is none."""
+    """A figure like figure 1 of the paper, or why there is none."""
     panels = groups_panels(marked, survival)
     if not panels:
         return ABSENT

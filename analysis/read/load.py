@@ -1,4 +1,4 @@
-"""A sweep as its files tell it: what was run, one row a trial, one row an epoch."""
+"""A sweep as read from its files: what was run, one row per trial, one row per epoch."""
 
 import itertools
 from collections import Counter
@@ -31,14 +31,14 @@ RESULT_TEXTS = ("trial_id", "status", "tasks", "penalty")
 HISTORY: Kinds = {"trial_id": TEXT, "epoch": NUMBER}
 LAYERS: Kinds = {"trial_id": TEXT, "layer": TEXT, "position": WHOLE, "groups": WHOLE, "alive": FLAGS}
 FURTHER: Kinds = {"retraining": TEXT, "settings": TEXT, "train_seconds": NUMBER, "torch_version": TEXT}
-# More than any measurement is: sums and squares of it are finite.
+# Larger than any measurement; its sums and squares are still finite.
 LARGEST = 1e30
 MOST_GROUPS, MOST_EPOCHS = 10**7, 10**7
 SHARES = ("group_sparsity", "parameter_sparsity")
 # What a model costs, and whether more of it is better.
 COSTS = {"latency_ms": False, "macs": False, "active_parameters": False} | dict.fromkeys(SHARES, True)
 NO_RETRAINING = "none"
-LONGER = "longer"  # of a dense trial: trained once, for as many epochs as a retrained one in all
+LONGER = "longer"  # a dense trial, trained once, for as many epochs as a retrained trial has in all
 LONGER_NAME = "dense, 2 × epochs"
 NUMBERS = ["lambda", "seed", "group_sparsity", "parameter_sparsity", "delta_m", "test_delta_m"]
 
@@ -70,7 +70,7 @@ def method_name(penalty: str, retraining: str, settings: str) -> str:
 
 
 def is_own(results: pd.DataFrame) -> "pd.Series[bool]":
-    """Which trials were trained as the recipe says and once: no other settings of a search's, no retraining."""
+    """Which trials have the recipe's own settings and no retraining."""
     return (results["settings"] == "") & (results["retraining"] == NO_RETRAINING)
 
 
@@ -91,10 +91,10 @@ class Sweep:
         tasks: each task's primary metric, in the recipe's order.
         metrics: by name, without the split's prefix.
         objectives: what the front is drawn over.
-        results: one row a trial that ended, whatever its status, with the columns `sweep`, the name of the sweep that
+        results: one row per trial that ended, whatever its status, with the columns `sweep`, the name of the sweep that
             it is of; `setup`, the same for trials that differ in tasks, λ, seed and method alone; and `method`.
-        history: one row a trial and epoch; None where the sweep has not written one.
-        layers: one row a trial and convolution, with the groups alive; None where the sweep has not written it.
+        history: one row per trial and epoch; None where the sweep has not written one.
+        layers: one row per trial and convolution, with the groups alive; None where the sweep has not written it.
         parts: the sweeps that were merged into this one; empty for one that was read as it is.
         place: where people find its files; empty where that is `folder`.
     """
@@ -117,7 +117,7 @@ class Sweep:
 
     @property
     def planned(self) -> int:
-        """How many trials the sweep set out to run; of merged sweeps those of all, a trial of two of them once."""
+        """How many trials the sweep set out to run; of merged sweeps, all of theirs without duplicates."""
         return int(self.info["trials_planned"])
 
     @property
@@ -126,7 +126,7 @@ class Sweep:
         return dict(self.info.get("constant_predictor") or {})
 
     def constants(self, split: str) -> dict[str, float]:
-        """The same of a split, val or test; those of test for both in sweeps of before it was measured on val."""
+        """The same for a split, val or test; older sweeps measured it on test alone, which is then used for both."""
         validation = self.info.get("constant_predictor_val") if split == "val" else None
         return dict(validation or self.constant_predictor)
 
@@ -204,12 +204,12 @@ def _meaning(info: SweepInfo) -> tuple[dict[str, str], dict[str, Metric], tuple[
 
 
 def metrics_of(task: str, tasks: Iterable[str], metrics: Mapping[str, Metric]) -> list[Metric]:
-    """Those that this one of the tasks reports."""
+    """The metrics that this task reports."""
     return [metric for name, metric in metrics.items() if _task_of(name, tasks) == task]
 
 
 def _task_of(metric: str, tasks: Iterable[str]) -> str:
-    """Of tasks such as hair and hair_colour the longest name is the metric's own; the metric's where there is none."""
+    """The task with the longest matching name, as of hair and hair_colour; the metric's own name where none matches."""
     return max((task for task in tasks if metric.startswith(f"{task}_")), key=len, default=metric)
 
 

@@ -12,7 +12,7 @@ COLUMNS = ["claim", "statement", "verdict", "effect", "low", "high", "p_value", 
 
 
 def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
-    """One row a claim; `effect`, its 95 % interval `low` to `high` and `margin` are fractions."""
+    """One row per claim; `effect`, its 95 % interval `low` to `high` and `margin` are fractions."""
     rows = [
         (
             *(claim.name, claim.statement, claim.verdict),
@@ -25,7 +25,7 @@ def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
 
 
 def claim_data_table(claims: Sequence[Claim]) -> pd.DataFrame:
-    """The rows behind every claim, under one another; `claim` says whose (see `analysis.compute.claims.Claim.data`)."""
+    """The rows behind all claims; the column `claim` names the claim (see `analysis.compute.claims.Claim.data`)."""
     tables = [claim.data.assign(claim=claim.name) for claim in claims if len(claim.data)]
     if not tables:
         return claims[0].data.assign(claim="")
@@ -34,7 +34,7 @@ def claim_data_table(claims: Sequence[Claim]) -> pd.DataFrame:
 
 
 def written_claims(claims: Sequence[Claim]) -> TextTable:
-    """One row a claim: verdict, effect and interval in %, corrected p, seeds, why."""
+    """One row per claim: verdict, effect and interval in %, corrected p, seeds, why."""
     effects = [claim.effect for claim in claims]
     columns: dict[str, list[str]] = {
         "claim": [claim.statement for claim in claims],

@@ -14,7 +14,7 @@ from analysis.compute.text_table import CONSTANT, TextTable, cells, metric_heade
 from analysis.read.load import Sweep
 
 MOST_ROWS = 500  # of a table in the report; the whole is in the file that its note names
-MOST_FAILURES = 20  # kinds of them
+MOST_FAILURES = 20  # different errors
 LAST_LETTERS = 2000  # of an error
 
 

@@ -23,7 +23,7 @@ from analysis.read.load import Sweep
 
 
 def front_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
-    """The numbers of `front.csv`, one row a setting: selection on validation, means and deviations, all fractions."""
+    """The numbers of `front.csv`, one row per setting: selection on validation, means and deviations, all fractions."""
     names = ["delta_m", "test_delta_m", *ALL_METRICS, "group_sparsity", "parameter_sparsity"]
     names += [objective.column for objective in sweep.objectives]
     for primary in sweep.tasks.values():
@@ -71,7 +71,7 @@ def written_results(sweep: Sweep, marked: pd.DataFrame) -> TextTable:
 
 
 def best_table(sweep: Sweep, marked: pd.DataFrame, bests: Sequence[Best]) -> pd.DataFrame:
-    """One row a combination: the setting to use, why (or why there is none), its loss, trial and model file."""
+    """One row per combination: the setting to use, why (or why there is none), its loss, trial and model file."""
     rows = []
     for best in bests:
         row: dict[str, object] = {"tasks": best.tasks, "why": best.why}
@@ -86,7 +86,7 @@ def best_table(sweep: Sweep, marked: pd.DataFrame, bests: Sequence[Best]) -> pd.
 
 
 def written_trade_offs(marked: pd.DataFrame, bests: Sequence[Best], volumes: pd.DataFrame) -> TextTable:
-    """One row a combination: the model to use, and the front's size and hypervolume (test split)."""
+    """One row per combination: the model to use, and the front's size and hypervolume (test split)."""
     table = marked.reindex([best.row for best in bests]).reset_index(drop=True)
     star = (volumes["reference"] != "constant predictor").map({True: "*", False: ""})
     columns = {"tasks": [best.tasks for best in bests]}

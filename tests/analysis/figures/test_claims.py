@@ -63,7 +63,7 @@ def test_one_seed_has_no_bars_and_nothing_tested_has_no_forest() -> None:
     alone.data[["low", "high"]] = math.nan
     drawing = claims_figure([alone])
     assert isinstance(drawing, Drawing)
-    assert "One seed a setting, so no intervals" in drawing.caption
+    assert "One seed per setting, so no intervals" in drawing.caption
     ax = Figure().add_subplot()
     draw_forest(forest_panels([alone])[0].rows, ax)
     assert len(ax.lines) == 1 + 3

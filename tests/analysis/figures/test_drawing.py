@@ -96,7 +96,7 @@ def test_drawings_are_alike_every_time_and_keep_text_as_text(merged: Computed, f
 def test_what_one_seed_of_one_task_has_no_numbers_for_is_absent(storage: Path) -> None:
     alone = draw_all(compute(storage / "other"))
     for name in ("front", "fig3a", "fig3b"):
-        assert "One seed a setting, so no error bars" in alone.drawn[name].caption
+        assert "One seed per setting, so no error bars" in alone.drawn[name].caption
     assert set(alone.absent) == {"claims", "attainment", "overlap", "affinity"}
 
 

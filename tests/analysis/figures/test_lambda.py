@@ -100,7 +100,7 @@ def test_dynamics_show_at_most_six_strengths_and_say_so(merged: Computed) -> Non
     marked = many[["tasks", "lambda"]].assign(trials=1)
     drawing = dynamics_figure(replace(sweep, results=many, history=history), marked)
     assert not isinstance(drawing, str)
-    assert "6 of 16 λ are shown. One seed a setting, so no bands." in drawing.caption
+    assert "6 of 16 λ are shown. One seed per setting, so no bands." in drawing.caption
     assert drawing.data["lambda"].nunique() == 6
 
 
