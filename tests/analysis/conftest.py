@@ -4,6 +4,7 @@ Tests read these folders and change copies.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import filelock
@@ -41,21 +42,30 @@ SEARCH = (
 )
 
 
+def built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:
+    """A folder that the first of pytest-xdist's processes that needs it builds for all of them."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with filelock.FileLock(f"{folder}.lock"):
+        if not (folder / "complete").is_file():
+            folder.mkdir()
+            build(folder)
+            (folder / "complete").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sweeps `first`, `second`, `l1` and `other`, and the search `search`."""
-    base = tmp_path_factory.getbasetemp()
-    # The processes of pytest-xdist share one build: the first that comes runs them.
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "real_sweeps"
-    with filelock.FileLock(f"{folder}.lock"):
-        if not (folder / "complete").is_file():
-            with without_ray():
-                for name, sets in RUNS.items():
-                    assert main(words("sweep", folder, "--name", name, sets=(*SMALL, *sets))) == 0
-                found = words("search", folder, "--name", "search", "--trials", "3", sets=(*SMALL, *SEARCH))
-                assert main(found) == 0
-            (folder / "complete").touch()
-    return folder
+
+    def build(folder: Path) -> None:
+        with without_ray():
+            for name, sets in RUNS.items():
+                assert main(words("sweep", folder, "--name", name, sets=(*SMALL, *sets))) == 0
+            found = words("search", folder, "--name", "search", "--trials", "3", sets=(*SMALL, *SEARCH))
+            assert main(found) == 0
+
+    return built_once(tmp_path_factory, "real_sweeps", build)
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +84,6 @@ def first(storage: Path, tmp_path: Path) -> Path:
 def half_done(storage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The analysed sweeps `first` and `second`: of 30 trials 25 done, 2 failed, 1 stopped and 2 not there; the errors
     try to break out of the page."""
-    folder = tmp_path_factory.mktemp("half_done")
 
     def halve(results: pd.DataFrame) -> pd.DataFrame:
         results = results.iloc[:-2].astype({"error": object})
@@ -82,6 +91,7 @@ def half_done(storage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         results.loc[5, "status"] = "stopped"
         return results
 
-    first = edit_table(copied(storage / "first", folder), halve)
-    analyze([first, storage / "second"])
-    return first
+    def build(folder: Path) -> None:
+        analyze([edit_table(copied(storage / "first", folder), halve), storage / "second"])
+
+    return built_once(tmp_path_factory, "half_done", build) / "first"
