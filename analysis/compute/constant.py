@@ -17,11 +17,9 @@ def constant_table(sweep: Sweep, settings: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name, constant in sweep.constant_predictor.items():
         metric, column = sweep.metrics.get(name), f"test_{name}_mean"
-        if metric is None or column not in settings or settings[column].isna().all():
-            continue
-        place = int((settings[column] if metric.maximize else -settings[column]).argmax())
-        best = settings.iloc[place]
-        beaten = best[column] > constant if metric.maximize else best[column] < constant
-        about = (name, metric.label, metric.unit, metric.maximize, float(constant))
-        rows.append((*about, float(best[column]), best["tasks"], best["lambda"], bool(beaten)))
+        if metric and column in settings and settings[column].notna().any():
+            best = settings.iloc[int((settings[column] if metric.maximize else -settings[column]).argmax())]
+            beaten = best[column] > constant if metric.maximize else best[column] < constant
+            about = (name, metric.label, metric.unit, metric.maximize, float(constant))
+            rows.append((*about, float(best[column]), best["tasks"], best["lambda"], bool(beaten)))
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -79,12 +79,12 @@ def _table(sweep: Sweep, settings: pd.DataFrame, table: PublishedTable) -> Paper
     tests = {f"test_{name}_{part}": f"{name}_{part}" for name in metrics for part in ("mean", "std")}
     ours = settings.rename(columns=tests)
     as_printed = (ours["penalty"] == table.penalty) & (ours["retraining"] == NO_RETRAINING) & (ours["settings"] == "")
-    ours = ours[as_printed & ours["tasks"].map(lambda one: _in(str(one), table))]
+    ours = ours[as_printed & ours["tasks"].map(lambda one: set(one.split("+")) <= set(table.tasks))]
     ours = ours.reindex(columns=["setup", "tasks", "penalty", "lambda", "seeds", *values])
 
     numbers = pd.concat([ours.assign(source=OURS), published.assign(source=PUBLISHED)], ignore_index=True)
-    order = [frozenset(tasks.split("+")) for tasks in published["tasks"].unique()]
-    places = [_place(frozenset(str(tasks).split("+")), order) for tasks in numbers["tasks"]]
+    order = {frozenset(tasks.split("+")): place for place, tasks in enumerate(published["tasks"].unique())}
+    places = [order.get(frozenset(tasks.split("+")), len(order)) for tasks in numbers["tasks"]]
     numbers = numbers.assign(place=places).sort_values(["place", "source", "setup", "lambda"], kind="stable")
     known = sweep.constant_predictor
     if constant := {f"{name}_mean": known[name] for name in metrics if name in known}:
@@ -132,11 +132,3 @@ def _written(sweep: Sweep, numbers: pd.DataFrame, metrics: list[str], note: str)
         header = f"{name.rpartition('_')[0]} {header}" if headers.count(header) > 1 else header
         columns[header] = mean_cells(numbers, name, partial(text.mean_std, decimals=3))
     return TextTable.of(columns, f"{note} {DEVIATION_NOTE}", numbers["source"] == PUBLISHED)
-
-
-def _in(tasks: str, table: PublishedTable) -> bool:
-    return set(tasks.split("+")) <= set(table.tasks)
-
-
-def _place(tasks: frozenset[str], order: list[frozenset[str]]) -> int:
-    return order.index(tasks) if tasks in order else len(order)

@@ -174,12 +174,13 @@ def load_sweep(folder: Path | str, objectives: Sequence[Objective] = ()) -> Swee
         {**FURTHER} | {f"{split}_{name}": NUMBER for split in ("val", "test") for name in metrics},
         RESULT_TEXTS,
     )
-    history = _read_optional(folder / "history.parquet", HISTORY, {"group_sparsity": NUMBER}, tuple(HISTORY))
-    layers = _read_optional(folder / "layers.parquet", LAYERS, {}, tuple(LAYERS))
-    if layers is not None:
-        _need_range(layers, "groups", 1, MOST_GROUPS, folder / "layers.parquet")
-    if history is not None:
-        _need_range(history, "epoch", 0, MOST_EPOCHS, folder / "history.parquet")
+    history = layers = None
+    if (path := folder / "history.parquet").is_file():
+        history = read_table(path, HISTORY, {"group_sparsity": NUMBER}, tuple(HISTORY))
+        _need_range(history, "epoch", 0, MOST_EPOCHS, path)
+    if (path := folder / "layers.parquet").is_file():
+        layers = read_table(path, LAYERS, {}, tuple(LAYERS))
+        _need_range(layers, "groups", 1, MOST_GROUPS, path)
     sweep = Sweep(folder, info, tasks, metrics, tuple(objectives) or own_objectives, results, history, layers)
     _check_results(sweep, folder / "results.parquet")
     for column, nothing in (("retraining", NO_RETRAINING), ("settings", "")):
@@ -223,10 +224,6 @@ def told_apart(metrics: Mapping[str, Metric], tasks: Iterable[str]) -> dict[str,
         label = metric.label if shared[metric.label] == 1 else f"{task.replace('_', ' ')} {metric.label}"
         named[name] = replace(metric, label=label)
     return named
-
-
-def _read_optional(path: Path, kinds: Kinds, further: Kinds, filled: tuple[str, ...]) -> pd.DataFrame | None:
-    return read_table(path, kinds, further, filled) if path.is_file() else None
 
 
 def _need_range(table: pd.DataFrame, column: str, low: int, high: int, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The report's own tables, as strings: the claims, the constant predictor, trials, failures, numbers of a figure."""
+"""The report's own tables, as strings: the constant predictor, trials, failures, numbers of a figure."""
 
 import math
 from collections.abc import Hashable
@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from analysis import text
-from analysis.compute.claims import Claim
 from analysis.compute.everything import Computed
 from analysis.compute.text_table import CONSTANT, TextTable, cells, metric_header, setting_cells
 from analysis.read.load import Sweep
@@ -19,32 +18,12 @@ LAST_LETTERS = 2000  # of an error
 
 
 @dataclass(frozen=True)
-class WrittenClaim:
-    """A claim as the report shows it."""
-
-    statement: str
-    verdict: str
-    tone: str  # yes, no or open
-    why: str
-    how: str
-
-
-@dataclass(frozen=True)
 class Failure:
     """One error, and the trials that ended with it."""
 
     trials: tuple[str, ...]
     more: int
     error: str
-
-
-def written_claim(claim: Claim) -> WrittenClaim:
-    """The verdict as a word and a tone."""
-    tone = {"holds": "yes", "does not": "no"}.get(claim.verdict, "open")
-    verdict = {"holds": "Holds", "does not": "Does not hold"}.get(claim.verdict, claim.verdict.capitalize())
-    return WrittenClaim(
-        claim.statement, verdict, tone, f"{claim.why[:1].upper()}{claim.why[1:].rstrip('.')}.", claim.how
-    )
 
 
 def written_constants(computed: Computed) -> TextTable:
