@@ -1,4 +1,4 @@
-"""All of the analysis of one sweep or several: their files in, tables, figures and the report out."""
+"""The whole analysis of one sweep or several: reads their files, writes tables, figures and the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from mtl.vocabulary.objective import Objective
 
 @dataclass(frozen=True)
 class AnalysisResult:
-    """What was written, and what it says: `summary` holds the sentences at the head of the report."""
+    """What was written; `summary` holds the sentences at the head of the report."""
 
     report: Path
     files: tuple[Path, ...]
@@ -84,13 +84,12 @@ def computed_files(computed: Computed) -> dict[str, bytes]:
         "claims": claims_table(computed.claims),
         "claims_data": claim_data_table(computed.claims),
         "affinity": computed.affinity,
-        "layers": computed.layer_survival,
-        "stages": computed.stage_survival,
-        "overlap": computed.overlap,
         "missing": computed.missing,
         "constant_predictor": computed.constant_predictor,
     }
-    contents = {f"tables/{name}.csv": csv_bytes(table) for name, table in tables.items() if table is not None}
+    if layers := computed.layers:
+        tables |= {"layers": layers.layers, "stages": layers.stages, "overlap": layers.overlap}
+    contents = {f"tables/{name}.csv": csv_bytes(table) for name, table in tables.items()}
     contents["tables/claims.md"] = written_claims(computed.claims).markdown().encode()
     for table in computed.paper_tables:
         contents[f"tables/paper_table_{table.number}.csv"] = csv_bytes(table.numbers)

@@ -16,7 +16,7 @@ def pareto_front(points: ArrayLike, maximize: Sequence[bool]) -> NDArray[np.bool
     dominate each other: duplicates of a point of the front are all on it.
 
     Args:
-        points: (n, m), one row a point, one column an objective; n may be 0.
+        points: (n, m), one row per point, one column per objective; n may be 0.
         maximize: m booleans, True where more is better.
 
     Returns:
@@ -37,7 +37,7 @@ def hypervolume(points: ArrayLike, reference: ArrayLike, maximize: Sequence[bool
     contribute nothing; no points have the volume 0.
 
     Args:
-        points: (n, m), one row a point, one column an objective; n may be 0.
+        points: (n, m), one row per point, one column per objective; n may be 0.
         reference: (m,), in the objectives' own units and directions.
         maximize: m booleans, True where more is better.
 
@@ -47,7 +47,7 @@ def hypervolume(points: ArrayLike, reference: ArrayLike, maximize: Sequence[bool
     values, directions = _checked(points, maximize)
     corner = np.asarray(reference, dtype=float)
     if corner.shape != (values.shape[1],):
-        raise BadInput(f"reference has shape {corner.shape}; it must be ({values.shape[1]},), a value an objective")
+        raise BadInput(f"reference has shape {corner.shape}; it must be ({values.shape[1]},), one value per objective")
     if not np.isfinite(corner).all():
         raise BadInput(f"reference is {corner.tolist()}; every value must be finite")
     if len(values) == 0:
@@ -59,9 +59,9 @@ def _checked(points: ArrayLike, maximize: Sequence[bool]) -> tuple[NDArray[np.fl
     values = np.asarray(points, dtype=float)
     directions = np.asarray(maximize)
     if values.ndim != 2 or values.shape[1] == 0:
-        raise BadInput(f"points has shape {values.shape}; it must be (n, m), a row a point and m >= 1 objectives")
+        raise BadInput(f"points has shape {values.shape}; it must be (n, m), a row per point and m >= 1 objectives")
     if directions.shape != (values.shape[1],) or directions.dtype != bool:
-        raise BadInput(f"maximize is {maximize!r}; it must hold {values.shape[1]} booleans, one an objective")
+        raise BadInput(f"maximize is {maximize!r}; it must hold {values.shape[1]} booleans, one per objective")
     broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(broken):
         raise BadInput(f"row {broken[0]} of points is {values[broken[0]].tolist()}; every value must be finite")

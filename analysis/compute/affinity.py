@@ -20,7 +20,7 @@ COLUMNS = [
 
 
 def affinity_table(sweep: Sweep) -> pd.DataFrame:
-    """One row a setup, method, λ, task and set of partners: what the task gains, paired over seeds.
+    """One row per setup, method, λ, task and set of partners: what the task gains, paired over seeds.
 
     Columns: `setup`, `method`, `lambda`, `task`; `partners`, the other tasks joined by "+"; `gain`, the mean relative
     change of the task's primary metric on the test split, a fraction, better is positive; `low`, `high`, Student's
@@ -48,14 +48,3 @@ def affinity_table(sweep: Sweep) -> pd.DataFrame:
     for _, tests in table.groupby(["setup", "method", "lambda"]):
         table.loc[tests.index, "adjusted_p"] = holm(tests["p_value"].tolist())
     return table
-
-
-def affinity_matrix(table: pd.DataFrame, strength: float = 0.0, value: str = "gain") -> pd.DataFrame:
-    """The pairs of one λ as a matrix: what the row's task gains (`value`: gain, low, high, …) from the column's.
-
-    The mean over setups and methods where there are several; NaN on the diagonal and where a pair was not run.
-    """
-    pairs = table[(table["lambda"] == strength) & ~table["partners"].str.contains("+", regex=False)]
-    order = list(dict.fromkeys([*pairs["task"], *pairs["partners"]]))
-    matrix = pairs.pivot_table(index="task", columns="partners", values=value, aggfunc="mean")
-    return matrix.reindex(index=order, columns=order)

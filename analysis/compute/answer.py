@@ -1,4 +1,4 @@
-"""The model to use, in lines, as the report's first ones have it."""
+"""The model to use, in the same sentences as at the head of the report."""
 
 from pathlib import Path
 

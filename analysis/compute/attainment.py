@@ -13,47 +13,33 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.compute.runs import direction_of, seed_fronts
-from analysis.pareto import pareto_front
 from analysis.read.load import Sweep, reported_column
-from mtl.errors import BadInput
 
 LEVELS = (25, 50, 75)
 
 
 def attainment_surface(
-    points: ArrayLike, runs: ArrayLike, maximize: Sequence[bool], levels: Sequence[float] = LEVELS
+    points: ArrayLike, runs: ArrayLike, maximize: Sequence[bool]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The corners of the attainment surfaces.
 
     Args:
-        points: (n, m), one row a point, m = 2 or 3 objectives; n may be 0.
+        points: (n, m), one row per point, m = 2 or 3 objectives; n may be 0.
         runs: (n,) which run, a seed, each point is of.
         maximize: m booleans, True where more is better.
-        levels: in (0, 100], percentages of the runs.
 
     Returns:
         (k, m) corners in the objectives' own directions, each surface sorted by its first objective, and the (k,)
         level of each.
-
-    Raises:
-        BadInput: other shapes, another number of objectives, a value that is not finite, or another level.
     """
     values, numbers = np.asarray(points, dtype=float), np.asarray(runs)
-    pareto_front(values, maximize)  # refuses what is no array of finite points
-    if values.shape[1] not in (2, 3):
-        raise BadInput(f"points has {values.shape[1]} objectives; an attainment surface needs 2 or 3")
-    if numbers.shape != (len(values),):
-        raise BadInput(f"runs has shape {numbers.shape}; it must be ({len(values)},), a run a point")
-    for level in levels:
-        if not 0 < level <= 100:
-            raise BadInput(f"level is {level}; it must lie above 0 and not above 100")
     if len(values) == 0:
         return np.empty((0, values.shape[1])), np.empty(0)
     signs = np.where(maximize, -1.0, 1.0)
-    # moocore wants the points of a run to stand together.
+    # moocore reads the points of a run one after the other.
     order = np.argsort(numbers, kind="stable")
     _, places = np.unique(numbers[order], return_inverse=True)
-    surfaces = moocore.eaf((values * signs)[order], places, percentiles=sorted(set(levels)))
+    surfaces = moocore.eaf((values * signs)[order], places, percentiles=LEVELS)
     corners, attained = surfaces[:, :-1] * signs, surfaces[:, -1]
     sorted_by = np.lexsort((*corners.T[::-1], attained))
     return corners[sorted_by] + 0.0, attained[sorted_by]  # + 0.0: no negative zeros
@@ -84,13 +70,8 @@ def attainment_table(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
         corners, levels = attainment_surface(front[columns].to_numpy(dtype=float), front["seed"].to_numpy(), maximize)
         sizes = rows.groupby("seed").size()
         points = str(sizes.min()) if sizes.nunique() == 1 else f"{sizes.min()}-{sizes.max()}"
-        about = {
-            "tasks": tasks,
-            "level": levels,
-            "seeds": len(sizes),
-            "points": points,
-            "objectives": "+".join(columns),
-        }
+        about = {"tasks": tasks, "level": levels, "seeds": len(sizes), "points": points}
+        about["objectives"] = "+".join(columns)
         tables.append(pd.DataFrame(about | dict(zip(columns, corners.T, strict=True))))
     if not tables:
         return pd.DataFrame(columns=["tasks", "level", "seeds", "points", "objectives"])

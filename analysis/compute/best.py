@@ -1,4 +1,4 @@
-"""Which model to use: the one definition behind a search's answer, the report's first lines, its tables and figures."""
+"""Which model to use: the one definition for a search's answer and for the report, its tables and its figures."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ class Best:
         tasks: the combination.
         row: the index of its setting; None where no setting will do.
         why: how it was chosen, or why there is none: the end of a sentence.
-        loss: the share that it loses of what there is to lose, see `losses`; NaN where that is not known.
+        loss: the share of the possible loss that it has, see `losses`; NaN where that is not known.
         trial_id: of its seeds, the trial that is best on the validation split.
     """
 
@@ -50,8 +50,7 @@ def find_best(sweep: Sweep, settings: pd.DataFrame) -> list[Best]:
     - the best in the first objective that is no cost, where a constraint bounds a cost, or it is the only objective of
       the search;
     - else the cheapest, where a constraint bounds anything else;
-    - else the cheapest that costs less than the dense model and loses at most `TOLERANCE` of what there is to lose (see
-      `losses`);
+    - else the cheapest that costs less than the dense model and has a loss of at most `TOLERANCE` (see `losses`);
     - else the knee of the front, or the best in the first objective that is no cost where the front has no knee.
 
     A cost is the first of the objectives that is one, or group sparsity.
@@ -70,13 +69,13 @@ def with_best(sweep: Sweep, marked: pd.DataFrame) -> tuple[pd.DataFrame, tuple[B
 
 
 def asked_for(tasks: Sequence[str]) -> list[str]:
-    """Of these combinations those with the most tasks: what a sweep was made for, or nearest to it."""
+    """The combinations with the most tasks: those that the sweep was made for, or nearest to it."""
     most = max((one.count("+") for one in tasks), default=0)
     return [one for one in dict.fromkeys(tasks) if one.count("+") == most]
 
 
 def losses(sweep: Sweep, settings: pd.DataFrame, rows: pd.DataFrame) -> Floats:
-    """(rows,) what each setting or trial loses of what there is to lose: 0 as good as dense, 1 as bad as blind.
+    """(rows,) the share of the possible loss that each setting or trial has: 0 as good as dense, 1 as bad as blind.
 
         loss = Σ_t s_t (m_t - d_t) / |d_t|  /  Σ_t s_t (c_t - d_t) / |d_t|
 
@@ -107,112 +106,82 @@ def losses(sweep: Sweep, settings: pd.DataFrame, rows: pd.DataFrame) -> Floats:
             reference = same[f"{column}_mean"].mean() if len(same) else np.nan
             zero = blind.loc[blind["setup"] == setup, f"{column}_mean"].mean()
             constant = sweep.constants("val").get(metric.name, np.nan) if np.isnan(zero) else zero
-            values = rows.loc[here, column if column in rows else f"{column}_mean"].to_numpy(dtype=float)
-            gained += relative_change(values, reference, metric.maximize)
+            gained += relative_change(_column(rows[here], column), reference, metric.maximize)
             to_lose += float(relative_change(constant, reference, metric.maximize))
         found[here] = gained / to_lose + 0.0 if to_lose < 0 else np.nan  # + 0.0: no negative zero
     return found
 
 
 def beaten_by_constant(sweep: Sweep, rows: pd.DataFrame, split: str) -> list[list[str]]:
-    """Of each setting or trial the tasks on which the constant predictor is better, as far as it is known."""
+    """For each setting or trial, the tasks on which the constant predictor is better, where it is known."""
     worse: list[list[str]] = [[] for _ in range(len(rows))]
     for task in sweep.tasks_of(str(rows["tasks"].iloc[0])):
         metric = sweep.metrics[sweep.tasks[task]]
-        column, constant = f"{split}_{metric.name}", sweep.constants(split).get(metric.name)
-        if constant is None:
-            continue
-        values = rows[column if column in rows else f"{column}_mean"].to_numpy(dtype=float)
-        for place in np.flatnonzero(values < constant if metric.maximize else values > constant):
-            worse[place].append(task)
+        constant, values = sweep.constants(split).get(metric.name), _column(rows, f"{split}_{metric.name}")
+        if constant is not None:
+            for place in np.flatnonzero(values < constant if metric.maximize else values > constant):
+                worse[place].append(task)
     return worse
 
 
 def _best(sweep: Sweep, settings: pd.DataFrame, tasks: str, rows: pd.DataFrame) -> Best:
-    objectives, bounds = objectives_of(sweep, rows), _bounds(sweep)
-    asked = _searched(sweep, "objectives")
+    objectives, asked = objectives_of(sweep, rows), _searched(sweep, "objectives")
+    # The search's constraints, its target among them.
+    bounds = [one for text in _searched(sweep, "constraints") if (one := Constraint.read(text)) is not None]
+    under = " and ".join(f"{one.column} {one.relation} {one.bound:g}" for one in bounds)
     allowed = rows[_will_do(sweep, rows, bounds)]
     if allowed.empty:
-        return Best(tasks, None, _why_none(sweep, rows, bounds))
+        some = _will_do(sweep, rows, ()).any()
+        none = "every model is worse than the constant predictor on some task, or has no channel left"
+        return Best(tasks, None, f"no model has {under}" if some else none)
     lost = pd.Series(losses(sweep, settings, allowed), index=allowed.index)
     cost = next((one for one in objectives if one.column in SIZES), Objective("group_sparsity", "maximize"))
     quality = next((one for one in objectives if one.column not in SIZES), None)
-    costs = (-1 if cost.maximize else 1) * allowed[f"{cost.column}_mean"]
-    worths = -lost if quality is None else (1 if quality.maximize else -1) * allowed[f"{quality.column}_mean"]
+    costs = _falling(allowed, cost)
+    worse = lost if quality is None else _falling(allowed, quality)
     named = "loss" if quality is None else quality.column
-    under = _together(bounds)
-    if any(one.column in SIZES for one in bounds):
-        place, why = _first(-worths, costs), f"the best in {named} with {under}"
+    dense_cost = min(_falling(rows[(rows["lambda"] == 0) & is_own(rows)], cost).dropna(), default=math.inf)
+    if any(bound.column in SIZES for bound in bounds):
+        place, why = _first(worse, costs), f"the best in {named} with {under}"
     elif bounds:
-        place, why = _first(costs, -worths), f"the cheapest with {under}"
+        place, why = _first(costs, worse), f"the cheapest with {under}"
     elif quality is not None and asked == [quality.column]:
-        place, why = _first(-worths, costs), f"the best in {named}"
-    elif (near := (lost <= TOLERANCE) & (costs < _dense_cost(rows, cost))).any():
-        place = _first(costs[near], -worths[near])
-        why = f"the cheapest that loses at most {LITTLE}"
+        place, why = _first(worse, costs), f"the best in {named}"
+    elif (near := (lost <= TOLERANCE) & (costs < dense_cost)).any():
+        place, why = _first(costs[near], worse[near]), f"the cheapest that loses at most {LITTLE}"
     elif (knee := knee_point(means(allowed, objectives), directions(objectives))) is not None:
         place, why = int(allowed.index[knee.row]), "the knee of the front, as no dense model is known to compare with"
         if not lost.isna().all():
             why = f"the knee of the front, as none that is cheaper than the dense model loses {LITTLE} or less"
     else:
-        place, why = _first(-worths, costs), f"the best in {named}, as the front has no knee"
+        place, why = _first(worse, costs), f"the best in {named}, as the front has no knee"
     return Best(tasks, place, why, float(lost[place]), _trial(sweep, settings, place, bounds, quality))
 
 
-def _dense_cost(rows: pd.DataFrame, cost: Objective) -> float:
-    """Less is better, as of the settings; infinite where the combination has no dense model."""
-    dense = rows[(rows["lambda"] == 0) & is_own(rows)]
-    values = (-1 if cost.maximize else 1) * dense[f"{cost.column}_mean"]
-    return float(values.min()) if len(dense) else math.inf
-
-
 def _trial(
-    sweep: Sweep,
-    settings: pd.DataFrame,
-    row: int,
-    bounds: Sequence[Constraint],
-    quality: Objective | None,
+    sweep: Sweep, settings: pd.DataFrame, row: int, bounds: Sequence[Constraint], quality: Objective | None
 ) -> str:
-    """The setting's best trial on validation; one that will do by itself, if there is any."""
+    """The setting's best trial on validation, among those that are acceptable themselves, if there are any."""
     done = sweep.trials("done")
     trials = done[(done[KEYS] == settings.loc[row, KEYS]).all(axis=1)]
     will_do = trials[_will_do(sweep, trials, bounds)]
     trials = will_do if len(will_do) else trials
-    lost = losses(sweep, settings, trials)
+    lost: NDArray[np.floating] = losses(sweep, settings, trials)
     if np.isnan(lost).any() and quality is not None:
-        lost = (-1 if quality.maximize else 1) * trials[quality.column].to_numpy(dtype=float)
+        lost = _falling(trials, quality).to_numpy(dtype=float)
     return str(trials["trial_id"].iloc[int(np.argmin(np.nan_to_num(lost, nan=np.inf)))])
 
 
 def _first(least: "pd.Series[float]", then: "pd.Series[float]") -> int:
-    """The index of the row that is least in the one, and among equals in the other."""
+    """The index of the row with the smallest `least`, and among equal ones the smallest `then`."""
     return int(pd.DataFrame({"least": least, "then": then}).sort_values(["least", "then"], kind="stable").index[0])
 
 
 def _will_do(sweep: Sweep, rows: pd.DataFrame, bounds: Sequence[Constraint]) -> NDArray[np.bool_]:
     """(rows,) of settings or of trials."""
     good = np.array([not worse for worse in beaten_by_constant(sweep, rows, "val")])
-    good &= _column(rows, "group_sparsity") < 1
-    for bound in bounds:
-        good &= bound.violation(_column(rows, bound.column)) <= 0
-    return good
-
-
-def _why_none(sweep: Sweep, rows: pd.DataFrame, bounds: Sequence[Constraint]) -> str:
-    if _will_do(sweep, rows, ()).any():
-        return f"no model has {_together(bounds)}"
-    return "every model is worse than the constant predictor on some task, or has no channel left"
-
-
-def _together(bounds: Sequence[Constraint]) -> str:
-    """As people read them."""
-    return " and ".join(f"{one.column} {one.relation} {one.bound:g}" for one in bounds)
-
-
-def _bounds(sweep: Sweep) -> list[Constraint]:
-    """The constraints of the search that made the sweep, its target among them."""
-    found = [Constraint.read(one) for one in _searched(sweep, "constraints")]
-    return [one for one in found if one is not None]
+    kept = (bound.violation(_column(rows, bound.column)) <= 0 for bound in bounds)
+    return np.logical_and.reduce([good, _column(rows, "group_sparsity") < 1, *kept])
 
 
 def _searched(sweep: Sweep, what: str) -> list[str]:
@@ -222,7 +191,12 @@ def _searched(sweep: Sweep, what: str) -> list[str]:
     return [str(one) for one in texts] if isinstance(texts, list) else []
 
 
+def _falling(rows: pd.DataFrame, objective: Objective) -> "pd.Series[float]":
+    """(rows,) the objective of settings or trials, signed so that less is better."""
+    return pd.Series((-1 if objective.maximize else 1) * _column(rows, objective.column), rows.index)
+
+
 def _column(rows: pd.DataFrame, column: str) -> Floats:
-    """NaN, which keeps no bound, where the rows have it not."""
+    """Of trials the column, of settings its means; NaN where the rows do not have it."""
     name = column if column in rows else f"{column}_mean"
     return rows[name].to_numpy(dtype=float) if name in rows else np.full(len(rows), np.nan)

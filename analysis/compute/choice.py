@@ -65,7 +65,7 @@ def forward_choice(chooses: NDArray[np.float64], measures: NDArray[np.float64]) 
 
 
 def _best(counts: NDArray[np.int_], sums: NDArray[np.float64]) -> int | None:
-    """The column with the largest mean, of those with the most rows; None where there is no number."""
+    """Among the columns with the most rows, the one with the largest mean; None where there is no number."""
     most = counts.max()
     if most == 0:
         return None

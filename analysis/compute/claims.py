@@ -24,7 +24,7 @@ import pandas as pd
 from analysis import text
 from analysis.compute.choice import forward_choice
 from analysis.compute.intervals import Interval, holm, t_interval
-from analysis.compute.paired import paired_gain, row_gains
+from analysis.compute.paired import row_gains
 from analysis.compute.settings import seed_means
 from analysis.read.load import Sweep
 from mtl.vocabulary.delta_m import is_own
@@ -41,7 +41,7 @@ NON_INFERIORITY_MARGIN = 0.01
 ABOUT_70 = (0.6, 0.8)
 # Below this share of groups a model is dense but for a few channels.
 SPARSE = 0.01
-# At less parameter sparsity there is little that structure could matter for, near 1 nothing is left to compare.
+# With less parameter sparsity, structure can hardly matter; near 1, nothing is left to compare.
 COMPARED_PARAMETER_SPARSITY = (0.5, 0.95)
 CHOSEN = "λ is chosen for each seed on the validation split of the seeds before it; the first seed only chooses."
 STRUCTURED, UNSTRUCTURED = "group_lasso", "l1"
@@ -59,7 +59,7 @@ class Claim:
         name: for file names and anchors: as_good, gains, rises_then_falls, structured.
         statement: in words.
         how: what was compared with what, and what the effect is.
-        data: what is behind it, one row a unit (setup, tasks, penalty): `part` (of claims with two), `lambda`,
+        data: what is behind it, one row per unit (setup, tasks, penalty): `part` (of claims with two), `lambda`,
             `group_sparsity` and `parameter_sparsity` (means) of the model whose gain it is (where λ is chosen: of the
             one that all seeds together choose), `effect`, `low`, `high`, `p_value`, `adjusted_p` (Holm, over the rows),
             `seeds`, those that only chose included.
@@ -90,36 +90,57 @@ class _Unit:
     setup: str
     tasks: str
     penalty: str
-    sparse: pd.DataFrame  # one row a λ > 0 and seed
-    dense: pd.DataFrame  # one row a seed, λ = 0
+    sparse: pd.DataFrame  # one row per λ > 0 and seed
+    dense: pd.DataFrame  # one row per seed, λ = 0
 
-    def at(self, strength: float) -> pd.DataFrame:
-        return self.sparse[self.sparse["lambda"] == strength]
+    @property
+    def shares(self) -> "pd.Series[float]":
+        """The mean share of groups gone, by λ."""
+        return self.sparse.groupby("lambda")["group_sparsity"].mean()
+
+    def gains(self, sweep: Sweep, split: str) -> pd.DataFrame:
+        """(seeds, λ > 0) gains on the dense model of the same seed; NaN where there is no number."""
+        gains = row_gains(sweep, sweep.tasks_of(self.tasks), self.sparse, self.dense, split, ["seed"])
+        return self.sparse.assign(gain=gains).pivot_table("gain", "seed", "lambda", dropna=False)
 
 
 @dataclass(frozen=True)
 class _Finding:
-    """The gains by seed of one unit; `part` is "" but for claims with two parts; `seeds` are all that took part."""
+    """The gains by seed of one unit at one λ; `seeds` took part, `part` is "" unless the claim has two parts."""
 
-    about: dict[str, Any]
-    part: str
+    unit: _Unit
+    strength: float
     gains: pd.Series
     seeds: frozenset[float]
+    part: str = ""
+
+    def row(self, margin: float) -> dict[str, Any]:
+        """The finding as a row of `Claim.data`."""
+        unit, interval = self.unit, t_interval(self.gains.to_numpy(), null=margin)
+        about = {"setup": unit.setup, "tasks": unit.tasks, "penalty": unit.penalty, "part": self.part}
+        shares = unit.sparse.loc[
+            unit.sparse["lambda"] == self.strength, ["group_sparsity", "parameter_sparsity"]
+        ].mean()
+        effect = {"effect": interval.mean, "low": interval.low, "high": interval.high, "p_value": interval.p_value}
+        row: dict[Any, Any] = about | {"lambda": self.strength, "seeds": len(self.seeds)} | effect
+        return row | shares.to_dict()
 
 
 def judge_claims(sweep: Sweep) -> tuple[Claim, ...]:
-    """The four claims, in the paper's order; what the sweep has no data for is among them, and says so."""
-    units = list(_units(sweep))
-    claims = (_as_good(sweep, units), _gains(sweep, units), _rises_then_falls(sweep, units), _structured(sweep))
+    """The four claims, in the paper's order; a claim for which the sweep has no data says so."""
+    # The paper retrains nothing, and a model trained with other settings cannot be paired with one that has the
+    # recipe's own.
+    rows = seed_means(sweep)
+    rows = rows[is_own(rows)]
+    units = list(_units(rows))
+    claims = (_as_good(sweep, units), _gains(sweep, units), _rises_then_falls(sweep, units), _structured(sweep, rows))
     # A claim that cannot get a verdict takes no part in the correction.
     adjusted = holm([claim.effect.p_value if claim.seeds >= FEWEST_SEEDS else math.nan for claim in claims])
     return tuple(_judged(claim, p) for claim, p in zip(claims, adjusted, strict=True))
 
 
-def _units(sweep: Sweep) -> Iterator[_Unit]:
-    """Structured penalties alone: an ℓ1 model has no groups gone. The paper retrains nothing, and a model that a
-    search trained with other settings is no pair of one with the recipe's own."""
-    rows = _own_seed_means(sweep)
+def _units(rows: pd.DataFrame) -> Iterator[_Unit]:
+    """Only of structured penalties: an ℓ1 model has no groups gone."""
     dense = rows[rows["lambda"] == 0]
     sparse = rows[(rows["lambda"] > 0) & (rows["penalty"] != UNSTRUCTURED)]
     for (setup, tasks, penalty), some in sparse.groupby(["setup", "tasks", "penalty"], sort=False):
@@ -128,19 +149,14 @@ def _units(sweep: Sweep) -> Iterator[_Unit]:
         yield _Unit(str(setup), str(tasks), str(penalty), some, dense[same])
 
 
-def _own_seed_means(sweep: Sweep) -> pd.DataFrame:
-    rows = seed_means(sweep)
-    return rows[is_own(rows)]
-
-
 def _as_good(sweep: Sweep, units: list[_Unit]) -> Claim:
     findings = []
     for unit in (unit for unit in units if "+" in unit.tasks):
-        shares = unit.sparse.groupby("lambda")["group_sparsity"].mean()
-        about = shares[shares.between(*ABOUT_70)]
+        about = unit.shares[unit.shares.between(*ABOUT_70)]
         if len(about):
             strength = float(about.index[int((about - 0.7).abs().argmin())])
-            findings.append(_finding(unit, strength, _gain(sweep, unit, strength, "test")))
+            gains = unit.gains(sweep, "test")[strength].dropna()
+            findings.append(_Finding(unit, strength, gains, frozenset(gains.index)))
     low, high = (f"{100 * share:.0f}" for share in ABOUT_70)
     return _claim(
         "as_good",
@@ -158,11 +174,9 @@ def _as_good(sweep: Sweep, units: list[_Unit]) -> Claim:
 def _gains(sweep: Sweep, units: list[_Unit]) -> Claim:
     findings = []
     for unit in (unit for unit in units if "+" in unit.tasks):
-        shares = unit.sparse.groupby("lambda")["group_sparsity"].mean()
-        candidates = [float(one) for one in shares[shares >= SPARSE].index]
-        chosen = _chosen(_all_gains(sweep, unit, "val")[candidates], _all_gains(sweep, unit, "test")[candidates])
-        if chosen is not None:
-            findings.append(_finding(unit, chosen.strength, chosen.gains, seeds=chosen.seeds))
+        candidates = unit.shares.index[unit.shares >= SPARSE].tolist()
+        if chosen := _chosen(unit.gains(sweep, "val")[candidates], unit.gains(sweep, "test")[candidates]):
+            findings.append(_Finding(unit, *chosen))
     return _claim(
         "gains",
         "Multi-task gains from sparsity.",
@@ -178,14 +192,11 @@ def _gains(sweep: Sweep, units: list[_Unit]) -> Claim:
 def _rises_then_falls(sweep: Sweep, units: list[_Unit]) -> Claim:
     findings = []
     for unit in units:
-        strengths = sorted(float(one) for one in unit.sparse["lambda"].unique())
-        test = _all_gains(sweep, unit, "test")
-        chosen = _chosen(_all_gains(sweep, unit, "val")[strengths[:-1]], test[strengths[:-1]])
-        if chosen is None:
-            continue
-        fall = (chosen.gains - test[strengths[-1]]).dropna()
-        findings.append(_finding(unit, chosen.strength, chosen.gains, "rise", chosen.seeds))
-        findings.append(_finding(unit, chosen.strength, fall, "fall", chosen.seeds))
+        val, test = unit.gains(sweep, "val"), unit.gains(sweep, "test")
+        if chosen := _chosen(val.iloc[:, :-1], test.iloc[:, :-1]):
+            strength, rise, seeds = chosen
+            findings.append(_Finding(unit, strength, rise, seeds, "rise"))
+            findings.append(_Finding(unit, strength, (rise - test.iloc[:, -1]).dropna(), seeds, "fall"))
     return _claim(
         "rises_then_falls",
         "Performance rises, then falls with λ.",
@@ -199,21 +210,22 @@ def _rises_then_falls(sweep: Sweep, units: list[_Unit]) -> Claim:
     )
 
 
-def _structured(sweep: Sweep) -> Claim:
-    rows = _own_seed_means(sweep)
+def _structured(sweep: Sweep, rows: pd.DataFrame) -> Claim:
     findings = []
     for (setup, tasks), some in rows.groupby(["setup", "tasks"], sort=False):
         lasso = some[(some["penalty"] == STRUCTURED) | (some["lambda"] == 0)]
         single = some[(some["penalty"] == UNSTRUCTURED) & (some["lambda"] > 0)]
+        unit = _Unit(str(setup), str(tasks), UNSTRUCTURED, single, lasso)
         for strength, unstructured in single.groupby("lambda"):
-            if unstructured["parameter_sparsity"].mean() < COMPARED_PARAMETER_SPARSITY[0]:
-                continue
-            if unstructured["parameter_sparsity"].mean() > COMPARED_PARAMETER_SPARSITY[1]:
-                continue
-            matched = _at_equal_sparsity(sweep, str(tasks), lasso, unstructured)
-            gains = paired_gain(sweep, sweep.tasks_of(str(tasks)), matched, unstructured, "test")
-            unit = _Unit(str(setup), str(tasks), UNSTRUCTURED, single, lasso)
-            findings.append(_finding(unit, float(strength), gains))  # type: ignore[arg-type]
+            if (
+                COMPARED_PARAMETER_SPARSITY[0]
+                <= unstructured["parameter_sparsity"].mean()
+                <= COMPARED_PARAMETER_SPARSITY[1]
+            ):
+                matched = _at_equal_sparsity(sweep, unit.tasks, lasso, unstructured)
+                gains = row_gains(sweep, sweep.tasks_of(unit.tasks), matched, unstructured, "test", ["seed"])
+                gains = gains.groupby(matched["seed"]).mean().dropna()
+                findings.append(_Finding(unit, float(str(strength)), gains, frozenset(gains.index)))
     low, high = (f"{100 * share:.0f}" for share in COMPARED_PARAMETER_SPARSITY)
     missing = (
         "there are no trials with penalty l1: add a sweep of the same recipe with --set penalty=l1"
@@ -234,7 +246,7 @@ def _structured(sweep: Sweep) -> Claim:
 
 
 def _at_equal_sparsity(sweep: Sweep, tasks: str, lasso: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
-    """One row a seed: the structured models' test metrics at `wanted`'s parameter sparsity; NaN outside their range."""
+    """One row per seed: the structured models' test metrics at `wanted`'s parameter sparsity, NaN out of range."""
     columns = [f"test_{sweep.tasks[task]}" for task in sweep.tasks_of(tasks)]
     rows = []
     for seed, sparsity in wanted.groupby("seed")["parameter_sparsity"].mean().items():
@@ -250,66 +262,27 @@ def _at_equal_sparsity(sweep: Sweep, tasks: str, lasso: pd.DataFrame, wanted: pd
     return pd.DataFrame(rows, columns=["seed", *columns])
 
 
-def _gain(sweep: Sweep, unit: _Unit, strength: float, split: str) -> pd.Series:
-    return paired_gain(sweep, sweep.tasks_of(unit.tasks), unit.at(strength), unit.dense, split)
-
-
-def _all_gains(sweep: Sweep, unit: _Unit, split: str) -> pd.DataFrame:
-    """(seeds, λ > 0) gains on the dense model of the same seed; NaN where there is no number."""
-    gains = row_gains(sweep, sweep.tasks_of(unit.tasks), unit.sparse, unit.dense, split, ["seed"])
-    return unit.sparse.assign(gain=gains).pivot_table("gain", "seed", "lambda", dropna=False)
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """The λ that all seeds choose, the gains by seed, each at the λ that earlier seeds choose, and who took part."""
-
-    strength: float
-    gains: pd.Series
-    seeds: frozenset[float]
-
-
-def _chosen(val: pd.DataFrame, test: pd.DataFrame) -> _Chosen | None:
-    """By `forward_choice`, over (seeds, λ) gains; None where nothing could be measured."""
+def _chosen(val: pd.DataFrame, test: pd.DataFrame) -> tuple[float, pd.Series, frozenset[float]] | None:
+    """By `forward_choice`, over (seeds, λ) gains: the λ that all seeds choose; the gains by seed, each at the λ that
+    earlier seeds choose; and who took part. None where nothing could be measured."""
     val, test = val.align(test, join="outer")  # sorted by seed
     choice = forward_choice(val.to_numpy(dtype=float), test.to_numpy(dtype=float))
     if choice is None:
         return None
     gains = pd.Series(choice.measured, index=test.index[choice.rows])
-    return _Chosen(float(test.columns[choice.final]), gains, frozenset(test.index[choice.seeds]))
-
-
-def _finding(
-    unit: _Unit, strength: float, gains: pd.Series, part: str = "", seeds: frozenset[float] | None = None
-) -> _Finding:
-    rows = unit.at(strength)
-    about = {
-        "setup": unit.setup,
-        "tasks": unit.tasks,
-        "penalty": unit.penalty,
-        "part": part,
-        "lambda": strength,
-        "group_sparsity": float(rows["group_sparsity"].mean()),
-        "parameter_sparsity": float(rows["parameter_sparsity"].mean()),
-    }
-    return _Finding(about, part, gains, frozenset(gains.index) if seeds is None else seeds)
+    return float(test.columns[choice.final]), gains, frozenset(test.index[choice.seeds])
 
 
 def _claim(name: str, statement: str, how: str, findings: list[_Finding], margin: float, missing: str) -> Claim:
     """The claim as the findings have it, not yet judged beside the others."""
     findings = [finding for finding in findings if len(finding.gains)]
-    rows = []
-    for finding in findings:
-        interval = t_interval(finding.gains.to_numpy(), null=margin)
-        rows.append(
-            finding.about
-            | {"effect": interval.mean, "low": interval.low, "high": interval.high, "p_value": interval.p_value}
-            | {"seeds": len(finding.seeds)}
-        )
-    data = pd.DataFrame(rows, columns=DATA_COLUMNS)
+    data = pd.DataFrame([finding.row(margin) for finding in findings], columns=DATA_COLUMNS)
     data["adjusted_p"] = holm(data["p_value"].tolist())
     parts = {
-        part: _over_units([one.gains for one in findings if one.part == part], margin)
+        # The mean over units of each seed, then over seeds.
+        part: t_interval(
+            pd.concat([one.gains for one in findings if one.part == part], axis=1).mean(axis=1), null=margin
+        )
         for part in dict.fromkeys(one.part for one in findings)
     }
     if not parts:
@@ -318,11 +291,6 @@ def _claim(name: str, statement: str, how: str, findings: list[_Finding], margin
     weaker = min(parts, key=lambda part: _evidence(parts[part]))
     seeds = frozenset[float]().union(*(one.seeds for one in findings if one.part == weaker))
     return Claim(name, statement, how, data, parts[weaker], len(seeds), margin, math.nan, CANNOT_TELL, "")
-
-
-def _over_units(gains: list[pd.Series], margin: float) -> Interval:
-    """The mean over units of each seed, then over seeds."""
-    return t_interval(pd.concat(gains, axis=1).mean(axis=1).to_numpy(), null=margin)
 
 
 def _evidence(effect: Interval) -> float:

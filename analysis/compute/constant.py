@@ -8,7 +8,7 @@ COLUMNS = ["metric", "label", "unit", "maximize", "constant", "best", "best_task
 
 
 def constant_table(sweep: Sweep, settings: pd.DataFrame) -> pd.DataFrame:
-    """One row a metric that the constant predictor is known for, on the test split.
+    """One row per metric that the constant predictor is known for, on the test split.
 
     Columns: `metric`, `label`, `unit`, `maximize`, `constant`; `best`, the best mean over seeds of any setting, with
     its `best_tasks` and `best_lambda`; `beaten`, whether that is better. Best is chosen on test: it is a bound, no
@@ -17,11 +17,9 @@ def constant_table(sweep: Sweep, settings: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name, constant in sweep.constant_predictor.items():
         metric, column = sweep.metrics.get(name), f"test_{name}_mean"
-        if metric is None or column not in settings or settings[column].isna().all():
-            continue
-        place = int((settings[column] if metric.maximize else -settings[column]).argmax())
-        best = settings.iloc[place]
-        beaten = best[column] > constant if metric.maximize else best[column] < constant
-        about = (name, metric.label, metric.unit, metric.maximize, float(constant))
-        rows.append((*about, float(best[column]), best["tasks"], best["lambda"], bool(beaten)))
+        if metric and column in settings and settings[column].notna().any():
+            best = settings.iloc[int((settings[column] if metric.maximize else -settings[column]).argmax())]
+            beaten = best[column] > constant if metric.maximize else best[column] < constant
+            about = (name, metric.label, metric.unit, metric.maximize, float(constant))
+            rows.append((*about, float(best[column]), best["tasks"], best["lambda"], bool(beaten)))
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -1,4 +1,4 @@
-"""Everything that the analysis computes, in one typed value: figures, tables and the report draw from it."""
+"""Everything that the analysis computes, in one typed value for the figures, the tables and the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from analysis.compute.best import Best, with_best
 from analysis.compute.claims import Claim, judge_claims
 from analysis.compute.constant import constant_table
 from analysis.compute.fronts import hypervolume_table, with_fronts
-from analysis.compute.layers import layer_survival, overlap_table, stage_survival
+from analysis.compute.layers import LayerTables, layer_tables
 from analysis.compute.merge import load_sweeps
 from analysis.compute.missing import missing_table
 from analysis.compute.paper_tables import PaperTable, paper_tables
@@ -29,36 +29,27 @@ NAMED = 3  # trials that a caution names
 
 @dataclass(frozen=True)
 class Computed:
-    """What one sweep, or several merged ones, say.
+    """What was found in one sweep, or in several merged ones.
 
     Shares and Δm are fractions, metrics are in their own units. An empty table keeps its columns.
 
     Attributes:
         sweep: what was read; `sweep.results` has a column `sweep`, the name of the sweep that a trial is of, and
             `setup`, the name of the first sweep with the same recipe but for combinations, λ, seeds and penalty.
-        marked: one row a setting (setup, tasks, method, λ): means and deviations over seeds, its place on the fronts,
+        marked: one row per setting (setup, tasks, method, λ): means and deviations over seeds, its place on the fronts,
             and `best`, whether it is the one to use (see `analysis.compute.best`). Dominated settings stay in.
         bests: the model to use of each combination, or why there is none.
-        runs: one row a trial, whatever its status: `judged`, `why_not` (why it is on no front), `objectives`,
-            `on_front`: the fronts over single runs.
-        volumes: hypervolume of each combination's front, with the reference.
-        run_volumes: hypervolume of each combination and seed: `tasks`, `seed`, `hypervolume`, the reference.
-        attainment: the empirical attainment surfaces over seeds: `tasks`, `level` (25, 50, 75: attained by at least
-            that percentage of the seeds), `seeds`, `objectives`, and a column for each reported objective.
+        runs: one row per trial, whatever its status, and the fronts over single runs (see `run_table`).
+        volumes: hypervolume of each combination's front, with the reference (see `hypervolume_table`).
+        run_volumes: hypervolume of each combination and seed.
+        attainment: the empirical attainment surfaces over seeds (see `attainment_table`).
         claims: the paper's four claims, tested.
-        affinity: what each task gains from which others: `setup`, `method`, `lambda`, `task`, `partners`, `gain`,
-            `low`, `high`, `p_value`, `adjusted_p`, `seeds`.
+        affinity: what each task gains from which others (see `affinity_table`).
         paper_tables: tables 1 to 3 of the paper, as far as the sweep has their tasks, beside the published numbers.
-        layer_survival: share of groups that survive, by setting and layer: `setup`, `tasks`, `method`, `lambda`,
-            `layer`, `position`, `stage`, `groups`, `alive_mean`, `alive_std`, `seeds`. None without layers.parquet.
-        stage_survival: the same by stage, without `layer` and `position`.
-        overlap: which groups the joint model shares with single-task models: `setup`, `method`, `lambda`, `seed`,
-            `task`, `other` (a joint model's tasks, or another single task), `stage` ("all" and each stage), `jaccard`,
-            `expected` (under independence), `excess`.
-        missing: planned trials that are not done: `sweep`, `tasks`, `method`, `lambda`, `seed`, `state`.
-        constant_predictor: one row a metric: `metric`, `label`, `unit`, `maximize`, `constant`, `best`, `best_tasks`,
-            `best_lambda`, `beaten`: the best mean over seeds of any setting beside it, on the test split.
-        cautions: sentences: what a reader could otherwise take for granted.
+        layers: which groups survive in each layer and stage, and which are shared; None without layers.parquet.
+        missing: planned trials that are not done (see `missing_table`).
+        constant_predictor: the constant predictor's metrics beside the best of the sweep (see `constant_table`).
+        cautions: sentences that warn of what a reader might overlook.
     """
 
     sweep: Sweep
@@ -71,9 +62,7 @@ class Computed:
     claims: tuple[Claim, ...]
     affinity: pd.DataFrame
     paper_tables: tuple[PaperTable, ...]
-    layer_survival: pd.DataFrame | None
-    stage_survival: pd.DataFrame | None
-    overlap: pd.DataFrame | None
+    layers: LayerTables | None
     missing: pd.DataFrame
     constant_predictor: pd.DataFrame
     cautions: tuple[str, ...]
@@ -109,9 +98,7 @@ def compute(
         claims=judge_claims(sweep),
         affinity=affinity_table(sweep),
         paper_tables=paper_tables(sweep, settings),
-        layer_survival=layer_survival(sweep),
-        stage_survival=stage_survival(sweep),
-        overlap=overlap_table(sweep),
+        layers=layer_tables(sweep),
         missing=missing_table(sweep),
         constant_predictor=constant_table(sweep, settings),
         cautions=(*summary.cautions(sweep, marked), *further_cautions(sweep, runs)),
@@ -119,7 +106,7 @@ def compute(
 
 
 def further_cautions(sweep: Sweep, runs: pd.DataFrame) -> list[str]:
-    """What there is to say of trials without a number, of merged sweeps, and of what older sweeps did not write."""
+    """Cautions about trials without a number, merged sweeps, and files that older sweeps did not write."""
     sentences = []
     without = runs[~runs["judged"] & (runs["status"] == "done")]
     for why, rows in without.groupby("why_not", sort=False):
@@ -167,7 +154,7 @@ def further_cautions(sweep: Sweep, runs: pd.DataFrame) -> list[str]:
 
 
 def _retraining_caution(sweep: Sweep) -> list[str]:
-    """What retrained models are to be compared with, and which of them have nothing to be compared with."""
+    """What to compare retrained models with, and which of them have nothing to compare with."""
     done = sweep.trials("done")
     longer = set(done["tasks"][done["retraining"] == LONGER])
     retrained = done["tasks"][~done["retraining"].isin([NO_RETRAINING, LONGER])].unique()

@@ -75,7 +75,7 @@ def _blind(sweep: Sweep, tasks: str, column: str) -> float:
 
 
 def hypervolume_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
-    """One row a combination: the volume of the test values of the settings on the validation front.
+    """One row per combination: the volume of the test values of the settings on the validation front.
 
     Columns: `tasks`, `objectives` (the test columns, joined by "+"), `hypervolume`, `reference` ("constant predictor",
     or "worst observed" where it is not known of every objective), `points_on_front`, `points`, `seeds`, and

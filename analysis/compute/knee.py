@@ -28,7 +28,7 @@ def knee_point(points: ArrayLike, maximize: Sequence[bool]) -> Knee | None:
     None where the front has fewer than three different points or bulges nowhere: no point lies above that plane.
 
     Args:
-        points: (n, m), one row a point, one column an objective; dominated points are left out.
+        points: (n, m), one row per point, one column per objective; dominated points are left out.
         maximize: m booleans, True where more is better.
 
     Raises:

@@ -1,18 +1,17 @@
-"""Where channels survive, and which of them models share: from the groups alive in each convolution."""
+"""Where channels survive, and which channels models share, from the groups alive in each convolution."""
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from analysis.compute.settings import KEYS
 from analysis.read.load import Sweep
 from mtl.errors import BadInput
 
 ALL_STAGES = "all"
-SURVIVAL = ["groups", "alive_mean", "alive_std", "seeds"]
 OVERLAP = ["setup", "method", "lambda", "seed", "task", "other", "stage", "jaccard", "expected", "excess"]
 
 
@@ -21,33 +20,43 @@ def stage_of(layer: str) -> str:
     return layer.split(".")[0]
 
 
-def layer_survival(sweep: Sweep) -> pd.DataFrame | None:
-    """One row a setting and convolution: which share of its groups (input channels) is alive, over seeds.
+@dataclass(frozen=True)
+class LayerTables:
+    """What is known of single layers, over done trials.
 
-    Columns: `setup`, `tasks`, `method`, `lambda`, `layer`, `position` (order in the network), `stage`, `groups`,
-    `alive_mean` and `alive_std` (shares; the sample's deviation, NaN for one seed) and `seeds`. Done trials alone.
-    None where the sweep has no layers.parquet.
+    Attributes:
+        layers: one row per setting and convolution, which share of its groups (input channels) is alive, over seeds:
+            `setup`, `tasks`, `method`, `lambda`, `layer`, `position` (order in the network), `stage`, `groups`,
+            `alive_mean` and `alive_std` (shares; the sample's deviation, NaN for one seed) and `seeds`.
+        stages: the same by stage (all groups of its convolutions together), in the network's order.
+        overlap: which groups models share, see `_overlap_table`.
+    """
+
+    layers: pd.DataFrame
+    stages: pd.DataFrame
+    overlap: pd.DataFrame
+
+
+def layer_tables(sweep: Sweep) -> LayerTables | None:
+    """None where the sweep has no layers.parquet.
 
     Raises:
-        BadInput: `alive` has another length than `groups` says.
+        BadInput: `alive` has another length than `groups` says, or two models of one setup have other convolutions.
     """
-    counts = _counts(sweep)
-    return None if counts is None else _survival(counts, ["layer", "position", "stage"])
-
-
-def stage_survival(sweep: Sweep) -> pd.DataFrame | None:
-    """As `layer_survival`, by stage (all groups of its convolutions together), in the network's order."""
     counts = _counts(sweep)
     if counts is None:
         return None
-    keys = [*KEYS, "seed", "trial_id", "stage"]
-    stages = counts.groupby(keys, sort=False, dropna=False).agg(
+    stages = counts.groupby([*KEYS, "seed", "trial_id", "stage"], sort=False, dropna=False).agg(
         groups=("groups", "sum"), alive=("alive", "sum"), position=("position", "min")
     )
-    return _survival(stages.reset_index(), ["position", "stage"]).drop(columns="position")
+    return LayerTables(
+        _survival(counts, ["layer", "position", "stage"]),
+        _survival(stages.reset_index(), ["position", "stage"]).drop(columns="position"),
+        _overlap_table(sweep, counts),
+    )
 
 
-def overlap_table(sweep: Sweep) -> pd.DataFrame | None:
+def _overlap_table(sweep: Sweep, counts: pd.DataFrame) -> pd.DataFrame:
     """Which groups models of the same setup, method, λ and seed share.
 
     Each single-task model is compared with every joint model that has its task, and with each other single task.
@@ -56,29 +65,18 @@ def overlap_table(sweep: Sweep) -> pd.DataFrame | None:
     over the union that goes with it. `excess` is their difference. NaN where neither model has a group alive.
 
     Columns: `setup`, `method`, `lambda`, `seed`, `task`, `other`, `stage` ("all", then each), `jaccard`, `expected`,
-    `excess`. None where the sweep has no layers.parquet.
-
-    Raises:
-        BadInput: `alive` has another length than `groups` says, or two models of one setup have other convolutions.
+    `excess`.
     """
-    counts = _counts(sweep)
-    if counts is None:
-        return None
-    layers = counts.sort_values(["trial_id", "position"])
-    models: dict[str, _Model] = {}
-    for trial_id, some in layers.groupby("trial_id", sort=False):
-        models[str(trial_id)] = _Model(
-            tuple(some["layer"]), some["groups"].to_numpy(), np.concatenate(some["mask"].tolist())
-        )
+    models = dict(list(counts.sort_values("position").groupby("trial_id")))
     trials = counts.drop_duplicates("trial_id")
     rows: list[tuple[object, ...]] = []
     for keys, some in trials.groupby(["setup", "method", "lambda", "seed"], sort=True):
-        # Of several trials of one seed the first one stands for it: channels cannot be averaged.
+        # Where a seed has several trials, the first is used: channels cannot be averaged.
         ones = some.drop_duplicates("tasks")
         chosen = {str(tasks): str(trial) for tasks, trial in zip(ones["tasks"], ones["trial_id"], strict=True)}
         for task, other in _pairs(sweep, list(chosen)):
             first, second = models[chosen[task]], models[chosen[other]]
-            if first.layers != second.layers or (first.groups != second.groups).any():
+            if first[["layer", "groups"]].to_numpy().tolist() != second[["layer", "groups"]].to_numpy().tolist():
                 raise BadInput(
                     f"{sweep.folder}/layers.parquet: trials {chosen[task]} and {chosen[other]} of one setup have "
                     "other convolutions; allowed: the same ones"
@@ -87,15 +85,8 @@ def overlap_table(sweep: Sweep) -> pd.DataFrame | None:
     return pd.DataFrame(rows, columns=OVERLAP)
 
 
-class _Model:
-    """One trial's convolutions, in the network's order, and which of their groups are alive, end to end."""
-
-    def __init__(self, layers: tuple[str, ...], groups: NDArray[np.int64], alive: NDArray[np.bool_]) -> None:
-        self.layers, self.groups, self.alive = layers, groups, alive
-
-
 def _counts(sweep: Sweep) -> pd.DataFrame | None:
-    """One row a done trial and convolution: the trial's setting and seed, `stage`, `groups`, `alive` and `mask`."""
+    """One row per done trial and convolution: the trial's setting and seed, `stage`, `groups`, `alive` and `mask`."""
     if sweep.layers is None:
         return None
     done = sweep.trials("done")[["trial_id", *KEYS, "seed"]]
@@ -139,12 +130,11 @@ def _pairs(sweep: Sweep, there: list[str]) -> Iterator[tuple[str, str]]:
     yield from itertools.combinations(single, 2)
 
 
-def _overlap(first: _Model, second: _Model) -> Iterator[tuple[str, float, float, float]]:
-    starts = np.concatenate([[0], np.cumsum(first.groups)[:-1]])
-    a, b = (np.add.reduceat(model.alive.astype(np.int64), starts) for model in (first, second))
-    both = np.add.reduceat((first.alive & second.alive).astype(np.int64), starts)
-    by_chance = a * b / first.groups
-    stages = np.array([stage_of(layer) for layer in first.layers])
+def _overlap(first: pd.DataFrame, second: pd.DataFrame) -> Iterator[tuple[str, float, float, float]]:
+    """Of two models' rows of `_counts`, by position: each stage with its Jaccard index, expected and excess."""
+    a, b, stages = (table[name].to_numpy() for table, name in ((first, "alive"), (second, "alive"), (first, "stage")))
+    both = np.array([np.count_nonzero(one & other) for one, other in zip(first["mask"], second["mask"], strict=True)])
+    by_chance = a * b / first["groups"].to_numpy()
     for stage in (ALL_STAGES, *dict.fromkeys(stages.tolist())):
         there = np.ones(len(stages), bool) if stage == ALL_STAGES else stages == stage
         alive = int(a[there].sum() + b[there].sum())

@@ -1,4 +1,4 @@
-"""Several sweeps as one: their trials in one table, a trial of two of them once."""
+"""Several sweeps merged into one: all trials in one table, without duplicates."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +16,13 @@ from mtl.vocabulary.objective import Objective
 def load_sweeps(
     folders: Sequence[Path | str], objectives: Sequence[Objective] = (), places: Sequence[str] = ()
 ) -> Sweep:
-    """Reads one or many sweeps and merges them.
+    """Reads one or many sweeps and merges them into one with the trials of all.
+
+    The first sweep gives the name, the folder and `info`. Trials keep their sweep's name in `sweep`, with its folder
+    where two have one name; a trial id that several sweeps have is taken from the first in which it is done. Sweeps
+    of one setup, as sweep.json names it, share a `setup`: their trials differ only in tasks, λ, seed, penalty and
+    retraining, and are averaged over seeds together. Where a sweep lacks the dense single-task models for Δm, those of
+    another sweep of the same setup are used.
 
     Args:
         folders: STORAGE/NAME of each.
@@ -24,27 +30,13 @@ def load_sweeps(
         places: where people find each of them, where that is not the folder.
 
     Raises:
-        BadInput: no folder, one that cannot be read, or sweeps that cannot stand in one table (see `merge_sweeps`).
+        BadInput: no folder, one that cannot be read, a metric with two units or directions, a task with two primary
+            metrics, or other objectives.
     """
     if not folders:
         raise BadInput("no sweep was named; allowed: one folder or more")
-    named = [str(place) for place in places] or [""] * len(folders)
-    pairs = zip(folders, named, strict=True)
-    return merge_sweeps([replace(load_sweep(folder, objectives), place=place) for folder, place in pairs])
-
-
-def merge_sweeps(sweeps: Sequence[Sweep]) -> Sweep:
-    """One sweep with the trials of all.
-
-    The first sweep gives the name, the folder and `info`. Trials keep their sweep's name in `sweep`, with its folder
-    where two have one name; a trial id that several sweeps have is taken from the first in which it is done. Sweeps
-    of one setup, as sweep.json names it, share a `setup`: their trials differ in tasks, λ, seed, penalty and retraining
-    alone, and are averaged over seeds together; Δm that a sweep could not know for want of dense single-task models is
-    filled in from those of another sweep of the same setup.
-
-    Raises:
-        BadInput: a metric with two units or directions, a task with two primary metrics, or other objectives.
-    """
+    pairs = zip(folders, [str(place) for place in places] or [""] * len(folders), strict=True)
+    sweeps = [replace(load_sweep(folder, objectives), place=place) for folder, place in pairs]
     first = sweeps[0]
     if len(sweeps) == 1:
         return with_all_metrics(first)
@@ -52,17 +44,17 @@ def merge_sweeps(sweeps: Sequence[Sweep]) -> Sweep:
     metrics = dict(first.metrics)
     for sweep in sweeps:
         for task, primary in sweep.tasks.items():
-            if tasks.setdefault(task, primary) != primary:
+            if (known := tasks.setdefault(task, primary)) != primary:
                 raise BadInput(
-                    f"{sweep.folder}: task {task} has the primary metric {primary}, in another sweep {tasks[task]}; "
-                    "allowed: the same in all sweeps"
+                    f"{sweep.folder}: task {task} has the primary metric {primary}, in another sweep {known}; allowed: "
+                    "the same in all sweeps"
                 )
         for name, metric in sweep.metrics.items():
-            known = metrics.setdefault(name, metric)
-            if (known.unit, known.maximize) != (metric.unit, metric.maximize):
+            other = metrics.setdefault(name, metric)
+            if (other.unit, other.maximize) != (metric.unit, metric.maximize):
                 raise BadInput(
                     f"{sweep.folder}: metric {name} is in {metric.unit or 'no unit'}, in another sweep in "
-                    f"{known.unit or 'no unit'}; allowed: sweeps of one protocol"
+                    f"{other.unit or 'no unit'}; allowed: sweeps of one protocol"
                 )
         if sweep.objectives != first.objectives:
             named = ", ".join(objective.column for objective in sweep.objectives)
@@ -73,7 +65,7 @@ def merge_sweeps(sweeps: Sequence[Sweep]) -> Sweep:
     setups: dict[str, str] = {}
     tables = []
     for sweep, label in zip(sweeps, labels, strict=True):
-        # One of before setups had names is a setup of its own.
+        # A sweep written before setups had names is a setup of its own.
         setup = setups.setdefault(str(sweep.info.get("setup") or sweep.folder), label)
         tables.append(sweep.results.assign(sweep=label, setup=setup))
     results = pd.concat(tables, ignore_index=True)

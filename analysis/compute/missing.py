@@ -1,4 +1,4 @@
-"""Which planned trials are not there: not finished, failed, stopped."""
+"""Which planned trials are not done: failed, stopped or not finished."""
 
 import itertools
 from typing import Any
@@ -13,7 +13,7 @@ NOT_FINISHED = "not finished"
 
 
 def missing_table(sweep: Sweep) -> pd.DataFrame:
-    """One row a planned trial that is not done: `sweep`, `tasks`, `method`, `lambda`, `seed`, `state`.
+    """One row per planned trial that is not done: `sweep`, `tasks`, `method`, `lambda`, `seed`, `state`.
 
     `state` is failed, stopped or "not finished". Planned is what the recipe of the latest run names; where it leaves λ
     open, failed and stopped trials alone are known by name.
@@ -34,7 +34,7 @@ def missing_table(sweep: Sweep) -> pd.DataFrame:
 
 
 def _retrainings(info: dict[str, Any], strength: float) -> list[str]:
-    """Of the planned trials of this λ: a dense model is not retrained, but beside it one is trained as long."""
+    """The retrainings planned for this λ: a dense model is not retrained, but a second one is trained for longer."""
     retraining: list[str] = info["recipe"].get("retraining") or [NO_RETRAINING]
     if strength:
         return retraining

@@ -32,11 +32,3 @@ def row_gains(
         for column, name in zip(columns, (sweep.tasks[task] for task in tasks), strict=True)
     ]
     return pd.Series(np.mean(changes, axis=0), index=rows.index, dtype=float)
-
-
-def paired_gain(
-    sweep: Sweep, tasks: Sequence[str], values: pd.DataFrame, reference: pd.DataFrame, split: str
-) -> pd.Series:
-    """As `row_gains` by seed: indexed by the seeds that both have with a number for every task."""
-    gains = row_gains(sweep, tasks, values, reference, split, ["seed"])
-    return gains.groupby(values["seed"]).mean().dropna()

@@ -1,12 +1,22 @@
 """Tables 1, 2 and 3 of arXiv 2308.12114 from a sweep, beside the published numbers."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 
 from analysis import text
 from analysis.compute.published import METRICS, SOURCE, TABLES, PublishedTable, published_numbers
-from analysis.compute.text_table import CONSTANT, DEVIATION_NOTE, TextTable, metric_header
+from analysis.compute.text_table import (
+    CONSTANT,
+    DEVIATION_NOTE,
+    TextTable,
+    cells,
+    mean_cells,
+    metric_header,
+    setting_cells,
+    sparsity_cells,
+)
 from analysis.read.load import Sweep
 from mtl.vocabulary.delta_m import NO_RETRAINING
 
@@ -70,12 +80,12 @@ def _table(sweep: Sweep, settings: pd.DataFrame, table: PublishedTable) -> Paper
     tests = {f"test_{name}_{part}": f"{name}_{part}" for name in metrics for part in ("mean", "std")}
     ours = settings.rename(columns=tests)
     as_printed = (ours["penalty"] == table.penalty) & (ours["retraining"] == NO_RETRAINING) & (ours["settings"] == "")
-    ours = ours[as_printed & ours["tasks"].map(lambda one: _in(str(one), table))]
+    ours = ours[as_printed & ours["tasks"].map(lambda one: set(one.split("+")) <= set(table.tasks))]
     ours = ours.reindex(columns=["setup", "tasks", "penalty", "lambda", "seeds", *values])
 
     numbers = pd.concat([ours.assign(source=OURS), published.assign(source=PUBLISHED)], ignore_index=True)
-    order = [frozenset(tasks.split("+")) for tasks in published["tasks"].unique()]
-    places = [_place(frozenset(str(tasks).split("+")), order) for tasks in numbers["tasks"]]
+    order = {frozenset(tasks.split("+")): place for place, tasks in enumerate(published["tasks"].unique())}
+    places = [order.get(frozenset(tasks.split("+")), len(order)) for tasks in numbers["tasks"]]
     numbers = numbers.assign(place=places).sort_values(["place", "source", "setup", "lambda"], kind="stable")
     known = sweep.constant_predictor
     if constant := {f"{name}_mean": known[name] for name in metrics if name in known}:
@@ -115,29 +125,11 @@ def _shown(value: object) -> str:
 
 
 def _written(sweep: Sweep, numbers: pd.DataFrame, metrics: list[str], note: str) -> TextTable:
-    several = numbers["setup"].nunique() > 1
-    columns: dict[str, list[str]] = {"": [str(source) for source in numbers["source"]]}
-    if several:
-        columns["setup"] = [str(one) if pd.notna(one) else "" for one in numbers["setup"]]
-    columns["tasks"] = [str(tasks) for tasks in numbers["tasks"]]
-    columns["λ"] = [text.strength(value) if pd.notna(value) else "" for value in numbers["lambda"]]
-    columns["seeds"] = [str(value) if pd.notna(value) else "" for value in numbers["seeds"]]
-    for header, name in (("groups gone [%]", "group_sparsity"), ("weights gone [%]", "parameter_sparsity")):
-        pairs = zip(numbers[f"{name}_mean"], numbers[f"{name}_std"], strict=True)
-        columns[header] = [text.percent(*pair) for pair in pairs]
+    columns = {"": cells(numbers["source"])}
+    columns |= setting_cells(numbers, ("setup", "tasks", "lambda", "seeds")) | sparsity_cells(numbers)
     headers = [metric_header(sweep.metrics[name]) if name in sweep.metrics else name for name in metrics]
     for name, header in zip(metrics, headers, strict=True):
         # Two tasks of one kind have metrics of one label.
         header = f"{name.rpartition('_')[0]} {header}" if headers.count(header) > 1 else header
-        pairs = zip(numbers[f"{name}_mean"], numbers[f"{name}_std"], strict=True)
-        columns[header] = [text.mean_std(*pair, 3) for pair in pairs]
-    marked = tuple(source == PUBLISHED for source in numbers["source"])
-    return TextTable(tuple(columns), tuple(zip(*columns.values(), strict=True)), marked, f"{note} {DEVIATION_NOTE}")
-
-
-def _in(tasks: str, table: PublishedTable) -> bool:
-    return set(tasks.split("+")) <= set(table.tasks)
-
-
-def _place(tasks: frozenset[str], order: list[frozenset[str]]) -> int:
-    return order.index(tasks) if tasks in order else len(order)
+        columns[header] = mean_cells(numbers, name, partial(text.mean_std, decimals=3))
+    return TextTable.of(columns, f"{note} {DEVIATION_NOTE}", numbers["source"] == PUBLISHED)

@@ -4,7 +4,6 @@
 five seeds; table 3 prints no λ.
 """
 
-import io
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -25,31 +24,13 @@ class PublishedTable:
     file: str
 
 
+NYU, FACES = ("segmentation", "normals", "depth"), ("segmentation", "male", "smile")
 TABLES = (
+    PublishedTable(1, "Group sparsity on NYU-v2", "nyuv2", NYU, "group_lasso", "table1_nyuv2.csv"),
     PublishedTable(
-        1,
-        "Group sparsity on NYU-v2",
-        "nyuv2",
-        ("segmentation", "normals", "depth"),
-        "group_lasso",
-        "table1_nyuv2.csv",
+        2, "Group sparsity on CelebAMask-HQ", "celebamask_hq", FACES, "group_lasso", "table2_celebamask_hq.csv"
     ),
-    PublishedTable(
-        2,
-        "Group sparsity on CelebAMask-HQ",
-        "celebamask_hq",
-        ("segmentation", "male", "smile"),
-        "group_lasso",
-        "table2_celebamask_hq.csv",
-    ),
-    PublishedTable(
-        3,
-        "Unstructured (ℓ1) sparsity on NYU-v2",
-        "nyuv2",
-        ("segmentation", "normals", "depth"),
-        "l1",
-        "table3_unstructured_nyuv2.csv",
-    ),
+    PublishedTable(3, "Unstructured (ℓ1) sparsity on NYU-v2", "nyuv2", NYU, "l1", "table3_unstructured_nyuv2.csv"),
 )
 # As printed, and as the metric is called here.
 METRICS = {
@@ -62,13 +43,13 @@ METRICS = {
 
 
 def published_numbers(table: PublishedTable) -> pd.DataFrame:
-    """One row a printed row: `tasks`, `penalty`, `lambda` (NaN in table 3), `<metric>_mean`, `<metric>_std`.
+    """One row per printed row: `tasks`, `penalty`, `lambda` (NaN in table 3), `<metric>_mean`, `<metric>_std`.
 
     Metrics have our names; `group_sparsity_mean` and `parameter_sparsity_mean` are fractions, printed without
     deviations.
     """
-    text = files("analysis.compute").joinpath("published_tables", table.file).read_text(encoding="utf-8")
-    printed = pd.read_csv(io.StringIO(text))
+    with files("analysis.compute").joinpath("published_tables", table.file).open(encoding="utf-8") as file:
+        printed = pd.read_csv(file)
     numbers = printed[["tasks"]].assign(
         penalty=table.penalty, **{"lambda": printed["lambda"] if "lambda" in printed else float("nan")}
     )

@@ -6,17 +6,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.compute.fronts import joined, objectives_of
+from analysis.compute.fronts import directions, joined, objectives_of
 from analysis.compute.settings import OF_METHOD
 from analysis.pareto import hypervolume, pareto_front
 from analysis.read.load import Sweep, reported_column
-from mtl.vocabulary.objective import Objective
 
 IDENTITY = ["trial_id", "sweep", "setup", "status", "tasks", "method", *OF_METHOD, "lambda", "seed"]
 
 
 def run_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
-    """One row a trial, whatever its status, in the order of the results.
+    """One row per trial, whatever its status, in the order of the results.
 
     Columns: the trial's identity; `objectives`, those of its combination (see `fronts.objectives_of`), joined
     by "+"; `judged`; `why_not`, empty for judged trials, else the status or the objectives that have no number;
@@ -43,7 +42,8 @@ def run_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
             judged[absent] = False
         mine &= judged
         if objectives:
-            on_front[mine] = _front(results, mine, objectives)
+            points = results.loc[mine, [one.column for one in objectives]].to_numpy(dtype=float)
+            on_front[mine] = pareto_front(points, directions(objectives))
     runs.insert(len(IDENTITY), "objectives", names)
     return runs.assign(judged=judged, why_not=why_not, on_front=on_front)
 
@@ -102,8 +102,3 @@ def direction_of(sweep: Sweep, column: str) -> bool:
         if objective.column == column:
             return objective.maximize
     return sweep.metrics[column.removeprefix("val_")].maximize
-
-
-def _front(results: pd.DataFrame, rows: NDArray[np.bool_], objectives: tuple[Objective, ...]) -> NDArray[np.bool_]:
-    points = results.loc[rows, [one.column for one in objectives]].to_numpy(dtype=float)
-    return pareto_front(points, [one.maximize for one in objectives])

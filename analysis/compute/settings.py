@@ -7,13 +7,13 @@ from mtl.errors import BadInput
 from mtl.vocabulary.objective import SIZES
 
 KEYS = ["setup", "tasks", "method", "lambda"]
-# What a method is made of: the same in all trials of one.
+# The parts of a method: the same in all of its trials.
 OF_METHOD = ["penalty", "retraining", "settings"]
 ALL_METRICS = ("delta_m_all", "test_delta_m_all")
 
 
 def settings_table(sweep: Sweep) -> pd.DataFrame:
-    """One row a setting (setup, tasks, method, λ), over its done trials; small combinations first, then by λ.
+    """One row per setting (setup, tasks, method, λ), over its done trials; small combinations first, then by λ.
 
     Columns: the keys; `penalty`, `retraining` and `settings` of the method; `seeds`, how many different ones; `trials`,
     how many were averaged; `delta_m_trials`, in how many trials Δm is known; and for every objective, sparsity, Δm and
@@ -52,7 +52,7 @@ def settings_table(sweep: Sweep) -> pd.DataFrame:
 
 
 def seed_means(sweep: Sweep) -> pd.DataFrame:
-    """One row a setting and seed: the keys, `seed`, what the method is made of, and the values of `settings_table`.
+    """One row per setting and seed: the keys, `seed`, what the method is made of, and the values of `settings_table`.
 
     The done trials of one seed, several where the recipe left other fields open, are averaged, so that differences can
     be paired over seeds. Values keep their columns' names.

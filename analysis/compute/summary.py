@@ -1,4 +1,4 @@
-"""What a sweep says, in sentences: how much of it is done, the model to use, and what to be careful about."""
+"""The results of a sweep in sentences: how much is done, which model to use, and what to be careful about."""
 
 import math
 import shlex
@@ -34,7 +34,7 @@ def progress(sweep: Sweep) -> str:
 
 
 def findings(sweep: Sweep, marked: pd.DataFrame, bests: Sequence[Best], volumes: pd.DataFrame) -> list[str]:
-    """The model to use of the tasks that the sweep was made for, or why there is none, and the span of their front."""
+    """For the tasks that the sweep was made for: the model to use, or why there is none, and the range of the front."""
     sentences = []
     for tasks in asked_for([best.tasks for best in bests])[:MOST_COMBINATIONS]:
         best = next(one for one in bests if one.tasks == tasks)
@@ -50,7 +50,7 @@ def findings(sweep: Sweep, marked: pd.DataFrame, bests: Sequence[Best], volumes:
 
 
 def _use(sweep: Sweep, marked: pd.DataFrame, best: Best) -> str:
-    """Which model, what it has on the test split, why it, and the command that makes it small."""
+    """Which model, its test results, why it was chosen, and the command that makes it small."""
     if best.row is None:
         return f"No model of {best.tasks} is worth using: {best.why}."
     setting = marked.loc[best.row]
@@ -77,7 +77,7 @@ def _use(sweep: Sweep, marked: pd.DataFrame, best: Best) -> str:
 
 
 def cautions(sweep: Sweep, marked: pd.DataFrame) -> list[str]:
-    """What a reader could otherwise take for granted: seeds, missing baselines, models no better than a constant."""
+    """What a reader might overlook: few seeds, missing baselines, models no better than a constant."""
     sentences = []
     if (marked["trials"] == 1).all():
         sentences.append("Every setting was run with one seed: nothing is known of the spread, so there is no ±.")

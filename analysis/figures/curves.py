@@ -1,90 +1,112 @@
-"""A value of each task combination against λ: the curve, computed and drawn, looking the same in every figure."""
+"""Curves and points that look the same in every figure: a task combination keeps its colour, marker and line."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
-from analysis.figures.drawing import LINES, MARKERS, Floats, Line
-from analysis.figures.palette import SERIES
-from analysis.figures.strength_axis import StrengthAxis
+from analysis.figures.drawing import LINES, MARKERS, Line
+from analysis.figures.palette import GREY, SERIES
+from analysis.read.load import Sweep
 from mtl.vocabulary.metric import Metric
 
+CONSTANT_LINE: dict[str, Any] = {"color": GREY.light, "linewidth": 1.1, "linestyle": "--"}
 
-@dataclass(frozen=True)
-class Curve:
-    """A value against λ: (n,) each, by increasing λ."""
 
-    label: str
-    strengths: Floats
-    mean: Floats
-    std: Floats  # NaN for one trial
+class Look(NamedTuple):
+    """How a curve is drawn."""
+
     color: str
-    marker: str
-    line: Line
+    marker: str = ""
+    line: Line = "-"
 
-    def table(self, value: str) -> pd.DataFrame:
-        """The curve's numbers, a row a λ, under the names `<value>_mean` and `<value>_std`."""
-        return pd.DataFrame({"lambda": self.strengths, f"{value}_mean": self.mean, f"{value}_std": self.std})
-
-
-def curves_of(everything: pd.DataFrame, rows: pd.DataFrame, column: str) -> list[Curve]:
-    """A curve for each combination in `rows` (and method and setup, where `everything` has several).
-
-    `everything` decides on colours and markers, so that a combination keeps its own where others are not shown.
-    """
-    colors, order = colors_of(everything), list(dict.fromkeys(everything["tasks"]))
-    telling = ["tasks", *(key for key in ("method", "setup") if everything[key].nunique() > 1)]
-    curves = []
-    for key, some in rows.groupby(telling, sort=False, dropna=False):
-        combination = str(key[0])
-        place = order.index(combination)
-        curves.append(
-            Curve(
-                label=", ".join(str(part) for part in key),
-                strengths=floats(some["lambda"]),
-                mean=floats(some[f"{column}_mean"]),
-                std=floats(some[f"{column}_std"]),
-                color=colors[combination],
-                marker=MARKERS[place % len(MARKERS)],
-                line=LINES[(place // len(SERIES)) % len(LINES)],
-            )
-        )
-    return curves
+    def handle(self, label: str) -> Line2D:
+        """The curve's entry in a legend."""
+        style = {"color": self.color, "marker": self.marker, "linestyle": self.line}
+        return Line2D([], [], label=label, markersize=4.5, linewidth=1.2, **style)  # type: ignore[arg-type]
 
 
-def draw_curve(curve: Curve, ax: Axes, axis: StrengthAxis) -> None:
-    """Markers with error bars, joined except across the break of the axis."""
-    x = axis.positions(curve.strengths)
-    error_bars(ax, x, curve.mean, curve.color, np.full_like(x, np.nan), curve.std)
-    # No line across the break: nothing is known of what lies between 0 and the smallest λ.
-    positive = curve.strengths > 0
-    ax.plot(x[positive], curve.mean[positive], color=curve.color, linestyle=curve.line, linewidth=1.2)
-    ax.plot(x, curve.mean, color=curve.color, linestyle="", marker=curve.marker, markersize=4.5)
+def labelled(marked: pd.DataFrame) -> pd.DataFrame:
+    """The settings with `label`, the combination (and method and setup, where there are several), one curve after the
+    other."""
+    labels = joined(marked, ["tasks", *several(marked)])
+    return marked.assign(label=labels).iloc[np.argsort(pd.factorize(labels)[0], kind="stable")]
 
 
-def error_bars(ax: Axes, x: Floats, y: Floats, color: str, x_std: Floats, y_std: Floats) -> None:
-    """One deviation each way; a deviation that is not known (NaN) has no bar."""
-    wide, high = np.isfinite(x_std), np.isfinite(y_std)
-    if wide.any():
-        ax.errorbar(x[wide], y[wide], xerr=x_std[wide], fmt="none", ecolor=color, elinewidth=1.0, alpha=0.7)
-    if high.any():
-        ax.errorbar(x[high], y[high], yerr=y_std[high], fmt="none", ecolor=color, elinewidth=1.0, alpha=0.7)
-
-
-def handle(curve: Curve) -> Line2D:
-    """The curve's entry in a legend."""
-    line = Line2D([], [], color=curve.color, marker=curve.marker, linestyle=curve.line, markersize=4.5, linewidth=1.2)
-    line.set_label(curve.label)
-    return line
+def looks_of(settings: pd.DataFrame) -> dict[str, Look]:
+    """How each curve of `labelled` settings is drawn, by its label."""
+    looks = {
+        tasks: Look(color, MARKERS[place % len(MARKERS)], LINES[(place // len(SERIES)) % len(LINES)])
+        for place, (tasks, color) in enumerate(colors_of(settings).items())
+    }
+    return {label: looks[tasks] for label, tasks in zip(settings["label"], settings["tasks"], strict=True)}
 
 
 def colors_of(marked: pd.DataFrame) -> dict[str, str]:
     """Each combination's colour."""
-    order = dict.fromkeys(marked["tasks"])
-    return {str(tasks): SERIES[place % len(SERIES)].light for place, tasks in enumerate(order)}
+    return {str(tasks): SERIES[place % len(SERIES)].light for place, tasks in enumerate(marked["tasks"].unique())}
+
+
+def draw_curve(
+    ax: Axes, rows: pd.DataFrame, y: str, look: Look, x: str = "lambda", *, through_zero: bool = False
+) -> None:
+    """Markers with error bars, joined by a line.
+
+    Without `through_zero` the line begins at x > 0: nothing is known between λ = 0 and the smallest λ.
+    """
+    draw_error_bars(ax, rows, x, y, look.color)
+    xs, ys = mean_of(rows, x), mean_of(rows, y)
+    joined = (xs > 0) | through_zero
+    ax.plot(xs[joined], ys[joined], color=look.color, linestyle=look.line, linewidth=1.2)
+    ax.plot(xs, ys, color=look.color, linestyle="", marker=look.marker, markersize=4.5)
+
+
+def draw_error_bars(ax: Axes, rows: pd.DataFrame, x: str, y: str, color: str) -> None:
+    """Bars of one deviation each way, for x and y; an unknown deviation has no bar."""
+    for along, name in (("xerr", x), ("yerr", y)):
+        deviations = rows.get(f"{name}_std", pd.Series(np.nan, rows.index))
+        known = deviations.notna()
+        if known.any():
+            at = mean_of(rows, x)[known], mean_of(rows, y)[known]
+            bars: dict[str, Any] = {along: deviations[known]}
+            ax.errorbar(*at, **bars, fmt="none", ecolor=color, elinewidth=1.0, alpha=0.7)
+
+
+def mean_of(rows: pd.DataFrame, name: str) -> "pd.Series[float]":
+    """The column `<name>_mean`, or `name` itself, such as lambda."""
+    return rows[f"{name}_mean" if f"{name}_mean" in rows else name]
+
+
+def constant_handle() -> Line2D:
+    """The constant predictor's entry in a legend."""
+    return Line2D([], [], label="constant predictor", **CONSTANT_LINE)
+
+
+def sparsity_axis(ax: Axes) -> None:
+    """An x axis of group sparsity."""
+    ax.set(xlim=(-5, 105), xticks=[0, 25, 50, 75, 100], xlabel="group sparsity [%]")
+
+
+def joined(rows: pd.DataFrame, columns: Sequence[str]) -> "pd.Series[str]":
+    """(rows,) the texts of these columns, joined by commas."""
+    return pd.Series([", ".join(map(str, row)) for row in rows[list(columns)].to_numpy()], rows.index, dtype=object)
+
+
+def several(rows: pd.DataFrame) -> list[str]:
+    """Which of method and setup a label has to name, because the rows have several."""
+    return [key for key in ("method", "setup") if rows[key].nunique() > 1]
+
+
+def measure(sweep: Sweep, column: str) -> tuple[str, float]:
+    """The y label of an objective or of its reported column, and what its values are multiplied by."""
+    if column in ("delta_m", "test_delta_m"):
+        return "test Δm [%], higher is better", 100.0
+    metric = sweep.metrics.get(column.removeprefix("val_").removeprefix("test_"))
+    return (axis_label(metric), 1.0) if metric else (column, 1.0)
 
 
 def axis_label(metric: Metric) -> str:
@@ -95,25 +117,15 @@ def axis_label(metric: Metric) -> str:
     return f"{label},\n{hint}" if len(label) + len(hint) > 30 else f"{label}, {hint}"
 
 
-def spread_note(marked: pd.DataFrame, ways: str = "") -> str:
+def spread_note(marked: pd.DataFrame, bars: str = "Error bars") -> str:
     """What the error bars are."""
     if (marked["trials"] == 1).all():
-        return "One seed a setting, so no error bars"
+        return f"One seed per setting, so no {bars.removesuffix(' both ways').lower()}"
     most = int(marked["trials"].max())
     over = f"up to {most}" if (marked["trials"] < most).any() else f"{most}"
-    return f"Error bars{ways}: ± sample standard deviation over {over} seeds"
+    return f"{bars}: ± sample standard deviation over {over} seeds"
 
 
-def floats(column: pd.Series) -> Floats:
-    """(n,) the column as an array of floats."""
-    return column.to_numpy(dtype=float)
-
-
-def wrapped(combination: str, width: int = 28) -> str:
-    """Breaks a long combination after a "+"."""
-    lines = [""]
-    for part in combination.replace("+", "+\n").split("\n"):
-        if lines[-1] and len(lines[-1]) + len(part) > width:
-            lines.append("")
-        lines[-1] += part
-    return "\n".join(lines)
+def evenly(number: int, most: int) -> NDArray[np.intp]:
+    """At most `most` of the places 0 to `number` - 1, evenly chosen, the first and the last among them."""
+    return np.unique(np.linspace(0, number - 1, min(most, number)).round().astype(np.intp))

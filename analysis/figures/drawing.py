@@ -1,8 +1,9 @@
-"""What the figures share: their style, a finished drawing, and the sheet of panels that it is drawn on."""
+"""What the figures share: their style, panels with a legend and a note on one sheet, and the finished drawing."""
 
 import io
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -83,70 +84,104 @@ def style() -> AbstractContextManager[None]:
     )
 
 
+class Words(NamedTuple):
+    """What stands beside a drawing: its name in file names, title, caption, and the note below its legend."""
+
+    name: str
+    title: str
+    caption: str  # the note is added to it
+    note: str
+
+
 @dataclass(frozen=True)
-class Sheet:
-    """A figure of like panels in rows, with a legend and a note below: its axes are to be drawn on, then `finish`."""
+class Panel:
+    """One panel of a figure: what it shows, as rows of the figure's data."""
 
-    figure: Figure
-    axes: tuple[Axes, ...]
-    panels: tuple[Box, ...]
-    entries: tuple[Box, ...]
-    columns: int
-
-    def finish(self, name: str, title: str, caption: str, data: pd.DataFrame) -> Drawing:
-        """Both file formats, the same bytes for the same numbers."""
-        FigureCanvasAgg(self.figure)
-        png, svg = io.BytesIO(), io.BytesIO()
-        self.figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-        with matplotlib.rc_context({"svg.hashsalt": name}):
-            nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-            self.figure.savefig(svg, format="svg", metadata=nothing)
-        drawn = png.getvalue(), svg.getvalue().decode()
-        return Drawing(name, title, caption, data, *drawn, self.panels, self.entries, self.columns)
+    title: str
+    rows: pd.DataFrame
+    y_label: str = ""
+    height: float | None = None  # inches, where it differs from the layout's
 
 
-def sheet(
-    titles: list[str],
-    handles: Sequence[Artist],
-    note: str,
-    *,
-    columns: int = 4,
-    size: tuple[float, float] | None = None,
-    heights: Sequence[float] = (),
-    left: float = 0.82,
-    below: float = 0.5,
-) -> Sheet:
-    """A sheet with a panel for each title, of `size` inches without its labels.
+@dataclass(frozen=True)
+class Layout:
+    """How panels are laid out, in inches; a panel has all of its labels, so that it can stand alone.
 
-    Where no size is asked for, one or two panels are larger than many; `heights` are those of panels that differ.
-    `left` is what the y labels need, `below` what the x labels do, in inches. The margins are reckoned rather than
-    found by a layout engine, which would draw everything several times; and a panel has all of its labels, so that it
-    can stand alone.
+    Attributes:
+        columns: at most so many panels stand side by side.
+        size: of a panel without its labels; where it is None, one or two panels are larger than many.
+        left, below: what the y labels and the x labels need.
+        letters: after so many, a title is broken at a "+".
+        title_left: how far left of its panel a title begins.
+        share_y: whether panels with the same y label have the same y limits.
     """
-    rows = math.ceil(len(titles) / columns)
-    columns = math.ceil(len(titles) / rows)
-    size = size or ((3.7, 2.7) if len(titles) <= 2 else (2.15, 1.9))
+
+    columns: int = 4
+    size: tuple[float, float] | None = None
+    left: float = 0.82
+    below: float = 0.5
+    letters: int = 28
+    title_left: float = 0.0
+    share_y: bool = False
+
+
+def draw_sheet(
+    words: Words,
+    panels: Sequence[Panel],
+    draw: Callable[[pd.DataFrame, Axes], None],
+    handles: Sequence[Artist],
+    layout: Layout | None = None,
+    data: pd.DataFrame | None = None,
+) -> Drawing:
+    """The panels, each drawn from its rows, with a legend and the note below: the same bytes for the same numbers.
+
+    The margins are calculated rather than found by a layout engine, which would draw everything several times.
+
+    Args:
+        words: what stands beside it.
+        panels: at least one.
+        draw: draws a panel's rows.
+        handles: the entries of the legend.
+        layout: the default one where it is None.
+        data: the numbers of the figure; the rows of all panels where it is None.
+    """
+    layout = layout or Layout()
+    titles = [wrapped(panel.title, layout.letters) for panel in panels]
+    rows = math.ceil(len(panels) / layout.columns)
+    columns = math.ceil(len(panels) / rows)
+    size = layout.size or ((3.7, 2.7) if len(panels) <= 2 else (2.15, 1.9))
     top = 0.2 + 0.17 * max(title.count("\n") + 1 for title in titles)
-    heights = heights or [size[1]] * len(titles)
-    of_rows = [max(heights[row * columns : (row + 1) * columns]) + top + below for row in range(rows)]
-    cell = left + size[0] + RIGHT
+    heights = [panel.height or size[1] for panel in panels]
+    of_rows = [max(heights[row * columns : (row + 1) * columns]) + top + layout.below for row in range(rows)]
+    cell = layout.left + size[0] + RIGHT
     width = max(columns * cell, 3.5)
     lines = _lines([0.072 * len(str(handle.get_label())) + 0.6 for handle in handles], width)
     height = sum(of_rows) + 0.1 + ENTRY * len(lines) + 0.3
     figure = Figure(figsize=(width, height))
-    axes, panels = [], []
-    for place, panel in enumerate(heights):
+    axes, boxes = [], []
+    for place, (panel, title, inner) in enumerate(zip(panels, titles, heights, strict=True)):
         row, column = divmod(place, columns)
         x, y = column * cell, sum(of_rows[:row])
-        bottom = height - y - top - panel
-        axes.append(figure.add_axes(((x + left) / width, bottom / height, size[0] / width, panel / height)))
-        axes[-1].set_gid(f"panel-{place}")
-        panels.append(Box(*(72 * inches for inches in (x, y, cell, top + panel + below))))
+        bottom = height - y - top - inner
+        ax = figure.add_axes(((x + layout.left) / width, bottom / height, size[0] / width, inner / height))
+        ax.set_gid(f"panel-{place}")
+        draw(panel.rows, ax)
+        ax.set_title(title, loc="left", x=-layout.title_left / size[0])
+        if panel.y_label:
+            ax.set_ylabel(panel.y_label)
+        axes.append(ax)
+        boxes.append(Box(*(72 * inches for inches in (x, y, cell, top + inner + layout.below))))
+    if layout.share_y:
+        for label in {panel.y_label for panel in panels}:
+            alike = [ax for panel, ax in zip(panels, axes, strict=True) if panel.y_label == label]
+            limits = [ax.get_ylim() for ax in alike]
+            for ax in alike:
+                ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
     entries: list[Box] = []
     for number, line in enumerate(lines):
         x, y = (width - sum(line)) / 2, sum(of_rows) + 0.1 + number * ENTRY
         for entry in line:
-            # A legend for each entry, as one for all could not be laid out anew.
+            # Each entry is a legend of its own, so that a page can lay the entries out anew.
             legend = figure.legend(
                 handles=[handles[len(entries)]],
                 loc="upper left",
@@ -157,16 +192,22 @@ def sheet(
             legend.set_gid(f"entry-{len(entries)}")
             entries.append(Box(*(72 * inches for inches in (x, y, entry, ENTRY))))
             x += entry
-    figure.text(0.5, 0.1 / height, note, ha="center", va="bottom", fontsize=8, color=SOFT.light)
-    return Sheet(figure, tuple(axes), tuple(panels), tuple(entries), columns)
+    figure.text(0.5, 0.1 / height, words.note, ha="center", va="bottom", fontsize=8, color=SOFT.light)
+    data = pd.concat([panel.rows for panel in panels], ignore_index=True) if data is None else data
+    caption = f"{words.caption} {words.note}."
+    return Drawing(
+        words.name, words.title, caption, data, *_saved(figure, words.name), tuple(boxes), tuple(entries), columns
+    )
 
 
-def share_y(axes: Sequence[Axes]) -> None:
-    """Gives panels that show the same quantity the same y limits."""
-    low = min(ax.get_ylim()[0] for ax in axes)
-    high = max(ax.get_ylim()[1] for ax in axes)
-    for ax in axes:
-        ax.set_ylim(low, high)
+def _saved(figure: Figure, name: str) -> tuple[bytes, str]:
+    """As PNG and as SVG."""
+    FigureCanvasAgg(figure)
+    png, svg = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return png.getvalue(), svg.getvalue().decode()
 
 
 def _lines(widths: list[float], most: float) -> list[list[float]]:
@@ -177,3 +218,13 @@ def _lines(widths: list[float], most: float) -> list[list[float]]:
             lines.append([])
         lines[-1].append(width)
     return lines
+
+
+def wrapped(title: str, letters: int) -> str:
+    """Breaks a line that is too long after a "+"."""
+    lines: list[str] = []
+    for part in re.split(r"(?<=[+\n])", title):
+        if not lines or lines[-1].endswith("\n") or len(lines[-1]) + len(part.rstrip()) > letters:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.strip() for line in lines)

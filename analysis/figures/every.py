@@ -1,4 +1,4 @@
-"""All figures that a sweep's files have the numbers for, and a line for each that they have not."""
+"""All figures for which a sweep has the numbers, and for each other figure a sentence that says why not."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ from analysis.figures.drawing import Drawing, style
 from analysis.figures.dynamics import dynamics_figure
 from analysis.figures.fronts import front_figure
 from analysis.figures.lambda_curves import metrics_figure, sparsity_figure
-from analysis.figures.latency import latency_figure, latency_sparsity_figure
-from analysis.figures.layers import groups_figure, layers_figure, stages_figure
+from analysis.figures.latency import latency_figure
+from analysis.figures.layers import ABSENT, groups_figure, survival_figure
 from analysis.figures.overlap import overlap_figure
 
 
@@ -25,7 +25,7 @@ class Figures:
 
 def draw_all(computed: Computed) -> Figures:
     """Every figure of the report, by name."""
-    sweep, marked = computed.sweep, computed.marked
+    sweep, marked, layers = computed.sweep, computed.marked, computed.layers
     tasks = list(sweep.tasks)
     with style():
         attempts: dict[str, Drawing | str] = {
@@ -36,13 +36,18 @@ def draw_all(computed: Computed) -> Figures:
             "fig3b": sparsity_figure(marked),
             "fig3c": dynamics_figure(sweep, marked),
             "fig3d": latency_figure(sweep, marked),
-            "fig3d_sparsity": latency_sparsity_figure(sweep, marked),
-            "fig1": groups_figure(marked, computed.layer_survival),
-            "stages": stages_figure(marked, computed.stage_survival),
-            "layers": layers_figure(marked, computed.layer_survival),
-            "overlap": overlap_figure(computed.overlap, tasks),
+            "fig3d_sparsity": latency_figure(sweep, marked, by_sparsity=True),
             "affinity": affinity_figure(computed.affinity, tasks),
         }
+        if layers is None:
+            attempts |= dict.fromkeys(("fig1", "stages", "layers", "overlap"), ABSENT)
+        else:
+            attempts |= {
+                "fig1": groups_figure(marked, layers.layers),
+                "stages": survival_figure(marked, layers.stages, "stages"),
+                "layers": survival_figure(marked, layers.layers, "layers"),
+                "overlap": overlap_figure(layers.overlap, tasks),
+            }
     return Figures(
         drawn={name: attempt for name, attempt in attempts.items() if isinstance(attempt, Drawing)},
         absent={name: attempt for name, attempt in attempts.items() if isinstance(attempt, str)},

@@ -27,7 +27,7 @@ SERIES = (
     Color("series-6", "#56b4e9", "#93d6ff"),
     Color("series-7", "#30302f", "#f4f4f2"),
 )
-# Steps of viridis, for what has an order: the last stands out on either ground.
+# Steps of viridis, for values with an order: the last is the strongest on either background.
 ORDER = (
     Color("order-1", "#9dbb20", "#6675c4"),
     Color("order-2", "#58ae4c", "#4189b8"),

@@ -1,67 +1,54 @@
 """The λ axis, on which the dense model has a place."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 
-import numpy as np
 from matplotlib.axes import Axes
 
 from analysis import text
-from analysis.figures.drawing import Floats
 from analysis.figures.palette import INK
 
 
-class StrengthAxis:
-    """A logarithmic λ axis on which λ = 0 has a place of its own, left of a break."""
+def strength_axis(ax: Axes, strengths: Iterable[float]) -> None:
+    """Makes the x axis a logarithmic one of λ, on which λ = 0 has a place of its own, left of a break.
 
-    def __init__(self, strengths: Sequence[float]) -> None:
-        self.strengths = sorted(set(strengths))
-        logs = [math.log10(value) for value in self.strengths if value > 0]
-        self.low, self.high = (min(logs), max(logs)) if logs else (0.0, 0.0)
-        self.gap = max(0.5, 0.28 * (self.high - self.low))
+    Between 0 and the smallest λ > 0 the axis is linear (matplotlib's symlog), but nothing is drawn there.
+    """
+    known = sorted(set(strengths))
+    logs = [math.log10(value) for value in known if value > 0] or [0.0]
+    low, high = logs[0], logs[-1]
+    smallest = 10.0**low
+    gap = max(0.5, 0.28 * (high - low))  # decades from 0 to the smallest λ > 0
+    zero = low - gap
+    first = zero if known[0] == 0 else low
+    last = high if known[-1] > 0 else first
+    margin = 0.06 * (last - first) + 0.05
+    if known[0] == 0:
+        # symlog makes the linear part 1 / 0.9 times as wide as `linscale` decades.
+        ax.set_xscale("symlog", linthresh=smallest, linscale=0.9 * gap)
+        left = -margin / gap * smallest
+    else:
+        ax.set_xscale("log")
+        left = 10 ** (low - margin)
+    ax.set_xlim(left, 10 ** (high + margin) if known[-1] > 0 else -left)
+    ax.set_xlabel("λ")
 
-    @property
-    def zero(self) -> float:
-        """Where λ = 0 stands."""
-        return self.low - self.gap
-
-    def positions(self, strengths: Floats) -> Floats:
-        """Places on the axis, (n,): log10 λ, and `zero` for λ = 0."""
-        return np.array([math.log10(value) if value > 0 else self.zero for value in strengths])
-
-    def prepare(self, ax: Axes) -> None:
-        """Sets limits, ticks, label and the mark of the break."""
-        first = self.zero if self.strengths[0] == 0 else self.low
-        last = max(self.high, first) if self.strengths[-1] > 0 else first
-        margin = 0.06 * (last - first) + 0.05
-        ticks = self._ticks()
-        places = self.positions(np.array(ticks)).tolist()
-        ax.set_xticks(places, _apart(places, [text.strength(value) for value in ticks], 0.17 * (last - first)))
-        ax.set_xlim(first - margin, last + margin)
-        ax.set_xlabel("λ")
-        if self.strengths[0] == 0 and last > first:
-            at = self.zero + self.gap / 2
-            lean = 0.012 * (last - first)
-            for shift in (-lean, lean):
-                mark = ([at + shift - lean, at + shift + lean], [-0.025, 0.025])
-                ax.plot(*mark, color=INK.light, linewidth=0.8, transform=ax.get_xaxis_transform(), clip_on=False)
-
-    def _ticks(self) -> list[float]:
-        positive = [value for value in self.strengths if value > 0]
-        if len(positive) > 5 or self.high - self.low > 5:
-            # Proposed rather than listed strengths: whole decades, every second or third where they are many.
-            step = max(1, math.ceil((self.high - self.low) / 5))
-            decades = [10.0**power for power in range(math.ceil(self.low), math.floor(self.high) + 1, step)]
-            positive = decades or [positive[0], positive[-1]]
-        return [0.0] * (self.strengths[0] == 0) + positive
-
-
-def _apart(places: Sequence[float], labels: Sequence[str], least: float) -> list[str]:
-    """The labels of an axis, without those that stand nearer than `least` to the last one kept."""
-    kept: list[str] = []
-    at = -math.inf
-    for place, label in zip(places, labels, strict=True):
-        near = place - at < least
-        kept.append("" if near else label)
-        at = at if near else place
-    return kept
+    positive = [value for value in known if value > 0]
+    if len(positive) > 5 or high - low > 5:
+        # Proposed rather than listed strengths: whole decades, every second or third where they are many.
+        step = max(1, math.ceil((high - low) / 5))
+        decades = [10.0**power for power in range(math.ceil(low), math.floor(high) + 1, step)]
+        positive = decades or [positive[0], positive[-1]]
+    ticks = [0.0] * (known[0] == 0) + positive
+    labels, free = [], -math.inf
+    for value in ticks:
+        place = math.log10(value) if value > 0 else zero
+        labels.append(text.strength(value) if place >= free else "")
+        free = place + 0.17 * (last - first) if place >= free else free
+    ax.set_xticks(ticks, labels)
+    ax.set_xticks([], minor=True)
+    if known[0] == 0 and last > first:
+        lean = 0.012 * (last - first)
+        for middle in (gap / 2 - lean, gap / 2 + lean):
+            mark = [smallest * (middle - lean) / gap, smallest * (middle + lean) / gap], [-0.025, 0.025]
+            ax.plot(*mark, color=INK.light, linewidth=0.8, transform=ax.get_xaxis_transform(), clip_on=False)

@@ -1,4 +1,4 @@
-"""A sweep as its files tell it: what was run, one row a trial, one row an epoch."""
+"""A sweep as read from its files: what was run, one row per trial, one row per epoch."""
 
 import itertools
 from collections import Counter
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from analysis.read.sweep_files import (
     ANEW,
@@ -35,10 +34,10 @@ RESULT_TEXTS = ("trial_id", "status", "tasks", "penalty")
 HISTORY_KINDS: Kinds = {"trial_id": TEXT, "epoch": NUMBER}
 LAYERS_KINDS: Kinds = {"trial_id": TEXT, "layer": TEXT, "position": WHOLE, "groups": WHOLE, "alive": FLAGS}
 FURTHER: Kinds = {"retraining": TEXT, "settings": TEXT, "train_seconds": NUMBER, "torch_version": TEXT}
-# More than any measurement is: sums and squares of it are finite.
+# Larger than any measurement; its sums and squares are still finite.
 LARGEST = 1e30
 MOST_GROUPS, MOST_EPOCHS = 10**7, 10**7
-LONGER = "longer"  # of a dense trial: trained once, for as many epochs as a retrained one in all
+LONGER = "longer"  # a dense trial, trained once, for as many epochs as a retrained trial has in all
 LONGER_NAME = "dense, 2 × epochs"
 NUMBERS = ["lambda", "seed", "group_sparsity", "parameter_sparsity", "delta_m", "test_delta_m"]
 
@@ -68,10 +67,10 @@ class Sweep:
         tasks: each task's primary metric, in the recipe's order.
         metrics: by name, without the split's prefix.
         objectives: what the front is drawn over.
-        results: one row a trial that ended, whatever its status, with the columns `sweep`, the name of the sweep that
+        results: one row per trial that ended, whatever its status, with the columns `sweep`, the name of the sweep that
             it is of; `setup`, the same for trials that differ in tasks, λ, seed and method alone; and `method`.
-        history: one row a trial and epoch; None where the sweep has not written one.
-        layers: one row a trial and convolution, with the groups alive; None where the sweep has not written it.
+        history: one row per trial and epoch; None where the sweep has not written one.
+        layers: one row per trial and convolution, with the groups alive; None where the sweep has not written it.
         parts: the sweeps that were merged into this one; empty for one that was read as it is.
         place: where people find its files; empty where that is `folder`.
     """
@@ -94,7 +93,7 @@ class Sweep:
 
     @property
     def planned(self) -> int:
-        """How many trials the sweep set out to run; of merged sweeps those of all, a trial of two of them once."""
+        """How many trials the sweep set out to run; of merged sweeps, all of theirs without duplicates."""
         return int(self.info["trials_planned"])
 
     @property
@@ -103,7 +102,7 @@ class Sweep:
         return dict(self.info.get("constant_predictor") or {})
 
     def constants(self, split: str) -> dict[str, float]:
-        """The same of a split, val or test; those of test for both in sweeps of before it was measured on val."""
+        """The same for a split, val or test; older sweeps measured it on test alone, which is then used for both."""
         validation = self.info.get("constant_predictor_val") if split == "val" else None
         return dict(validation or self.constant_predictor)
 
@@ -151,12 +150,13 @@ def load_sweep(folder: Path | str, objectives: Sequence[Objective] = ()) -> Swee
         {**FURTHER} | {f"{split}_{name}": NUMBER for split in ("val", "test") for name in metrics},
         RESULT_TEXTS,
     )
-    history = _read_optional(folder / HISTORY, HISTORY_KINDS, {"group_sparsity": NUMBER}, tuple(HISTORY_KINDS))
-    layers = _read_optional(folder / LAYERS, LAYERS_KINDS, {}, tuple(LAYERS_KINDS))
-    if layers is not None:
-        _need_range(layers, "groups", 1, MOST_GROUPS, folder / LAYERS)
-    if history is not None:
-        _need_range(history, "epoch", 0, MOST_EPOCHS, folder / HISTORY)
+    history = layers = None
+    if (path := folder / HISTORY).is_file():
+        history = read_table(path, HISTORY_KINDS, {"group_sparsity": NUMBER}, tuple(HISTORY_KINDS))
+        _need_range(history, "epoch", 0, MOST_EPOCHS, path)
+    if (path := folder / LAYERS).is_file():
+        layers = read_table(path, LAYERS_KINDS, {}, tuple(LAYERS_KINDS))
+        _need_range(layers, "groups", 1, MOST_GROUPS, path)
     sweep = Sweep(folder, info, tasks, metrics, tuple(objectives) or own_objectives, results, history, layers)
     _check_results(sweep, folder / RESULTS)
     for column, nothing in (("retraining", NO_RETRAINING), ("settings", "")):
@@ -181,12 +181,12 @@ def _meaning(info: SweepFile) -> tuple[dict[str, str], dict[str, Metric], tuple[
 
 
 def metrics_of(task: str, tasks: Iterable[str], metrics: Mapping[str, Metric]) -> list[Metric]:
-    """Those that this one of the tasks reports."""
+    """The metrics that this task reports."""
     return [metric for name, metric in metrics.items() if _task_of(name, tasks) == task]
 
 
 def _task_of(metric: str, tasks: Iterable[str]) -> str:
-    """Of tasks such as hair and hair_colour the longest name is the metric's own; the metric's where there is none."""
+    """The task with the longest matching name, as of hair and hair_colour; the metric's own name where none matches."""
     return max((task for task in tasks if metric.startswith(f"{task}_")), key=len, default=metric)
 
 
@@ -200,10 +200,6 @@ def told_apart(metrics: Mapping[str, Metric], tasks: Iterable[str]) -> dict[str,
         label = metric.label if shared[metric.label] == 1 else f"{task.replace('_', ' ')} {metric.label}"
         named[name] = replace(metric, label=label)
     return named
-
-
-def _read_optional(path: Path, kinds: Kinds, further: Kinds, filled: tuple[str, ...]) -> pd.DataFrame | None:
-    return read_table(path, kinds, further, filled) if path.is_file() else None
 
 
 def _need_range(table: pd.DataFrame, column: str, low: int, high: int, path: Path) -> None:
@@ -228,13 +224,17 @@ def _check_results(sweep: Sweep, path: Path) -> None:
     if len(unknown):
         raise BadInput(f"{path}: status is {unknown.iloc[0]!r}; it must be one of {', '.join(STATUSES)}")
     for combination in results["tasks"].unique():
-        strange = [task for task in str(combination).split("+") if task not in sweep.tasks]
-        if strange:
+        if not set(str(combination).split("+")) <= set(sweep.tasks):
             raise BadInput(f"{path}: tasks is {combination!r}; sweep.json knows {', '.join(sweep.tasks)}")
 
+    done = results["status"] == "done"
+
+    def refuse(column: str, wrong: "pd.Series[bool]", says: str) -> None:
+        if wrong.any():
+            raise BadInput(f"{path}: column {column} {says} trial {results['trial_id'][wrong].iloc[0]}")
+
     metrics = [f"{split}_{name}" for split in ("val", "test") for name in sweep.metrics]
-    metrics = [column for column in metrics if column in results.columns]
-    numbers = list(dict.fromkeys([*NUMBERS, *metrics, *objectives]))
+    numbers = list(dict.fromkeys([*NUMBERS, *(column for column in metrics if column in results), *objectives]))
     for column in numbers:
         if results[column].dtype == np.float64:
             continue
@@ -243,36 +243,17 @@ def _check_results(sweep: Sweep, path: Path) -> None:
             results[column] = pd.to_numeric(results[column]).astype(float)
         except (TypeError, ValueError):
             raise BadInput(f"{path}: column {column} holds something that is not a number") from None
-
-    done = (results["status"] == "done").to_numpy()
     for column in numbers:
-        infinite = done & np.isinf(results[column].to_numpy())
-        if infinite.any():
-            raise BadInput(f"{path}: column {column} is infinite in trial {_first_trial(results, infinite)}")
-        large = done & (np.abs(results[column].to_numpy()) > LARGEST)
-        if large.any():
-            raise BadInput(f"{path}: column {column} is beyond {LARGEST:g} in trial {_first_trial(results, large)}")
+        refuse(column, done & np.isinf(results[column]), "is infinite in")
+        refuse(column, done & (results[column].abs() > LARGEST), f"is beyond {LARGEST:g} in")
     for column in SPARSITIES:
         _need_range(results[done].dropna(subset=column), column, 0, 1, path)
-    negative = (results["lambda"] < 0).to_numpy()
-    if negative.any():
-        raise BadInput(f"{path}: column lambda is below 0 in trial {_first_trial(results, negative)}")
-    for column in ("lambda", "seed", "group_sparsity", "parameter_sparsity"):
-        _need_numbers(results, done, column, path)
-    for combination in results["tasks"].unique():
-        mine = done & (results["tasks"] == combination).to_numpy()
-        if mine.any():
-            for split, task in itertools.product(("val", "test"), sweep.tasks_of(str(combination))):
-                column = f"{split}_{sweep.tasks[task]}"
-                need_columns(results, [column], path)
-                _need_numbers(results, mine, column, path)
-
-
-def _need_numbers(results: pd.DataFrame, rows: NDArray[np.bool_], column: str, path: Path) -> None:
-    absent = rows & np.isnan(results[column].to_numpy())
-    if absent.any():
-        raise BadInput(f"{path}: column {column} has no number in the done trial {_first_trial(results, absent)}")
-
-
-def _first_trial(results: pd.DataFrame, rows: NDArray[np.bool_]) -> str:
-    return str(results["trial_id"].iloc[int(rows.argmax())])
+    refuse("lambda", results["lambda"] < 0, "is below 0 in")
+    for column in ("lambda", "seed", *SPARSITIES):
+        refuse(column, done & results[column].isna(), "has no number in the done")
+    for combination in results["tasks"][done].unique():
+        for split, task in itertools.product(("val", "test"), sweep.tasks_of(str(combination))):
+            column = f"{split}_{sweep.tasks[task]}"
+            need_columns(results, [column], path)
+            mine = done & (results["tasks"] == combination)
+            refuse(column, mine & results[column].isna(), "has no number in the done")

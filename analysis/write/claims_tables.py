@@ -6,13 +6,13 @@ import pandas as pd
 
 from analysis import text
 from analysis.compute.claims import SIGNIFICANCE, Claim
-from analysis.compute.text_table import TextTable
+from analysis.compute.text_table import TextTable, cells
 
 COLUMNS = ["claim", "statement", "verdict", "effect", "low", "high", "p_value", "adjusted_p", "margin", "seeds", "why"]
 
 
 def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
-    """One row a claim; `effect`, its 95 % interval `low` to `high` and `margin` are fractions."""
+    """One row per claim; `effect`, its 95 % interval `low` to `high` and `margin` are fractions."""
     rows = [
         (
             *(claim.name, claim.statement, claim.verdict),
@@ -25,7 +25,7 @@ def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
 
 
 def claim_data_table(claims: Sequence[Claim]) -> pd.DataFrame:
-    """The rows behind every claim, under one another; `claim` says whose (see `analysis.compute.claims.Claim.data`)."""
+    """The rows behind all claims; the column `claim` names the claim (see `analysis.compute.claims.Claim.data`)."""
     tables = [claim.data.assign(claim=claim.name) for claim in claims if len(claim.data)]
     if not tables:
         return claims[0].data.assign(claim="")
@@ -34,21 +34,25 @@ def claim_data_table(claims: Sequence[Claim]) -> pd.DataFrame:
 
 
 def written_claims(claims: Sequence[Claim]) -> TextTable:
-    """One row a claim: verdict, effect and interval in %, corrected p, seeds, why."""
-    rows = []
-    for claim in claims:
-        effect = claim.effect
-        interval = "" if effect.number < 2 else f"{_percent(effect.low)} to {_percent(effect.high)}"
-        p = "" if pd.isna(claim.adjusted_p) else f"{claim.adjusted_p:.2g}"
-        rows.append((claim.statement, claim.verdict, _percent(effect.mean), interval, p, str(claim.seeds), claim.why))
+    """One row per claim: verdict, effect and interval in %, corrected p, seeds, why."""
+    effects = [claim.effect for claim in claims]
+    columns: dict[str, list[str]] = {
+        "claim": [claim.statement for claim in claims],
+        "verdict": [claim.verdict for claim in claims],
+        "effect [%]": [_percent(effect.mean) for effect in effects],
+        "95 % interval [%]": [
+            f"{_percent(effect.low)} to {_percent(effect.high)}" if effect.number > 1 else "" for effect in effects
+        ],
+        "p": cells([claim.adjusted_p for claim in claims], "{:.2g}".format),
+        "seeds": [str(claim.seeds) for claim in claims],
+        "why": [claim.why for claim in claims],
+    }
     how = " ".join(f"{claim.statement} {claim.how}" for claim in claims)
     note = (
         f"{how} Intervals are Student's, over seeds. p is two-sided, Holm-corrected over the claims; a claim holds, or "
         f"does not, where it is at most {SIGNIFICANCE:g}."
     )
-    header = ("claim", "verdict", "effect [%]", "95 % interval [%]", "p", "seeds", "why")
-    marked = tuple(claim.verdict == "holds" for claim in claims)
-    return TextTable(header, tuple(rows), marked, note)
+    return TextTable.of(columns, note, [claim.verdict == "holds" for claim in claims])
 
 
 def _percent(value: float) -> str:

@@ -58,7 +58,7 @@ def render_report(computed: Computed, figures: Figures, trade_offs: TextTable, r
         progress=summary.progress(sweep),
         findings=summary.findings(computed.sweep, computed.marked, computed.bests, computed.volumes),
         cautions=computed.cautions,
-        claims=[report_tables.written_claim(claim) for claim in computed.claims],
+        claims=computed.claims,
         figures={name: _shown(drawing) for name, drawing in figures.drawn.items()},
         absent=figures.absent,
         trade_offs=trade_offs,

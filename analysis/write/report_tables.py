@@ -1,4 +1,4 @@
-"""The report's own tables, as strings: the claims, the constant predictor, trials, failures, numbers of a figure."""
+"""The report's own tables, as strings: the constant predictor, trials, failures, numbers of a figure."""
 
 import math
 from collections.abc import Hashable
@@ -8,25 +8,13 @@ from typing import Any
 import pandas as pd
 
 from analysis import text
-from analysis.compute.claims import Claim
 from analysis.compute.everything import Computed
-from analysis.compute.text_table import TextTable, metric_header
+from analysis.compute.text_table import CONSTANT, TextTable, cells, metric_header, setting_cells
 from analysis.read.load import Sweep
 
 MOST_ROWS = 500  # of a table in the report; the whole is in the file that its note names
-MOST_FAILURES = 20  # kinds of them
+MOST_FAILURES = 20  # different errors
 LAST_LETTERS = 2000  # of an error
-
-
-@dataclass(frozen=True)
-class WrittenClaim:
-    """A claim as the report shows it."""
-
-    statement: str
-    verdict: str
-    tone: str  # yes, no or open
-    why: str
-    how: str
 
 
 @dataclass(frozen=True)
@@ -38,46 +26,31 @@ class Failure:
     error: str
 
 
-def written_claim(claim: Claim) -> WrittenClaim:
-    """The verdict as a word and a tone."""
-    tone = {"holds": "yes", "does not": "no"}.get(claim.verdict, "open")
-    verdict = {"holds": "Holds", "does not": "Does not hold"}.get(claim.verdict, claim.verdict.capitalize())
-    return WrittenClaim(claim.statement, verdict, tone, _sentence(claim.why), claim.how)
-
-
 def written_constants(computed: Computed) -> TextTable:
     """The constant predictor beside the best of the sweep; marked where nothing beats it."""
-    rows, marked = [], []
-    for row in computed.constant_predictor.to_dict("records"):
-        digits = text.decimals(max(abs(float(value)) for value in (row["constant"], row["best"]) if pd.notna(value)))
-        unit = f" [{row['unit']}]" if row["unit"] else ""
-        known = pd.notna(row["best"])
-        rows.append(
-            (
-                f"{row['label']}{unit} {'↑' if row['maximize'] else '↓'}",
-                f"{row['constant']:.{digits}f}",
-                f"{row['best']:.{digits}f}" if known else "",
-                f"{row['best_tasks']}, λ = {text.strength(float(row['best_lambda']))}" if known else "",
-                ("yes" if row["beaten"] else "no") if known else "",
-            )
-        )
-        marked.append(known and not row["beaten"])
-    header = ("metric", "constant predictor", "best of the sweep", "which", "beaten")
+    table = computed.constant_predictor
+    rows = table.to_dict("records")
+    digits = [
+        text.decimals(row["constant"] if abs(row["constant"]) > abs(row["best"]) else row["best"]) for row in rows
+    ]
+    metrics = computed.sweep.metrics
+    columns = {
+        "metric": [metric_header(metrics[name]) for name in table["metric"]],
+        CONSTANT: [f"{row['constant']:.{places}f}" for row, places in zip(rows, digits, strict=True)],
+        "best of the sweep": [f"{row['best']:.{places}f}" for row, places in zip(rows, digits, strict=True)],
+        "which": [f"{row['best_tasks']}, λ = {text.strength(row['best_lambda'])}" for row in rows],
+        "beaten": ["yes" if beaten else "no" for beaten in table["beaten"]],
+    }
     note = "Test split; the best is the best mean over seeds. The constant predictor ignores the image."
-    return TextTable(header, tuple(rows), tuple(marked), note)
+    return TextTable.of(columns, note, [not beaten for beaten in table["beaten"]])
 
 
 def written_trials(sweep: Sweep) -> TextTable:
     """Every trial, whatever its status, up to `MOST_ROWS`; those that are not done stand out."""
     results = sweep.results.sort_values(["tasks", "lambda", "seed"], kind="stable")
     shown = results.head(MOST_ROWS)
-    several = [key for key in ("sweep", "method") if key in shown and results[key].nunique() > 1]
-    columns: dict[str, list[str]] = {"tasks": _strings(shown["tasks"])}
-    columns |= {key: _strings(shown[key]) for key in several}
-    columns["λ"] = ["" if pd.isna(value) else text.strength(value) for value in shown["lambda"]]
-    columns["seed"] = ["" if pd.isna(value) else f"{value:g}" for value in shown["seed"]]
-    columns["status"] = _strings(shown["status"])
-    columns["Δm [%] ↑"] = [_percent(value) for value in shown["test_delta_m"]]
+    columns = setting_cells(results, ("tasks", "sweep", "method", "lambda", "seed", "status"), MOST_ROWS)
+    columns["Δm [%] ↑"] = [text.percent(value, signed=True) for value in shown["test_delta_m"]]
     columns["groups gone [%]"] = [text.percent(value) for value in shown["group_sparsity"]]
     columns["weights gone [%]"] = [text.percent(value) for value in shown["parameter_sparsity"]]
     for primary in sweep.tasks.values():
@@ -86,24 +59,19 @@ def written_trials(sweep: Sweep) -> TextTable:
             digits = text.decimals(float(values.abs().max()))
             columns[metric_header(sweep.metrics[primary])] = [text.mean_std(one, math.nan, digits) for one in values]
     if "train_seconds" in shown:
-        columns["training [s]"] = ["" if pd.isna(value) else f"{value:.0f}" for value in shown["train_seconds"]]
-    columns["trial"] = _strings(shown["trial_id"])
+        columns["training [s]"] = cells(shown["train_seconds"], "{:.0f}".format)
+    columns["trial"] = cells(shown["trial_id"])
     note = "Test split. All columns are in trials.csv, beside this report."
     if len(results) > len(shown):
         note = f"The first {len(shown)} of {len(results)} trials by tasks, λ and seed. {note}"
-    return _table(columns, tuple(status != "done" for status in shown["status"]), note)
+    return TextTable.of(columns, note, shown["status"] != "done")
 
 
 def written_missing(missing: pd.DataFrame) -> TextTable:
     """Planned trials that are not done, up to `MOST_ROWS`."""
-    shown = missing.head(MOST_ROWS)
-    keys = [key for key in ("sweep", "method") if missing[key].nunique() > 1]
-    columns = {key: _strings(shown[key]) for key in ("tasks", *keys)}
-    columns["λ"] = ["" if pd.isna(value) else text.strength(value) for value in shown["lambda"]]
-    columns["seed"] = ["" if pd.isna(value) else f"{value:g}" for value in shown["seed"]]
-    columns["state"] = _strings(shown["state"])
-    note = f"{len(shown)} of {len(missing)} are listed." if len(missing) > len(shown) else ""
-    return _table(columns, (False,) * len(shown), note)
+    note = f"{MOST_ROWS} of {len(missing)} are listed." if len(missing) > MOST_ROWS else ""
+    columns = setting_cells(missing, ("tasks", "sweep", "method", "lambda", "seed", "state"), MOST_ROWS)
+    return TextTable.of(columns, note)
 
 
 def failures(sweep: Sweep) -> list[Failure]:
@@ -125,35 +93,16 @@ def first_rows(table: TextTable, file: str) -> TextTable:
     return TextTable(table.header, table.rows[:MOST_ROWS], table.marked[:MOST_ROWS], note)
 
 
-def written_numbers(data: pd.DataFrame, most: int = MOST_ROWS) -> TextTable:
+def written_numbers(data: pd.DataFrame, most: int) -> TextTable:
     """A figure's numbers, up to `most` rows, to four digits."""
     shown = data.head(most)
-    columns = {str(name).replace("_", " "): [_cell(value) for value in shown[name]] for name in shown}
-    note = f"The first {most} of {len(data)} rows; the file has them all." if len(data) > most else ""
-    return _table(columns, (False,) * len(shown), note)
-
-
-def _sentence(words: str) -> str:
-    return f"{words[:1].upper()}{words[1:].rstrip('.')}."
-
-
-def _table(columns: dict[str, list[str]], marked: tuple[bool, ...], note: str) -> TextTable:
-    return TextTable(tuple(columns), tuple(zip(*columns.values(), strict=True)), marked, note)
+    columns = {str(name).replace("_", " "): cells(shown[name].tolist(), _number) for name in shown}
+    return TextTable.of(columns, f"The first {most} of {len(data)} rows; the file has them all." * (len(data) > most))
 
 
 def _trial(row: dict[Hashable, Any]) -> str:
     return f"{row['tasks']}, λ = {text.strength(row['lambda'])}, seed {row['seed']:g} ({row['trial_id']})"
 
 
-def _strings(column: pd.Series) -> list[str]:
-    return ["" if pd.isna(value) else str(value) for value in column]
-
-
-def _percent(share: float) -> str:
-    return text.percent(share, signed=True)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.4g}".replace("-", text.MINUS)
-    return "" if value is None or value is pd.NA else str(value)
+def _number(value: Any) -> str:
+    return f"{value:.4g}".replace("-", text.MINUS) if isinstance(value, float) else str(value)

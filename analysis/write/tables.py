@@ -1,19 +1,29 @@
 """The paper-style table of a sweep: numbers for programs (CSV), and the same written for people."""
 
-import math
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 
 from analysis import text
 from analysis.compute.best import TOLERANCE, Best
 from analysis.compute.settings import ALL_METRICS, OF_METHOD
-from analysis.compute.text_table import CONSTANT, DEVIATION_NOTE, TextTable, metric_header, shown_metrics
+from analysis.compute.text_table import (
+    CONSTANT,
+    DEVIATION_NOTE,
+    TextTable,
+    cells,
+    mean_cells,
+    metric_header,
+    setting_cells,
+    shown_metrics,
+    sparsity_cells,
+)
 from analysis.read.load import Sweep
 
 
 def front_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
-    """The numbers of `front.csv`, one row a setting: selection on validation, means and deviations, all fractions."""
+    """The numbers of `front.csv`, one row per setting: selection on validation, means and deviations, all fractions."""
     names = ["delta_m", "test_delta_m", *ALL_METRICS, "group_sparsity", "parameter_sparsity"]
     names += [objective.column for objective in sweep.objectives]
     for primary in sweep.tasks.values():
@@ -43,32 +53,25 @@ def results_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
 def written_results(sweep: Sweep, marked: pd.DataFrame) -> TextTable:
     """The paper-style table as strings: `mean ± std`, percentages, an arrow for the better direction, the front."""
     numbers = results_table(sweep, marked)
-    several_methods = marked["method"].nunique() > 1
-    columns: dict[str, list[str]] = {"tasks": [str(tasks) for tasks in numbers["tasks"]]}
-    if several_methods:
-        columns["method"] = [str(one) if pd.notna(one) else "" for one in numbers["method"]]
-    columns["λ"] = [text.strength(value) if pd.notna(value) else "" for value in numbers["lambda"]]
-    columns["trials"] = [str(value) if pd.notna(value) else "" for value in numbers["trials"]]
+    columns = setting_cells(numbers, ("tasks", "method", "lambda", "trials"))
     columns["front"] = ["●" if value is True else "" for value in numbers["on_front"]]
     for header, name in (("Δm [%] ↑", "test_delta_m"), ("Δm, all metrics [%] ↑", "test_delta_m_all")):
-        columns[header] = [text.percent(*pair, signed=True) for pair in _pairs(numbers, name)]
-    for header, name in (("groups gone [%]", "group_sparsity"), ("weights gone [%]", "parameter_sparsity")):
-        columns[header] = [text.percent(*pair) for pair in _pairs(numbers, name)]
+        columns[header] = mean_cells(numbers, name, partial(text.percent, signed=True))
+    columns |= sparsity_cells(numbers)
     for metric in shown_metrics(sweep):
-        mean, std = numbers[f"test_{metric.name}_mean"], numbers[f"test_{metric.name}_std"]
-        digits = text.decimals(float(mean.abs().max()))
-        columns[metric_header(metric)] = [text.mean_std(*pair, digits) for pair in zip(mean, std, strict=True)]
-    on_front = tuple(value is True for value in numbers["on_front"])
+        digits = text.decimals(float(numbers[f"test_{metric.name}_mean"].abs().max()))
+        write = partial(text.mean_std, decimals=digits)
+        columns[metric_header(metric)] = mean_cells(numbers, f"test_{metric.name}", write)
     primaries = ", ".join(sweep.metrics[name].label for name in sweep.tasks.values())
     note = (
         f"Test split; ● marks each combination's front, chosen on the validation split. Δm is over {primaries}; Δm, "
         f"all metrics, over every metric that a task reports, averaged within the task first. {DEVIATION_NOTE}"
     )
-    return TextTable(tuple(columns), tuple(zip(*columns.values(), strict=True)), on_front, note)
+    return TextTable.of(columns, note, numbers["on_front"] == True)  # noqa: E712  the constant predictor has none
 
 
 def best_table(sweep: Sweep, marked: pd.DataFrame, bests: Sequence[Best]) -> pd.DataFrame:
-    """One row a combination: the setting to use, why (or why there is none), its loss, trial and model file."""
+    """One row per combination: the setting to use, why (or why there is none), its loss, trial and model file."""
     rows = []
     for best in bests:
         row: dict[str, object] = {"tasks": best.tasks, "why": best.why}
@@ -83,32 +86,21 @@ def best_table(sweep: Sweep, marked: pd.DataFrame, bests: Sequence[Best]) -> pd.
 
 
 def written_trade_offs(marked: pd.DataFrame, bests: Sequence[Best], volumes: pd.DataFrame) -> TextTable:
-    """One row a combination: the model to use, and the front's size and hypervolume (test split)."""
-    rows = []
-    several_methods = marked["method"].nunique() > 1
-    for best, volume in zip(bests, volumes.to_dict("records"), strict=True):
-        star = "" if volume["reference"] == "constant predictor" else "*"
-        of_front = (f"{volume['points_on_front']} of {volume['points']}", f"{volume['hypervolume']:.3g}{star}")
-        if best.row is None:
-            rows.append((best.tasks, *[""] * (5 + several_methods), *of_front))
-            continue
-        setting = marked.loc[best.row].to_dict()
-        lost = "" if math.isnan(best.loss) else text.percent(best.loss)
-        rows.append(
-            (
-                best.tasks,
-                *([setting["method"]] if several_methods else []),
-                text.strength(setting["lambda"]),
-                text.percent(setting["group_sparsity_mean"], setting["group_sparsity_std"]),
-                text.percent(setting["test_delta_m_mean"], setting["test_delta_m_std"], signed=True),
-                lost,
-                best.trial_id,
-                *of_front,
-            )
-        )
-    method = ("method",) if several_methods else ()
-    chosen = ("λ", "groups gone [%]", "Δm [%] ↑", "loss [%]", "trial")
-    header = ("tasks", *method, *chosen, "on the front", "hypervolume")
+    """One row per combination: the model to use, and the front's size and hypervolume (test split)."""
+    table = marked.reindex([best.row for best in bests]).reset_index(drop=True)
+    star = (volumes["reference"] != "constant predictor").map({True: "*", False: ""})
+    columns = {"tasks": [best.tasks for best in bests]}
+    if marked["method"].nunique() > 1:
+        columns["method"] = cells(table["method"])
+    columns |= {
+        "λ": cells(table["lambda"], text.strength),
+        "groups gone [%]": mean_cells(table, "group_sparsity", text.percent),
+        "Δm [%] ↑": mean_cells(table, "test_delta_m", partial(text.percent, signed=True)),
+        "loss [%]": [text.percent(best.loss) for best in bests],
+        "trial": [best.trial_id for best in bests],
+        "on the front": [f"{on} of {all_}" for on, all_ in volumes[["points_on_front", "points"]].to_numpy()],
+        "hypervolume": [f"{volume:.3g}{star}" for volume, star in zip(volumes["hypervolume"], star, strict=True)],
+    }
     note = (
         "The model to use of each combination, chosen on validation: no task worse than the constant predictor's, and "
         f"the cheapest with a loss of at most {100 * TOLERANCE:.0f} %, else the front's knee (best.csv says which). "
@@ -116,13 +108,9 @@ def written_trade_offs(marked: pd.DataFrame, bests: Sequence[Best], volumes: pd.
         "one lacks (validation). "
         "Hypervolume: of the front's test values as fractions, measured from the constant predictor's. "
     )
-    if (volumes["reference"] != "constant predictor").any():
+    if "*" in set(star):
         note += (
             "* An objective for which the constant predictor is not known is measured from its worst observed value, "
             "so this volume compares with nothing else. "
         )
-    return TextTable(header, tuple(rows), (False,) * len(rows), note + DEVIATION_NOTE)
-
-
-def _pairs(numbers: pd.DataFrame, name: str) -> "zip[tuple[float, float]]":
-    return zip(numbers[f"{name}_mean"], numbers[f"{name}_std"], strict=True)
+    return TextTable.of(columns, note + DEVIATION_NOTE)

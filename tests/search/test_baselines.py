@@ -101,8 +101,8 @@ def test_beside_retrained_models_stands_a_dense_one_of_as_many_epochs_that_nothi
     assert "against dense, 2 × epochs" in said
     assert "none of" not in said
     for panel in latency_panels(found.sweep):  # of each method and the dense model, which the longer one is not
-        at_zero = panel.measured.mean[panel.measured.strengths == 0]
-        assert at_zero == pytest.approx([dense["latency_ms"]])
+        at_zero = panel.rows.loc[panel.rows["lambda"] == 0, "latency_ms_mean"]
+        assert at_zero.tolist() == pytest.approx([dense["latency_ms"]])
 
 
 def test_a_retrained_model_without_a_dense_one_of_as_many_epochs_is_named(tmp_path: Path) -> None:

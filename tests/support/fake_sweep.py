@@ -1,4 +1,4 @@
-"""Writes the files of a made-up sweep, so that the analysis can be tested without training anything."""
+"""A sweep with made-up numbers, for tests whose answer must be known; others read sweeps that were really run."""
 
 import itertools
 import json
@@ -87,48 +87,6 @@ def relative_change(table: pd.DataFrame, row: Any, split: str, primary: dict[str
     return float(np.mean(changes))
 
 
-def history_table(results: pd.DataFrame, epochs: int = 12) -> pd.DataFrame:
-    """One row a trial and epoch: the sparsity grows to its final value."""
-    rows = [
-        {
-            "trial_id": row["trial_id"],
-            "epoch": epoch,
-            "lambda": row["lambda"],
-            "loss": 2.0 / (epoch + 1),
-            "group_sparsity": row["group_sparsity"] * epoch / epochs,
-            "parameter_sparsity": row["parameter_sparsity"] * epoch / epochs,
-            "seconds": 0.25,
-        }
-        for _, row in results.iterrows()
-        for epoch in range(1, epochs + 1)
-    ]
-    return pd.DataFrame(rows)
-
-
-def layers_table(results: pd.DataFrame) -> pd.DataFrame:
-    """One row a done trial and layer: the later a layer and the less important a channel, the sooner it goes.
-
-    Channels are as important to a task in every model, so that joint and single-task models keep some of the same.
-    """
-    names = ["conv1", *(f"layer{stage}.{block}.conv{one}" for stage in (1, 2, 3) for block in (0, 1) for one in (1, 2))]
-    groups = [3, *(8 * 2**stage for stage in (1, 2, 3) for _ in range(4))]
-    random = np.random.default_rng(1)
-    important = {
-        task: [random.uniform(size=size) for size in groups]
-        for task in dict.fromkeys("+".join(results["tasks"]).split("+"))
-    }
-    rows = []
-    for trial in results[results["status"] == "done"].to_dict("records"):
-        for position, (name, size) in enumerate(zip(names, groups, strict=True)):
-            importance = np.mean([important[task][position] for task in trial["tasks"].split("+")], axis=0)
-            share = np.clip((1 - trial["group_sparsity"]) * (1.4 - 0.06 * position), 0, 1) if trial["lambda"] else 1.0
-            noisy = importance + random.normal(0, 0.05, size)
-            alive = noisy.argsort().argsort() >= size - round(share * size)
-            row = {"trial_id": trial["trial_id"], "layer": name, "position": position, "groups": size}
-            rows.append(row | {"alive": alive.tolist()})
-    return pd.DataFrame(rows)
-
-
 def write_sweep(
     folder: Path,
     *,
@@ -138,14 +96,9 @@ def write_sweep(
     lambdas: list[float] | None = None,
     seeds: list[int] | None = None,
     results: pd.DataFrame | None = None,
-    history: bool = True,
-    layers: bool = False,
     info: dict[str, Any] | None = None,
 ) -> Path:
-    """Writes sweep.json, results.parquet and, if asked for, history.parquet and layers.parquet.
-
-    `results` and `info` replace what would be made up.
-    """
+    """Writes sweep.json and results.parquet; `results` and `info` replace what would be made up."""
     tasks = TASKS if tasks is None else tasks
     metrics = METRICS if metrics is None else metrics
     lambdas = LAMBDAS if lambdas is None else lambdas
@@ -185,8 +138,4 @@ def write_sweep(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sweep.json").write_text(json.dumps(content | (info or {})))
     results.to_parquet(folder / "results.parquet")
-    if history:
-        history_table(results).to_parquet(folder / "history.parquet")
-    if layers:
-        layers_table(results).to_parquet(folder / "layers.parquet")
     return folder

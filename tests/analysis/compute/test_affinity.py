@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.compute.affinity import affinity_matrix, affinity_table
+from analysis.compute.affinity import affinity_table
 from analysis.read.load import load_sweep
 from tests.support.fake_sweep import write_sweep
 
@@ -26,19 +26,10 @@ def test_known_gains(tmp_path: Path) -> None:
     half = 4.302653 * np.std([0.25, 0.2, 0.3], ddof=1) / np.sqrt(3)
     assert (row["low"], row["high"]) == pytest.approx((0.25 - half, 0.25 + half))
     assert row["p_value"] <= row["adjusted_p"]
-    matrix = affinity_matrix(table)
-    assert matrix.index.tolist() == matrix.columns.tolist() == ["segmentation", "depth", "normals"]
-    assert matrix.loc["depth", "segmentation"] == pytest.approx(-0.25)
-    assert matrix.loc["depth", "normals"] == pytest.approx(0.25)
-    assert np.isnan(np.diag(matrix)).all()
+    gains = table[table["lambda"] == 0].set_index(["task", "partners"])["gain"]
+    assert gains["depth", "segmentation"] == pytest.approx(-0.25)
     # Each of three tasks with two others alone and with both.
     assert (table["lambda"] == 0).sum() == 9
-
-
-def test_one_seed_has_no_interval(tmp_path: Path) -> None:
-    table = affinity_table(load_sweep(write_sweep(tmp_path, seeds=[0])))
-    assert table[["low", "high", "p_value", "adjusted_p"]].isna().all(axis=None)
-    assert table["gain"].notna().all()
 
 
 def test_only_seeds_that_both_have_are_compared(tmp_path: Path) -> None:
@@ -47,7 +38,3 @@ def test_only_seeds_that_both_have_are_compared(tmp_path: Path) -> None:
     table = affinity_table(load_sweep(write_sweep(tmp_path / "less", results=results[~lost])))
     assert set(table.loc[table["task"] == "depth", "seeds"]) == {2}
     assert set(table.loc[table["task"] != "depth", "seeds"]) == {3}
-
-
-def test_no_single_task_models_no_rows(tmp_path: Path) -> None:
-    assert affinity_table(load_sweep(write_sweep(tmp_path, combinations=["segmentation+depth"]))).empty

@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -15,7 +14,6 @@ from analysis.compute.fronts import with_fronts
 from analysis.compute.runs import run_table
 from analysis.compute.settings import settings_table
 from analysis.read.load import load_sweep
-from mtl.errors import BadInput
 from tests.support.fake_sweep import write_sweep
 
 
@@ -62,21 +60,6 @@ def test_the_order_of_the_rows_does_not_matter() -> None:
     second = attainment_surface(points[order], runs[order], [True, False])
     np.testing.assert_array_equal(first[0], second[0])
     np.testing.assert_array_equal(first[1], second[1])
-
-
-@pytest.mark.parametrize(
-    ("points", "runs", "levels", "named"),
-    [
-        ([[1.0]], [0], LEVELS, "1 objectives; an attainment surface needs 2 or 3"),
-        ([[1.0, 2.0]], [0, 1], LEVELS, r"runs has shape \(2,\)"),
-        ([[1.0, np.nan]], [0], LEVELS, "row 0 of points"),
-        ([[1.0, 2.0]], [0], [0], "level is 0"),
-    ],
-)
-def test_bad_input_is_refused(points: object, runs: object, levels: list[float], named: str) -> None:
-    maximize = [True] * len(np.asarray(points)[0])
-    with pytest.raises(BadInput, match=named):
-        attainment_surface(points, runs, maximize, levels)  # type: ignore[arg-type]
 
 
 def test_surfaces_of_a_sweep(tmp_path: Path) -> None:

@@ -180,13 +180,3 @@ def test_a_model_that_is_worse_than_the_constant_on_test_says_so(tmp_path: Path)
     results = sweep.results.assign(test_depth_mae=0.95)
     write_sweep(tmp_path / "again", results=results, combinations=["depth"], info=sweep.info)
     assert "On the test split it is worse than the constant predictor on depth." in answer(tmp_path / "again")[0]
-
-
-def test_the_model_of_merged_sweeps_lies_in_its_own(tmp_path: Path) -> None:
-    first = write_sweep(tmp_path / "first", combinations=["depth"], info={"name": "first"})
-    second = write_sweep(
-        tmp_path / "second", combinations=["segmentation", "normals", "depth+normals"], info={"name": "second"}
-    )
-    sweep = compute([first, second]).sweep
-    for trial, folder in (("depth-0-0", first), ("depth+normals-0-0", second)):
-        assert sweep.model_path(trial) == f"{folder}/trials/{trial}/model.pt"

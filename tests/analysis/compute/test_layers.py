@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.compute.layers import layer_survival, overlap_table, stage_of, stage_survival
+from analysis.compute.layers import LayerTables, layer_tables, stage_of
 from analysis.read.load import Sweep, load_sweep
 from mtl.errors import BadInput
 from tests.support.fake_sweep import write_sweep
@@ -29,6 +29,12 @@ def with_layers(folder: Path, alive: dict[str, list[list[int]]]) -> Sweep:
     return load_sweep(folder)
 
 
+def tables_of(sweep: Sweep) -> LayerTables:
+    tables = layer_tables(sweep)
+    assert tables is not None
+    return tables
+
+
 ALIVE = {
     "depth": [[1, 1, 0, 0, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]],
     "normals": [[0, 1, 1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 0]],
@@ -38,21 +44,17 @@ ALIVE = {
 
 def test_survival_by_layer_and_stage(tmp_path: Path) -> None:
     sweep = with_layers(tmp_path, ALIVE)
-    layers = layer_survival(sweep)
-    assert layers is not None
+    layers, stages = tables_of(sweep).layers, tables_of(sweep).stages
     depth = layers[layers["tasks"] == "depth"]
     assert depth["layer"].tolist() == ["conv1", "layer1.0.conv2"]
     assert depth["alive_mean"].tolist() == pytest.approx([(0.5 + 0.25) / 2, 0.125])
     assert depth["alive_std"].tolist() == pytest.approx([np.std([0.5, 0.25], ddof=1), np.std([0.25, 0], ddof=1)])
     assert depth["seeds"].tolist() == [2, 2]
-    stages = stage_survival(sweep)
-    assert stages is not None
     assert stages[stages["tasks"] == "depth"]["stage"].tolist() == ["conv1", "layer1"]
 
 
 def test_overlap_by_hand(tmp_path: Path) -> None:
-    table = overlap_table(with_layers(tmp_path, ALIVE))
-    assert table is not None
+    table = tables_of(with_layers(tmp_path, ALIVE)).overlap
     first = table[table["seed"] == 0].set_index(["task", "other", "stage"])
     # Depth keeps {0, 1} and {0}, the joint model {0, 1, 2} and {0, 1}: 3 shared of 5.
     assert first.loc[("depth", "depth+normals", "all"), "jaccard"] == pytest.approx(3 / 5)
@@ -79,19 +81,11 @@ def test_independent_channels_have_no_excess_and_equal_ones_all(tmp_path: Path) 
         for tasks, mask in masks.items()
     ]
     pd.DataFrame(rows).to_parquet(tmp_path / "layers.parquet")
-    table = overlap_table(load_sweep(tmp_path))
-    assert table is not None
+    table = tables_of(load_sweep(tmp_path)).overlap
     whole = table[table["stage"] == "all"].set_index(["task", "other"])
     assert whole.loc[("depth", "normals"), "excess"] == pytest.approx(0, abs=0.01)
     assert whole.loc[("depth", "depth+normals"), "jaccard"] == 1
     assert whole.loc[("depth", "depth+normals"), "excess"] == pytest.approx(1 - 0.3 / 1.7, abs=0.02)
-
-
-def test_older_sweeps_have_no_layers(tmp_path: Path) -> None:
-    sweep = load_sweep(write_sweep(tmp_path))
-    assert layer_survival(sweep) is None
-    assert stage_survival(sweep) is None
-    assert overlap_table(sweep) is None
 
 
 def test_broken_layers_are_refused(tmp_path: Path) -> None:
@@ -99,7 +93,7 @@ def test_broken_layers_are_refused(tmp_path: Path) -> None:
     layers = pd.read_parquet(tmp_path / "layers.parquet")
     layers.assign(groups=5).to_parquet(tmp_path / "layers.parquet")
     with pytest.raises(BadInput, match=r"alive has 4 values in .* of trial .*; it must have 5"):
-        layer_survival(load_sweep(tmp_path))
+        layer_tables(load_sweep(tmp_path))
     layers[layers["layer"] != "conv1"].drop(columns="groups").to_parquet(tmp_path / "layers.parquet")
     with pytest.raises(BadInput, match=r"layers.parquet has no column groups"):
         load_sweep(tmp_path)
@@ -107,7 +101,7 @@ def test_broken_layers_are_refused(tmp_path: Path) -> None:
     kept = layers[~((layers["layer"] == "conv1") & (layers["trial_id"] == "depth-0.0001-0"))]
     kept.to_parquet(tmp_path / "layers.parquet")
     with pytest.raises(BadInput, match="of one setup have other convolutions"):
-        overlap_table(load_sweep(tmp_path))
+        layer_tables(load_sweep(tmp_path))
 
 
 def test_stages() -> None:

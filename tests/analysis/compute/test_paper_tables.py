@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
+from analysis.compute.everything import Computed
 from analysis.compute.merge import load_sweeps
 from analysis.compute.paper_tables import PaperTable, paper_tables
 from analysis.compute.published import TABLES, published_numbers
@@ -12,10 +12,11 @@ from analysis.compute.settings import settings_table
 from analysis.read.load import load_sweep
 from search.recipe import load_recipe
 from tests.support.fake_sweep import METRICS, write_sweep
+from tests.support.written import edit_info
 
 
-def tables_of(folder: Path) -> dict[int, PaperTable]:
-    sweep = load_sweep(folder)
+def tables_of(*folders: Path) -> dict[int, PaperTable]:
+    sweep = load_sweeps(folders)
     return {table.number: table for table in paper_tables(sweep, settings_table(sweep))}
 
 
@@ -31,20 +32,19 @@ def test_published_numbers() -> None:
     assert third["lambda"].isna().all()
 
 
-def test_ours_stand_beside_with_the_constant_predictor_last(tmp_path: Path) -> None:
-    folder = write_sweep(tmp_path, seeds=[0, 1, 2])
-    table = tables_of(folder)[1]
+def test_ours_stand_beside_with_the_constant_predictor_last(merged: Computed) -> None:
+    table = merged.paper_tables[0]
     numbers = table.numbers
-    assert numbers["source"].value_counts().to_dict() == {"ours": 35, "published": 21, "constant predictor": 1}
-    assert numbers.iloc[-1]["depth_mae_mean"] == 0.98
+    assert numbers["source"].value_counts().to_dict() == {"ours": 15, "published": 21, "constant predictor": 1}
+    assert numbers.iloc[-1]["depth_mae_mean"] == merged.sweep.constant_predictor["depth_mae"]
     # The paper writes normals+depth, the sweep depth+normals: they stand together.
     pair = numbers[numbers["tasks"].isin(["normals+depth", "depth+normals"])]
-    assert pair.index.tolist() == list(range(pair.index[0], pair.index[0] + 8))
-    trials = load_sweep(folder).results
-    mine = trials[(trials["tasks"] == "depth") & (trials["lambda"] == 1e-5)]["test_depth_mae"]
-    row = numbers[(numbers["source"] == "ours") & (numbers["tasks"] == "depth") & (numbers["lambda"] == 1e-5)].iloc[0]
+    assert pair.index.tolist() == list(range(pair.index[0], pair.index[0] + 3 + 3))
+    trials = merged.sweep.results
+    mine = trials[(trials["tasks"] == "depth") & (trials["lambda"] == 1)]["test_depth_mae"]
+    row = numbers[(numbers["source"] == "ours") & (numbers["tasks"] == "depth") & (numbers["lambda"] == 1)].iloc[0]
     assert (row["depth_mae_mean"], row["depth_mae_std"]) == pytest.approx((mine.mean(), mine.std(ddof=1)))
-    assert row["seeds"] == 3
+    assert row["seeds"] == 2
     assert sum(table.written.marked) == 21
 
 
@@ -60,24 +60,21 @@ def test_ours_stand_beside_with_the_constant_predictor_last(tmp_path: Path) -> N
         ("rooms", "", "dataset rooms, not nyuv2; "),
     ],
 )
-def test_comparable_as_the_paper_trained_alone(tmp_path: Path, recipe: str, override: str, says: str) -> None:
+def test_comparable_as_the_paper_trained_alone(first: Path, recipe: str, override: str, says: str) -> None:
     asked = load_recipe(recipe, [override] if override else []).model_dump(mode="json")
-    write_sweep(tmp_path, info={"recipe": asked | {"tasks": ["segmentation", "depth", "normals"]}})
-    table = tables_of(tmp_path)[1]
+    edit_info(first, recipe=asked | {"tasks": ["segmentation", "depth", "normals"]})
+    table = tables_of(first)[1]
     assert table.comparable == (not says)
     assert (f"Ours do NOT compare with them: {says}" in table.note) == bool(says)
 
 
-def test_table_3_holds_l1_alone_and_says_where_there_is_none(tmp_path: Path) -> None:
-    table = tables_of(write_sweep(tmp_path / "lasso"))[3]
+def test_table_3_holds_l1_alone_and_says_where_there_is_none(storage: Path) -> None:
+    table = tables_of(storage / "first")[3]
     assert set(table.numbers["source"]) == {"published", "constant predictor"}
     assert table.note.startswith("This sweep has no done trials with penalty l1")
-    results = load_sweep(tmp_path / "lasso").results
-    l1 = results.assign(penalty="l1", trial_id="l1-" + results["trial_id"])
-    write_sweep(tmp_path / "both", results=pd.concat([results, l1]))
-    both = tables_of(tmp_path / "both")
-    assert (both[3].numbers["source"] == "ours").sum() == 35
-    assert (both[1].numbers["source"] == "ours").sum() == 35
+    both = tables_of(storage / "first", storage / "l1")
+    assert (both[3].numbers["source"] == "ours").sum() == 1
+    assert (both[1].numbers["source"] == "ours").sum() == 15
 
 
 def test_table_2(tmp_path: Path) -> None:
@@ -103,11 +100,5 @@ def test_table_2(tmp_path: Path) -> None:
     assert {"male accuracy ↑", "smile accuracy ↑", "micro IoU ↑"} <= set(table[2].written.header)
 
 
-def test_other_tasks_have_no_table(tmp_path: Path) -> None:
-    assert tables_of(write_sweep(tmp_path, combinations=["depth"])) == {}
-
-
-def test_tables_from_two_sweeps(tmp_path: Path) -> None:
-    sweep = load_sweeps([write_sweep(tmp_path / "a"), write_sweep(tmp_path / "b", seeds=[5])])
-    table = paper_tables(sweep, settings_table(sweep))[0]
-    assert set(table.numbers["seeds"].dropna()) == {3}
+def test_other_tasks_have_no_table(storage: Path) -> None:
+    assert tables_of(storage / "other") == {}

@@ -36,17 +36,15 @@ def affinity() -> pd.DataFrame:
 def test_a_forest_has_each_unit_and_the_mean_in_percent() -> None:
     (panel,) = forest_panels([claim()])
     assert panel.title == "Multi-task gains.\nVerdict: holds"
-    assert panel.labels == ("depth", "normals", OVER_ALL)
-    np.testing.assert_allclose(panel.effect, [1, 3, 2])
-    np.testing.assert_allclose(panel.low, [0, 2, 1])
-    np.testing.assert_allclose(panel.high, [2, 4, 3])
-    assert panel.margin == -1
+    assert panel.rows["label"].tolist() == ["depth", "normals", OVER_ALL]
+    np.testing.assert_allclose(panel.rows[["effect", "low", "high"]], [[1, 0, 2], [3, 2, 4], [2, 1, 3]])
+    assert set(panel.rows["margin"]) == {-1}
 
 
 def test_a_forest_is_drawn_from_the_top_with_bars_from_low_to_high() -> None:
     (panel,) = forest_panels([claim()])
     ax = Figure().add_subplot()
-    draw_forest(panel, ax, 1.0)
+    draw_forest(panel.rows, ax)
     bars = [line for line in ax.lines[1:] if len(np.atleast_1d(line.get_xdata())) == 2]
     np.testing.assert_allclose([np.asarray(bar.get_xdata()) for bar in bars], [[0, 2], [2, 4], [1, 3]])
     np.testing.assert_allclose([np.asarray(bar.get_ydata())[0] for bar in bars], [2, 1, 0])
@@ -57,7 +55,7 @@ def test_parts_have_a_panel_each_and_the_mean_stands_with_the_one_it_is_of() -> 
     rise, fall = claim(part="rise"), claim(part="fall", rows=(0.5, 0.7))
     both = replace(rise, data=pd.concat([fall.data, rise.data]))
     panels = forest_panels([both])
-    assert [panel.labels[-1] for panel in panels] == ["normals", OVER_ALL]
+    assert [panel.rows["label"].iloc[-1] for panel in panels] == ["normals", OVER_ALL]
 
 
 def test_one_seed_has_no_bars_and_nothing_tested_has_no_forest() -> None:
@@ -65,9 +63,9 @@ def test_one_seed_has_no_bars_and_nothing_tested_has_no_forest() -> None:
     alone.data[["low", "high"]] = math.nan
     drawing = claims_figure([alone])
     assert isinstance(drawing, Drawing)
-    assert "One seed a setting, so no intervals" in drawing.caption
+    assert "One seed per setting, so no intervals" in drawing.caption
     ax = Figure().add_subplot()
-    draw_forest(forest_panels([alone])[0], ax, 1.0)
+    draw_forest(forest_panels([alone])[0].rows, ax)
     assert len(ax.lines) == 1 + 3
     assert isinstance(claims_figure([claim(effect=math.nan)]), str)
 
@@ -81,19 +79,22 @@ def test_the_data_of_the_forest_names_claim_margin_and_verdict() -> None:
 
 
 def test_affinity_has_a_row_for_partners_and_a_column_for_each_task() -> None:
-    panels = affinity_panels(affinity(), ["segmentation", "depth", "normals"])
-    assert [panel.title for panel in panels] == ["λ = 0", "λ = 1e-4"]
-    assert panels[0].tasks == ("depth", "normals")
-    assert panels[0].partners == ("depth", "normals", "segmentation+normals")
-    np.testing.assert_allclose(panels[0].gain, [[np.nan, -2], [5, np.nan], [np.nan, np.nan]])
-    assert panels[0].sure.tolist() == [[False, False], [True, False], [False, False]]
-    np.testing.assert_allclose(panels[1].gain, [[np.nan, np.nan], [1, np.nan], [-8, np.nan]])
+    first, second = affinity_panels(affinity())
+    assert (first.title, second.title) == ("λ = 0", "λ = 1e-4")
+    ax = Figure().add_subplot()
+    draw_affinity(second.rows, ax, ["depth", "normals"], ["depth", "normals", "segmentation+normals"], 8)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["depth", "normals"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        *("with depth", "with normals", "with segmentation+normals")
+    ]
+    cells = {text.get_position(): text.get_text() for text in ax.texts}
+    assert cells == {(0.5, 1.5): "+1.0", (0.5, 2.5): "\N{MINUS SIGN}8.0*"}
 
 
 def test_affinity_is_written_with_its_sign_and_a_star_where_it_is_sure() -> None:
-    panel = affinity_panels(affinity(), ["segmentation", "depth", "normals"])[0]
+    rows = affinity_panels(affinity())[0].rows
     ax = Figure().add_subplot()
-    draw_affinity(panel, ax, 8)
+    draw_affinity(rows, ax, ["depth", "normals"], ["depth", "normals", "segmentation+normals"], 8)
     assert [text.get_text() for text in ax.texts] == ["\N{MINUS SIGN}2.0", "+5.0*"]
     red, blue = np.asarray(ax.collections[0].get_facecolor())
     assert red[0] > red[2]

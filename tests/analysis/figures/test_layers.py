@@ -6,20 +6,18 @@ import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
+from analysis.figures.curves import Look
 from analysis.figures.drawing import Drawing
 from analysis.figures.heat import draw_cells, mark_stages
 from analysis.figures.layers import (
-    ABSENT,
     draw_groups,
     draw_survival,
     groups_figure,
     groups_panels,
-    layers_figure,
-    stages_figure,
+    survival_figure,
     survival_panels,
 )
 from analysis.figures.overlap import draw_overlap, overlap_figure, overlap_panels
-from analysis.figures.strength_axis import StrengthAxis
 
 SETTING = {"setup": "rooms", "method": "group_lasso"}
 
@@ -65,10 +63,9 @@ def overlap() -> pd.DataFrame:
 def test_groups_before_and_after_are_those_of_the_best(marked: pd.DataFrame, survival: pd.DataFrame) -> None:
     panels = groups_panels(marked, survival)
     assert [panel.title for panel in panels] == ["normals, λ = 1e-4", "depth, λ = 1e-4"]
-    np.testing.assert_array_equal(panels[0].before, [4, 8, 16])
-    np.testing.assert_array_equal(panels[0].after, [2, 2, 16])
+    np.testing.assert_array_equal(panels[0].rows[["groups", "left_mean"]], [[4, 2], [8, 2], [16, 16]])
     ax = Figure().add_subplot()
-    draw_groups(panels[0], ax)
+    draw_groups(panels[0].rows, ax)
     assert [bar.get_height() for bar in ax.patches] == [4, 8, 16, 2, 2, 16]
 
 
@@ -78,24 +75,23 @@ def test_where_the_best_is_dense_the_smallest_strength_is_shown(marked: pd.DataF
 
 
 def test_survival_has_a_row_a_strength_and_a_column_a_layer(marked: pd.DataFrame, survival: pd.DataFrame) -> None:
-    panels = survival_panels(marked, survival.sample(frac=1, random_state=0), "layer")
+    panels = survival_panels(marked, survival.sample(frac=1, random_state=0), "convolution")
     assert [panel.title for panel in panels] == ["normals", "depth"]
-    assert panels[0].columns == ("conv1", "layer1.0.conv1", "layer1.0.conv2")
-    assert panels[0].stages == ("conv1", "layer1", "layer1")
-    assert panels[0].strengths == (0.0, 1e-4, 1e-2)
-    np.testing.assert_array_equal(panels[0].alive, [[100, 100, 100], [50, 25, 100], [0, 0, 12.5]])
+    assert panels[0].rows["convolution"].unique().tolist() == ["conv1", "layer1.0.conv1", "layer1.0.conv2"]
+    assert panels[0].rows["lambda"].tolist() == [0.0, 1e-4, 1e-2] * 3
+    np.testing.assert_array_equal(panels[0].rows["alive_percent"], [100, 50, 0, 100, 25, 0, 100, 100, 12.5])
     ax = Figure().add_subplot()
-    draw_survival(panels[0], ax, written=True)
+    draw_survival(panels[0].rows, ax, "convolution", written=True)
     assert [text.get_text() for text in ax.texts[3:6]] == ["50", "25", "100"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["0", "1e-4", "1e-2"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["conv1", "layer1"]
 
 
 def test_many_strengths_are_thinned_out_to_those_that_fit(marked: pd.DataFrame, survival: pd.DataFrame) -> None:
     strengths = np.logspace(-6, -2, 40)
     many = pd.concat([survival[survival["lambda"] == 1e-4].assign(**{"lambda": value}) for value in strengths])
-    panel = survival_panels(marked, many, "layer")[0]
-    assert len(panel.strengths) == 12
-    assert (panel.strengths[0], panel.strengths[-1]) == (strengths[0], strengths[-1])
+    shown = survival_panels(marked, many, "convolution")[0].rows["lambda"].unique()
+    assert (len(shown), shown[0], shown[-1]) == (12, strengths[0], strengths[-1])
 
 
 def test_cells_are_coloured_by_their_value_and_readable() -> None:
@@ -114,15 +110,8 @@ def test_each_stage_is_named_once() -> None:
     assert [line.get_xdata()[0] for line in ax.lines] == [1, 10]  # type: ignore[index]
 
 
-def test_without_layers_each_figure_says_so(marked: pd.DataFrame) -> None:
-    assert groups_figure(marked, None) == ABSENT
-    assert layers_figure(marked, None) == ABSENT
-    assert stages_figure(marked, None) == ABSENT
-    assert overlap_figure(None, ["depth", "normals"]) == ABSENT
-
-
 def test_figures_of_layers_hold_their_data(marked: pd.DataFrame, survival: pd.DataFrame) -> None:
-    groups, layers = groups_figure(marked, survival), layers_figure(marked, survival)
+    groups, layers = groups_figure(marked, survival), survival_figure(marked, survival, "layers")
     assert isinstance(groups, Drawing)
     assert groups.data["left_mean"].tolist() == [2, 2, 16, 2, 2, 16]
     assert isinstance(layers, Drawing)
@@ -130,14 +119,13 @@ def test_figures_of_layers_hold_their_data(marked: pd.DataFrame, survival: pd.Da
 
 
 def test_overlap_is_of_joint_models_over_the_whole_backbone() -> None:
-    (panel,) = overlap_panels(overlap(), ["depth", "normals"])
-    assert panel.joint == "depth+normals"
-    assert [curve.label for curve in panel.found] == ["depth", "normals"]
-    np.testing.assert_allclose(panel.found[0].mean, [50])
-    np.testing.assert_allclose(panel.found[0].std, [20 / 2**0.5])
-    np.testing.assert_allclose(panel.expected[0].mean, [20])
+    (panel,) = overlap_panels(overlap())
+    assert panel.title == "depth+normals"
+    assert panel.rows["task"].tolist() == ["depth", "normals"]
+    found = panel.rows[["common_percent_mean", "common_percent_std", "expected_percent"]]
+    np.testing.assert_allclose(found.iloc[0], [50, 20 / 2**0.5, 20])
     ax = Figure().add_subplot()
-    draw_overlap(panel, ax, StrengthAxis([1e-4]))
+    draw_overlap(panel.rows, ax, {"depth": Look("k", "o"), "normals": Look("r", "s")})
     assert {float(np.asarray(line.get_ydata())[0]) for line in ax.lines} == {20, 50}
     drawing = overlap_figure(overlap(), ["depth", "normals"])
     assert isinstance(drawing, Drawing)

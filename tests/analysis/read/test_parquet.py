@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import finished
-from tests.support.fake_sweep import write_sweep
 
 READ = """
 import os, sys
@@ -27,8 +26,6 @@ assert len(os.listdir("/proc/self/task")) == before
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads in /proc")
-def test_reading_a_sweep_starts_no_thread(tmp_path: Path) -> None:
-    folder = write_sweep(tmp_path / "sweep")
-
-    reader = [sys.executable, "-c", READ, str(folder)]
+def test_reading_a_sweep_starts_no_thread(storage: Path) -> None:
+    reader = [sys.executable, "-c", READ, str(storage / "first")]
     finished(subprocess.Popen(reader, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True), 0)

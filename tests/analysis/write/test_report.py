@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,34 +13,28 @@ from analysis.analyze import analyze
 from analysis.compute import summary
 from analysis.compute.best import find_best
 from analysis.compute.fronts import hypervolume_table, with_fronts
+from analysis.compute.merge import load_sweeps
 from analysis.compute.settings import settings_table
 from analysis.figures.layers import ABSENT
 from analysis.read.load import load_sweep
 from mtl.errors import BadInput
-from tests.support.fake_sweep import LAMBDAS, write_sweep
+from tests.support.fake_sweep import write_sweep
+from tests.support.written import copied, edit_info, edit_table
 
-HOSTILE = "loss is nan </pre><script>alert('x')</script>\x00 \x1b[31mred\x1b[0m & more"
-FIGURES = ("claims", "front", "attainment", "fig3a", "fig3b", "fig3c", "affinity")
+FIGURES = (
+    *("claims", "front", "attainment", "fig3a", "fig3b", "fig3c", "fig3d", "fig3d_sparsity"),
+    *("fig1", "stages", "layers", "overlap", "affinity"),
+)
+TABLES = (
+    *("runs", "hypervolume_by_seed", "attainment", "best", "claims", "claims_data", "affinity", "missing", "results"),
+    *("constant_predictor", "layers", "stages", "overlap", "paper_table_1", "paper_table_3"),
+)
 FILES = {
-    *("front.csv", "hypervolume.csv", "report.html", "tables/results.csv", "tables/results.md", "tables/trade_offs.md"),
-    *(f"tables/{name}.csv" for name in ("runs", "hypervolume_by_seed", "attainment", "best", "claims", "claims_data")),
-    *(f"tables/{name}.csv" for name in ("affinity", "missing", "constant_predictor")),
-    "tables/claims.md",
-    *(f"tables/paper_table_{number}.{kind}" for number in (1, 3) for kind in ("csv", "md")),
-    "trials.csv",
+    *("front.csv", "hypervolume.csv", "trials.csv", "report.html"),
+    *(f"tables/{name}.csv" for name in TABLES),
+    *(f"tables/{name}.md" for name in ("results", "trade_offs", "claims", "paper_table_1", "paper_table_3")),
     *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "svg", "csv")),
 }
-
-
-@pytest.fixture(scope="module")
-def half_done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """46 of 70 trials done, 2 failed, the rest not there; the errors try to break out of the page."""
-    folder = tmp_path_factory.mktemp("sweep")
-    results = load_sweep(write_sweep(folder / "whole")).results.iloc[:48].copy()
-    results.loc[[13, 35], ["status", "error"]] = ["failed", HOSTILE]
-    write_sweep(folder / "half", results=results)
-    analyze(folder / "half")
-    return folder / "half"
 
 
 def page(folder: Path) -> str:
@@ -82,83 +77,90 @@ def test_report_escapes_what_trials_said(half_done: Path) -> None:
 
 def test_report_says_what_is_missing_and_marks_the_front(half_done: Path) -> None:
     content = page(half_done)
-    assert "46 of 70 planned trials are done, 2 failed. 22 of 70 trials are not finished" in content
+    assert (
+        "25 of 30 planned trials are done, 2 failed, 1 was stopped early (not in the means). 2 of 30 trials are not "
+        "finished"
+    ) in content
     assert content.count("<pre>loss is nan") == 1
     assert "2 failed. They are in no mean" in content
-    assert "No layers.parquet" in content
-    assert ABSENT in content
-    assert content.count("No trial's latency was measured") + content.count("No trial&#39;s latency was measured") == 1
     missing = content[content.index("<h2>Missing trials</h2>") :]
-    assert missing[: missing.index("</section>")].count("<tr>") - 1 == 24
+    assert missing[: missing.index("</section>")].count("<tr>") - 1 == 2 + 1 + 2
     assert content.count("●</td>") == pd.read_csv(half_done / "analysis" / "front.csv")["on_front"].sum()
+    assert content.count("<td>stopped</td>") == 2  # among the trials and among the missing ones
 
 
-def test_analysing_again_gives_the_same_bytes(half_done: Path) -> None:
-    before = {name: (half_done / "analysis" / name).read_bytes() for name in FILES}
-    result = analyze(half_done)
-    assert {name: (half_done / "analysis" / name).read_bytes() for name in FILES} == before
+def test_analysing_again_gives_the_same_bytes(half_done: Path, storage: Path, tmp_path: Path) -> None:
+    folder = copied(half_done, tmp_path)
+    result = analyze([folder, storage / "second"], places=[str(half_done), str(storage / "second")])
+    for name in FILES:
+        assert (folder / "analysis" / name).read_bytes() == (half_done / "analysis" / name).read_bytes(), name
     assert str(result).endswith(f"report: {result.report}")
-    assert result.report == half_done / "analysis" / "report.html"
-    assert set(result.files) == {half_done / "analysis" / name for name in FILES}
+    assert result.report == folder / "analysis" / "report.html"
+    assert set(result.files) == {folder / "analysis" / name for name in FILES}
+
+
+@pytest.mark.parametrize("name", ["l1", "search"])
+def test_sweeps_without_baselines_and_searches_get_a_report(storage: Path, tmp_path: Path, name: str) -> None:
+    result = analyze(copied(storage / name, tmp_path))
+    ElementTree.fromstring(result.report.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(
-    "options",
+    "change",
     [
-        {"combinations": ["segmentation+depth"]},  # no baselines
-        {"combinations": ["depth"], "lambdas": [0.0]},
-        {"combinations": ["depth"], "lambdas": [1e-4], "seeds": [0]},
-        {"combinations": ["depth"], "info": {"constant_predictor": {}, "git_commit": None, "versions": {}}},
-        {"tasks": {"male": {"primary": "male_accuracy"}}, "metrics": {"male_accuracy": {"direction": "maximize"}}},
-        {"combinations": ["depth"], "info": {"recipe": {}}},
+        lambda folder: edit_info(folder, constant_predictor={}, git_commit=None, versions={}),
+        lambda folder: edit_info(folder, recipe={}),
+        lambda folder: edit_table(folder, lambda rows: rows[rows["lambda"] == 0]),
+        lambda folder: edit_table(folder, lambda rows: rows[rows["lambda"] > 0]),
+        lambda folder: [(folder / f"{name}.parquet").unlink() for name in ("history", "layers")],
     ],
 )
-def test_every_kind_of_sweep_gets_a_report(tmp_path: Path, options: dict[str, object]) -> None:
-    result = analyze(write_sweep(tmp_path, **options))  # type: ignore[arg-type]
-    ElementTree.fromstring(result.report.read_text(encoding="utf-8"))
+def test_every_kind_of_sweep_gets_a_report(storage: Path, tmp_path: Path, change: Callable[[Path], object]) -> None:
+    folder = copied(storage / "other", tmp_path)
+    change(folder)
+    result = analyze(folder)
+    content = result.report.read_text(encoding="utf-8")
+    ElementTree.fromstring(content)
     assert len(result.summary) >= 1
+    if not (folder / "layers.parquet").is_file():
+        assert ABSENT in content
+        assert "No layers.parquet" in content
 
 
-def test_many_trials_and_failures_stay_within_a_few_megabytes(tmp_path: Path) -> None:
-    results = load_sweep(write_sweep(tmp_path / "source", seeds=list(range(30)))).results
-    results.loc[::2, ["status", "error"]] = ["failed", "x" * 100_000]
-    results.loc[::4, "error"] = [f"error {number} {'y' * 5000}" for number in range(len(results.iloc[::4]))]
-    content = analyze(write_sweep(tmp_path / "sweep", seeds=list(range(30)), results=results)).report.read_text()
+def test_many_trials_and_failures_stay_within_a_few_megabytes(storage: Path, tmp_path: Path) -> None:
+    def many(results: pd.DataFrame) -> pd.DataFrame:
+        results = pd.concat([results] * 350, ignore_index=True).astype({"error": object})
+        results["seed"] = results.index // 2
+        results["trial_id"] += results["seed"].astype(str)
+        results.loc[::2, ["status", "error"]] = ["failed", "x" * 100_000]
+        results.loc[::4, "error"] = [f"error {number} {'y' * 5000}" for number in range(len(results.iloc[::4]))]
+        return results
+
+    content = analyze(edit_table(copied(storage / "other", tmp_path), many)).report.read_text()
     assert len(content) < 5_000_000
-    assert "The first 500 of 1050 trials" in content
-    assert "and 253 more" in content
+    assert "The first 500 of 700 trials" in content
+    assert "and 165 more" in content
     trials = ElementTree.fromstring(content).find(".//table[@id='trials']/tbody")
     assert trials is not None
     assert len(trials) == 500
 
 
-def test_stopped_trials_are_shown_and_in_no_mean(tmp_path: Path) -> None:
-    results = load_sweep(write_sweep(tmp_path / "source", combinations=["depth"], seeds=[0, 1, 2])).results
-    results.loc[results["seed"] == 2, "status"] = "stopped"
-    report = analyze(write_sweep(tmp_path / "s", combinations=["depth"], seeds=[0, 1, 2], results=results)).report
-    content = report.read_text()
-    assert "5 were stopped early" in content
-    assert content.count("<td>stopped</td>") >= 5
-    assert "sample standard deviation over 2 seeds" in content
-
-
-def test_nothing_is_written_for_bad_input(tmp_path: Path) -> None:
-    results = load_sweep(write_sweep(tmp_path)).results.assign(status="failed")
-    results.to_parquet(tmp_path / "results.parquet")
+def test_nothing_is_written_for_bad_input(first: Path) -> None:
+    edit_table(first, lambda results: results.assign(status="failed"))
     with pytest.raises(BadInput, match="nothing finished yet"):
-        analyze(tmp_path)
-    assert not (tmp_path / "analysis").exists()
+        analyze(first)
+    assert not (first / "analysis").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    write_sweep(tmp_path, combinations=["depth"], lambdas=[0.0])
-    (tmp_path / "analysis").write_text("in the way")
+def test_a_folder_that_cannot_be_written_is_named(storage: Path, tmp_path: Path) -> None:
+    folder = copied(storage / "other", tmp_path)
+    (folder / "analysis").write_text("in the way")
     with pytest.raises(BadInput, match="analysis"):
-        analyze(tmp_path)
+        analyze(folder)
 
 
-def sentences(folder: Path) -> tuple[str, list[str], list[str]]:
-    sweep = load_sweep(folder)
+def sentences(*folders: Path) -> tuple[str, list[str], list[str]]:
+    sweep = load_sweeps(folders)
     marked = with_fronts(sweep, settings_table(sweep))
     found = summary.findings(sweep, marked, find_best(sweep, marked), hypervolume_table(sweep, marked))
     return summary.progress(sweep), found, summary.cautions(sweep, marked)
@@ -183,30 +185,27 @@ def test_a_whole_sweep_is_summed_up_in_words(tmp_path: Path) -> None:
     assert cautions == []
 
 
-def test_trials_that_started_are_counted_from_the_history(tmp_path: Path) -> None:
-    results = load_sweep(write_sweep(tmp_path)).results
-    results.iloc[:-3].to_parquet(tmp_path / "results.parquet")
-    history = pd.read_parquet(tmp_path / "history.parquet")
-    history[history["trial_id"] != results["trial_id"].iloc[-1]].to_parquet(tmp_path / "history.parquet")
-    assert "3 of 70 trials are not finished (2 of them have started)" in sentences(tmp_path)[0]
+def test_trials_that_started_are_counted_from_the_history(first: Path) -> None:
+    last = pd.read_parquet(first / "results.parquet")["trial_id"].iloc[-1]
+    edit_table(first, lambda results: results.iloc[:-3])
+    edit_table(first, lambda history: history[history["trial_id"] != last], "history")
+    assert "3 of 15 trials are not finished (2 of them have started)" in sentences(first)[0]
 
 
-def test_cautions_name_one_seed_and_lost_baselines(tmp_path: Path) -> None:
-    assert "one seed" in sentences(write_sweep(tmp_path / "one", seeds=[0]))[2][0]
+def test_cautions_name_one_seed_and_lost_baselines(storage: Path, first: Path) -> None:
+    assert "one seed" in sentences(first)[2][0]
+    assert "known for depth+normals" in sentences(storage / "l1")[2][0]
+    # Without its own Δm, and with no dense single-task model that it could be filled in from.
+    lost = ["depth", "depth+normals", "segmentation+depth+normals"]
+    edit_table(first, lambda results: results[(results["tasks"] != "depth") | (results["lambda"] > 0)])
+    edit_table(first, lambda rows: rows.assign(**dict.fromkeys(("delta_m", "test_delta_m"), np.nan)))
     assert (
-        "known for segmentation+depth"
-        in sentences(write_sweep(tmp_path / "two", combinations=["segmentation+depth"]))[2][0]
-    )
-    results = load_sweep(write_sweep(tmp_path / "source")).results
-    lost = (results["tasks"] == "depth+normals") & (results["seed"] == 1)
-    results.loc[lost, ["delta_m", "test_delta_m"]] = np.nan
-    caution = sentences(write_sweep(tmp_path / "three", results=results))[2]
-    assert caution == [
-        f"In {len(LAMBDAS)} of 35 settings Δm is the mean of fewer trials than the other numbers, as a dense "
-        "single-task model of some seed is not there."
-    ]
+        "In 8 of 15 settings Δm is the mean of fewer trials than the other numbers, as a dense single-task model of "
+        "some seed is not there."
+    ) in sentences(first, storage / "second")[2]
+    assert len(lost) * 3 - 1 == 8
 
 
-def test_a_task_on_which_no_model_beats_the_constant_predictor_is_named(tmp_path: Path) -> None:
-    write_sweep(tmp_path, info={"constant_predictor": {"depth_mae": 0.1, "segmentation_miou": 0.04}})
-    assert sentences(tmp_path)[2] == ["No model beats the constant predictor on depth (depth MAE 0.1)."]
+def test_a_task_on_which_no_model_beats_the_constant_predictor_is_named(first: Path) -> None:
+    edit_info(first, constant_predictor={"depth_mae": 1e-3, "segmentation_miou": 0.0})
+    assert sentences(first)[2][1:] == ["No model beats the constant predictor on depth (depth MAE 0.001)."]

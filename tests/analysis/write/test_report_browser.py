@@ -7,24 +7,16 @@ from urllib.parse import urlparse
 
 import pytest
 
-from analysis.analyze import analyze
-from analysis.read.load import load_sweep
 from tests.support.browser import Browser, chromium
-from tests.support.fake_sweep import write_sweep
 
 PROGRAM = chromium()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")
-FIGURES = 11
+FIGURES = 13
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep with layers, two failed trials, one stopped and some missing."""
-    folder = tmp_path_factory.mktemp("sweep")
-    results = load_sweep(write_sweep(folder / "whole")).results.iloc[:-4].copy()
-    results.loc[[13, 35], ["status", "error"]] = ["failed", f"Traceback\n{'long ' * 100}\nValueError: x <b>"]
-    results.loc[20, "status"] = "stopped"
-    return analyze(write_sweep(folder / "half", results=results, layers=True)).report
+def report(half_done: Path) -> Path:
+    return half_done / "analysis" / "report.html"
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +50,9 @@ def test_a_header_sorts_its_table_by_number_and_back(browser: Browser, report: P
     press = f"document.querySelectorAll('#trials th button')[{place}].click()"
     browser.run(press)
     rising = numbers()
-    assert len(rising) > 50
+    assert len(rising) > 20
     assert rising == sorted(rising)
-    assert min(rising) < -10
+    assert min(rising) < 0 < max(rising)
     assert browser.run(f"document.querySelectorAll('#trials th')[{place}].getAttribute('aria-sort')") == "ascending"
     browser.run(press)
     assert numbers() == rising[::-1]

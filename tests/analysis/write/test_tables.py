@@ -9,6 +9,7 @@ import pytest
 
 from analysis import text
 from analysis.compute.best import find_best, with_best
+from analysis.compute.everything import Computed
 from analysis.compute.fronts import hypervolume_table, with_fronts
 from analysis.compute.merge import load_sweeps
 from analysis.compute.settings import settings_table
@@ -18,8 +19,8 @@ from analysis.write.tables import best_table, front_table, results_table, writte
 from tests.support.fake_sweep import write_sweep
 
 
-def prepared(folder: Path) -> tuple[Sweep, pd.DataFrame]:
-    sweep = load_sweeps([folder])
+def prepared(*folders: Path) -> tuple[Sweep, pd.DataFrame]:
+    sweep = load_sweeps(folders)
     return sweep, with_best(sweep, with_fronts(sweep, settings_table(sweep)))[0]
 
 
@@ -59,25 +60,29 @@ def test_written_as_the_paper_writes_them(tmp_path: Path) -> None:
     assert table.marked == (True, True, False)
 
 
-def test_one_seed_has_no_deviation_and_the_note_says_so(tmp_path: Path) -> None:
-    table = written_results(*prepared(write_sweep(tmp_path, seeds=[0])))
+def test_one_seed_has_no_deviation_and_the_note_says_so(storage: Path) -> None:
+    table = written_results(*prepared(storage / "first"))
     assert not any("±" in cell for row in table.rows for cell in row)
     assert "a value without ± comes from one trial" in table.note
 
 
-def test_markdown_has_one_line_a_row_and_the_same_cells(tmp_path: Path) -> None:
-    lines = written_results(*prepared(write_sweep(tmp_path))).markdown().splitlines()
-    assert len({line.count("|") for line in lines[:38]}) == 1
-    assert lines[0].startswith("| tasks | λ | trials |")
-    assert lines[37].startswith("| constant predictor |")
+def test_markdown_has_one_line_a_row_and_the_same_cells(merged: Computed) -> None:
+    table = written_results(merged.sweep, merged.marked)
+    lines = table.markdown().splitlines()
+    cells = [[cell.strip().strip("*") for cell in line.split("|")[1:-1]] for line in lines[: 2 + 15 + 1]]
+    assert cells[0] == list(table.header)
+    assert cells[2:] == [list(row) for row in table.rows]
+    assert lines[-1] == table.note
 
 
-def test_markdown_escapes_its_own_separator() -> None:
-    assert "a\\|b" in TextTable(("x",), (("a|b",),), (False,), "").markdown()
+def test_markdown_escapes_its_own_separator_marks_rows_and_keeps_numbers_as_written() -> None:
+    table = TextTable.of({"x": ["a|b", "1e-4"], "y": ["0.500", ""]}, marked=[False, True])
+    lines = [line.split() for line in table.markdown().splitlines()]
+    assert (lines[2], lines[3]) == (["|", "a\\|b", "|", "0.500", "|"], ["|", "**1e-4**", "|", "|"])
 
 
-def test_front_table_is_complete_and_survives_csv(tmp_path: Path) -> None:
-    table = front_table(*prepared(write_sweep(tmp_path)))
+def test_front_table_is_complete_and_survives_csv(merged: Computed) -> None:
+    table = front_table(merged.sweep, merged.marked)
     for column in ("tasks", "lambda", "seeds", "objectives", "on_front", "delta_m_mean", "test_delta_m_std",
                    "group_sparsity_std", "parameter_sparsity_mean", "test_depth_mae_mean"):  # fmt: skip
         assert column in table
@@ -95,11 +100,11 @@ def test_tasks_and_units_it_has_never_heard_of(tmp_path: Path) -> None:
     assert table.rows[-1][table.header.index("accuracy [%] ↑")] == "58.0"
 
 
-def test_several_penalties_get_a_column(tmp_path: Path) -> None:
-    results = load_sweep(write_sweep(tmp_path / "one", combinations=["depth"])).results
-    both = pd.concat([results, results.assign(penalty="l1", trial_id="l1-" + results["trial_id"])])
-    table = written_results(*prepared(write_sweep(tmp_path / "two", combinations=["depth"], results=both)))
-    assert [row[1] for row in table.rows] == ["group_lasso"] * 5 + ["l1"] * 5 + [""]
+def test_several_penalties_get_a_column(storage: Path) -> None:
+    table = written_results(*prepared(storage / "first", storage / "l1"))
+    assert table.header[:3] == ("tasks", "method", "λ")
+    assert [row[1] for row in table.rows if row[0] == "depth+normals"] == ["group_lasso"] * 3 + ["l1"]
+    assert table.rows[-1][1] == ""
 
 
 def test_the_model_to_use_of_each_combination(tmp_path: Path) -> None:
@@ -124,18 +129,6 @@ def test_combinations_without_a_model_to_use_are_empty_and_unknown_corners_starr
     assert table.rows[0][-1].endswith("*")
     assert table.rows[0][1:6] == ("", "", "", "", "")
     assert "* An objective for which the constant predictor is not known" in table.note
-
-
-def test_delta_m_over_all_metrics_by_hand(tmp_path: Path) -> None:
-    sweep = load_sweeps([write_sweep(tmp_path)])
-    results = sweep.results.set_index("trial_id")
-    row = results.loc["depth+normals-0.0001-1"]
-    changes = []
-    for task, names in (("depth", {"mae": -1, "rmse": -1}), ("normals", {"cos": 1, "mean_angle": -1})):
-        dense = results.loc[f"{task}-0-1"]
-        columns = {f"test_{task}_{name}": sign for name, sign in names.items()}
-        changes.append(np.mean([sign * (row[name] - dense[name]) / dense[name] for name, sign in columns.items()]))
-    assert row["test_delta_m_all"] == pytest.approx(np.mean(changes))
 
 
 @pytest.mark.parametrize(
