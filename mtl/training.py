@@ -16,8 +16,8 @@ from mtl.datasets.base import Split
 from mtl.datasets.batches.augmentation import Batch
 from mtl.datasets.batches.load import SplitArrays, evaluation_batches, resident, training_batches
 from mtl.errors import TrialFailed
-from mtl.networks.backbone_costs import backbone_costs
 from mtl.networks.backbones import DilatedResNet
+from mtl.networks.costs import model_costs
 from mtl.networks.model import MultiTaskModel, build_model, last_layer, start_from_constants
 from mtl.networks.pretrained import load_weights
 from mtl.networks.retraining import FirstTraining, end_first_training, new_compact_model, sparsities
@@ -143,7 +143,7 @@ class Training:
         if self.first is not None:
             return result | self.first.costs
         config = self.config
-        return result | backbone_costs(self.model.backbone, config.image_size, latency=config.measure_latency)
+        return result | model_costs(self.model, config.image_size, latency=config.measure_latency)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain data only, so that it can be read back with weights_only=True."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mtl.compaction import build, compact
 from mtl.config import TrialConfig
-from mtl.networks.backbone_costs import backbone_costs
+from mtl.networks.costs import model_costs
 from mtl.networks.model import MultiTaskModel, build_model
 from mtl.sparsity import measure_sparsity, surviving_groups
 from mtl.tasks import Task
@@ -24,7 +24,7 @@ class FirstTraining:
 
     epochs: how many it ran. plan: of the compacted backbone, with its batch norms. survivors: for each convolution of
     the original backbone which input channels are not zero, (C,) bool. groups, weights: how many it had in all.
-    costs: see `mtl.networks.backbone_costs`; new weights do not change them.
+    costs: see `mtl.networks.costs`; new weights do not change them.
     """
 
     epochs: int
@@ -49,7 +49,7 @@ def end_first_training(
         survivors={name: torch.from_numpy(alive) for name, alive in surviving_groups(model).items()},
         groups=sum(layer.groups for layer in layers),
         weights=sum(layer.weights for layer in layers),
-        costs=backbone_costs(model.backbone, config.image_size, latency=config.measure_latency),
+        costs=model_costs(model, config.image_size, latency=config.measure_latency),
     )
     return first, MultiTaskModel(backbone, dict(model.heads.items())).state_dict()
 

@@ -8,8 +8,11 @@ Direction = Literal["maximize", "minimize"]
 SPARSITIES: dict[str, Direction] = {"group_sparsity": "maximize", "parameter_sparsity": "maximize"}
 # Every trial has these, whatever its tasks.
 COMMON: dict[str, Direction] = {"delta_m": "maximize", **SPARSITIES}
-# What the backbone costs without its removed channels. They are known only once a trial is done.
-COSTS: dict[str, Direction] = {"latency_ms": "minimize", "macs": "minimize", "active_parameters": "minimize"}
+# What a model costs without its removed channels: the backbone alone, and with its heads. They are known only once a
+# trial is done.
+COSTS: dict[str, Direction] = dict.fromkeys(
+    ("latency_ms", "macs", "active_parameters", "model_macs", "model_parameters"), "minimize"
+)
 # How small a model is, by whatever measure.
 SIZES = COSTS | SPARSITIES
 

@@ -16,9 +16,11 @@ from analysis.compute.settings import settings_table
 from analysis.read.load import load_sweep
 from mtl.compaction import certify
 from mtl.errors import TrialFailed
-from mtl.networks.backbone_costs import backbone_costs
 from mtl.networks.backbones import DilatedResNet
 from mtl.networks.checkpoint import load_checkpoint
+from mtl.networks.costs import model_costs
+from mtl.networks.measurement import count_macs
+from mtl.networks.model import build_model
 from mtl.networks.retraining import end_first_training, new_compact_model, sparsities
 from mtl.sparsity import measure_sparsity
 from mtl.training import Training
@@ -170,19 +172,24 @@ def _input_and_output() -> list[dict[str, Any]]:
     ]
 
 
-def test_backbone_costs_by_hand() -> None:
-    backbone = DilatedResNet("resnet18", 8, (1, 1, 1, 1)).eval()
-    dense = backbone_costs(backbone, (32, 32))
-    assert set(dense) == {"macs", "active_parameters"}
+def test_costs_by_hand() -> None:
+    model = build_model(config(tasks=("depth",)), [TASKS[1]]).eval()
+    assert isinstance(model.backbone, DilatedResNet)
+    dense = model_costs(model, (32, 32))
+    assert set(dense) == {"model_macs", "model_parameters", "macs", "active_parameters"}
+    assert dense["model_macs"] == count_macs(model, (32, 32))
+    assert dense["macs"] == count_macs(model.backbone, (32, 32))
     with torch.no_grad():
         for channel in range(4):
-            backbone.layer1[0].conv2.weight[:, channel] = 0
-    sparse = backbone_costs(backbone, (32, 32))
+            model.backbone.layer1[0].conv2.weight[:, channel] = 0
+    sparse = model_costs(model, (32, 32))
     # Four filters of layer1.0.conv1, with their biases, and the four groups of conv2 that read them, at 8 x 8.
     weights = 4 * 8 * 9 + 8 * 4 * 9
-    assert dense["macs"] - sparse["macs"] == weights * 8 * 8
-    assert dense["active_parameters"] - sparse["active_parameters"] == weights + 4
-    assert backbone_costs(backbone, (32, 32), latency=True)["latency_ms"] > 0
+    for name in ("macs", "model_macs"):
+        assert dense[name] - sparse[name] == weights * 8 * 8
+    for name in ("active_parameters", "model_parameters"):
+        assert dense[name] - sparse[name] == weights + 4
+    assert model_costs(model, (32, 32), latency=True)["latency_ms"] > 0
 
 
 def test_a_sweep_compares_retrainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +197,7 @@ def test_a_sweep_compares_retrainings(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(
         "search.engine.trial.trial_data", lambda c, data: ([t for t in TASKS if t.name in c.tasks], arrays())
     )
-    monkeypatch.setattr("mtl.networks.backbone_costs.LATENCY_SECONDS", 0.0)
+    monkeypatch.setattr("mtl.networks.costs.LATENCY_SECONDS", 0.0)
     time_nothing(monkeypatch)
     context = RunContext(str(tmp_path), "s", None, threads=1, gpus=0, checkpoint_seconds=1e9)
     fields = {"tasks": ("depth",), "epochs": 1, "measure_latency": True}
