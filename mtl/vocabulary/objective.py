@@ -1,4 +1,4 @@
-"""Objectives: columns of a trial's results, and which way each is better."""
+"""Objectives: columns of the results, and whether more or less of each is better."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,15 +8,15 @@ Direction = Literal["maximize", "minimize"]
 SPARSITIES: dict[str, Direction] = {"group_sparsity": "maximize", "parameter_sparsity": "maximize"}
 # Every trial has these, whatever its tasks.
 COMMON: dict[str, Direction] = {"delta_m": "maximize", **SPARSITIES}
-# What the backbone costs without its removed channels. They are known only once a trial is done.
+# The costs of the backbone without its removed channels, known only when a trial is done.
 COSTS: dict[str, Direction] = {"latency_ms": "minimize", "macs": "minimize", "active_parameters": "minimize"}
-# How small a model is, by whatever measure.
+# All measures of how small a model is.
 SIZES = COSTS | SPARSITIES
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A column of the results, and which way it is better."""
+    """A column of the results, and whether to maximize or minimize it."""
 
     column: str
     direction: Direction
@@ -27,5 +27,5 @@ class Objective:
 
     @property
     def sign(self) -> int:
-        """Times this, more is better."""
+        """Values times this sign: more is better."""
         return 1 if self.maximize else -1

@@ -28,7 +28,8 @@ from mtl.errors import BadInput
 from search.listener import Listener
 from search.loggers.background import WAITING_CALLS, Background
 from search.loggers.registry import make_loggers
-from search.recipe import differing_settings, expand, format_recipe, load_recipe
+from search.recipe import differing_settings, expand
+from search.recipe_file import format_recipe, load_recipe
 from search.store.results import Status, TrialResult
 from search.store.storage import Store
 from tests.support.small import config

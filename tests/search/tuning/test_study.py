@@ -107,7 +107,7 @@ def test_a_study_of_something_else_is_bad_input(place: StudyPlace, field: str, v
 def test_a_study_that_is_not_of_a_search_is_bad_input(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     optuna.create_study(storage=url, study_name="search")
-    with pytest.raises(BadInput, match=r"search is not of a search; allowed: another --name$"):
+    with pytest.raises(BadInput, match=r"search was not made by a search; allowed: another --name$"):
         check_study(StudyPlace(Store(str(tmp_path), "search"), url), IDENTITY)
 
 
