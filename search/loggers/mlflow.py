@@ -3,8 +3,8 @@
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from unittest.mock import patch
 
 # MLflow reads these: it sends no usage data, and prints nothing among the sweep's results on standard output.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -21,7 +21,7 @@ from search.loggers.base import final_metrics, parameters, series
 from search.store.results import Status, TrialResult
 
 ALLOWED = "a folder, sqlite:///FILE, the http:// address of a server that runs, or env for MLFLOW_TRACKING_URI"
-CHECK_SECONDS = 10
+ONE_TRY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 STATUSES: dict[Status, str] = {"done": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 # Each epoch also logs its number as a metric: MLflow lists the steps of a run only by a metric's name.
 EPOCH = "epoch"
@@ -41,7 +41,8 @@ class MLflow:
         self._runs: dict[str, str] = {}
         uri = _tracking_uri(location)
         try:
-            with _impatient():
+            # One try of a few seconds; MLflow's default, minutes, is right during a sweep.
+            with patch.dict(os.environ, ONE_TRY):
                 self._client = MlflowClient(uri)
                 found = self._client.get_experiment_by_name(sweep)
                 self._experiment = found.experiment_id if found else self._client.create_experiment(sweep)
@@ -105,22 +106,6 @@ def _tracking_uri(location: str) -> str:
     except OSError as error:
         raise BadInput(f"mlflow = {location}: cannot be made ({error.strerror}); allowed: {ALLOWED}") from error
     return f"sqlite:///{folder}/mlflow.db"
-
-
-@contextmanager
-def _impatient() -> Iterator[None]:
-    """Inside, MLflow tries each request once, for a few seconds. Its default, minutes, is right during a sweep."""
-    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(CHECK_SECONDS)}
-    before = {name: os.environ.get(name) for name in limits}
-    os.environ.update(limits)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _reason(error: Exception) -> str:

@@ -54,7 +54,10 @@ class WeightsAndBiases:
             ),
         )
         self._runs[config.trial_id] = run
-        return _logged_offline(run) if run.offline else run.starting_step
+        if not run.offline:
+            return run.starting_step
+        note = _note(run)
+        return int(note.read_text(encoding="utf-8")) if note.is_file() else 0
 
     def log(self, config: TrialConfig, row: Mapping[str, float]) -> None:
         run, epoch = self._runs[config.trial_id], int(row["epoch"])
@@ -86,8 +89,3 @@ def _check_key(project: str) -> None:
 def _note(run: wandb.Run) -> Path:
     """A file with the number of epochs in a trial's offline runs, which wandb knows only after their upload."""
     return Path(run.settings.wandb_dir) / f"epochs-{run.id}.txt"
-
-
-def _logged_offline(run: wandb.Run) -> int:
-    note = _note(run)
-    return int(note.read_text(encoding="utf-8")) if note.is_file() else 0

@@ -32,7 +32,7 @@ from search.tuning.proposals import Proposal, proposals_table
 from search.tuning.samplers import MakeSampler, find_sampler
 from search.tuning.searcher import LambdaSearcher
 from search.tuning.space import RETRAINING, SearchSpace, make_space
-from search.tuning.study import OpenStudy, StudyPlace, check_study, open_study, study_error, study_errors
+from search.tuning.study import OpenStudy, StudyPlace, check_study, open_study, study_errors
 
 # Stands for no limit: the time budget ends the search.
 MANY = 10**6
@@ -171,12 +171,9 @@ class Outcome:
 def run_search(search: Search, runner: Runner) -> Outcome:
     """Make and run the remaining proposals. Raises the errors of `search.run.run_sweep`."""
     store = search.sweep.store
-    with Lease(store) as lease:
+    with Lease(store) as lease, study_errors():
         store.remove_temporaries()
-        try:
-            return _run(search, runner, lease)
-        except study_errors() as error:
-            raise study_error(error) from error
+        return _run(search, runner, lease)
 
 
 def _run(search: Search, runner: Runner, lease: Lease) -> Outcome:
@@ -219,18 +216,21 @@ def _run(search: Search, runner: Runner, lease: Lease) -> Outcome:
         say(f"search {store}: {mixed}")
 
     def write_tables(ended: Collection[TrialResult], patience: float) -> None:
-        _write_tables(search, searcher, ended, patience)
+        numbers = {config.trial_id: one.number for one in searcher.proposals for config in one.configs}
+        sweep.write_tables(ended, patience, {"proposal": numbers})
+        proposals = proposals_table(searcher.proposals, search.space.names)
+        store.waiting(patience).write(PROPOSALS, parquet_bytes(proposals))
 
     run = Run(sweep, lease, results, progress, write_tables, [source])
     if not searcher.exhausted:
-        to_come = len(searcher.waiting) + (left or 0) * seeds
+        to_come = searcher.waiting + (left or 0) * seeds
         progress.add_unknown(to_come)
-        run.go(runner, source, Plan(_trials(searcher), len(results) + to_come, more=_plain(search)))
+        run.go(runner, source, Plan(searcher.trials, len(results) + to_come, more=_plain(search)))
     lease.check()
     if results:
-        prepare(sweep, Plan(_trials(searcher), more=_plain(search)))
+        prepare(sweep, Plan(searcher.trials, more=_plain(search)))
         run.finish()
-    ids = {config.trial_id for config in _trials(searcher)}
+    ids = {config.trial_id for config in searcher.trials}
     return Outcome(searcher.proposals, [one for one in results.values() if one.config.trial_id in ids], source.complete)
 
 
@@ -301,11 +301,6 @@ def _typical_seconds(proposals: Collection[Proposal]) -> float:
     return median(seconds) if seconds else 0.0
 
 
-def _trials(searcher: LambdaSearcher) -> list[TrialConfig]:
-    dense = [*searcher.baselines.configs, *searcher.baselines.beside]
-    return [*dense, *(config for one in searcher.proposals for config in one.configs)]
-
-
 def _plain(search: Search) -> dict[str, Any]:
     """A search's entries of sweep.json."""
     described = {
@@ -319,10 +314,3 @@ def _plain(search: Search) -> dict[str, Any]:
     if len(search.objectives) > 1:
         more["objectives"] = [{"column": one.column, "direction": one.direction} for one in search.objectives]
     return more
-
-
-def _write_tables(search: Search, searcher: LambdaSearcher, results: Collection[TrialResult], patience: float) -> None:
-    numbers = {config.trial_id: one.number for one in searcher.proposals for config in one.configs}
-    search.sweep.write_tables(results, patience, {"proposal": numbers})
-    proposals = proposals_table(searcher.proposals, search.space.names)
-    search.sweep.store.waiting(patience).write(PROPOSALS, parquet_bytes(proposals))

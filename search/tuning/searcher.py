@@ -83,7 +83,6 @@ class LambdaSearcher:
         self._of_trial: dict[str, Proposal] = {}
         self._queue: deque[TrialConfig] = deque()
         self._closed = False
-        self._known_costs: dict[int, NDArray[np.float64]] = {}
         self._open_baselines: set[str] = set()
         for config in baselines.configs:
             if config.trial_id in self._known:
@@ -107,8 +106,11 @@ class LambdaSearcher:
         """The next trial to start; None if there is none at the moment."""
         if not self._queue:
             while not self._queue and not self._closed and self._made < self._wanted:
-                if not self._propose():
+                trial = self._asker.ask(self._number_of)
+                if trial is None:
                     self._closed = True  # nothing new is left to propose
+                else:
+                    self._begin_asked(trial)
             # These come last: the dense proposal is made while its trials, which may be baselines, still run.
             self._queue += self._beside
             self._beside.clear()
@@ -120,9 +122,15 @@ class LambdaSearcher:
         return not self._queue and not self._beside and (self._closed or self._made >= self._wanted)
 
     @property
-    def waiting(self) -> list[TrialConfig]:
-        """The known trials that have not started yet."""
-        return [*self._queue, *self._beside]
+    def waiting(self) -> int:
+        """The number of known trials that have not started yet."""
+        return len(self._queue) + len(self._beside)
+
+    @property
+    def trials(self) -> list[TrialConfig]:
+        """All known trials: the baselines, those beside them, and those of proposals."""
+        dense = (*self.baselines.configs, *self.baselines.beside)
+        return [*dense, *(config for one in self.proposals for config in one.configs)]
 
     def close(self) -> None:
         """Start no more trials; proposals that are not told stay open for another run."""
@@ -182,13 +190,6 @@ class LambdaSearcher:
     def _made(self) -> int:
         return sum(not proposal.seeded for proposal in self.proposals)
 
-    def _propose(self) -> bool:
-        """Begin a new proposal; returns whether there was one."""
-        trial = self._asker.ask(self._number_of)
-        if trial is not None:
-            self._begin_asked(trial)
-        return trial is not None
-
     def _begin_asked(self, trial: Trial) -> None:
         self._begin(Proposal(trial.number, trial.params, tuple(self.space.configs(trial.params))))
 
@@ -196,10 +197,13 @@ class LambdaSearcher:
         proposal = self._of_trial.get(trial_id)
         return None if proposal is None else proposal.number
 
-    def _begin(self, proposal: Proposal) -> None:
-        """Queue the proposal's trials, except those that have ended in this search or in another sweep."""
+    def _add(self, proposal: Proposal) -> None:
         self.proposals.append(proposal)
         self._of_trial |= {config.trial_id: proposal for config in proposal.configs}
+
+    def _begin(self, proposal: Proposal) -> None:
+        """Queue the proposal's trials, except those that have ended in this search or in another sweep."""
+        self._add(proposal)
         for config in proposal.configs:
             if config.trial_id in self._known:
                 self._take_known(proposal, self._known[config.trial_id])
@@ -225,7 +229,6 @@ class LambdaSearcher:
 
     def _take(self, proposal: Proposal, result: TrialResult) -> None:
         proposal.results[result.config.trial_id] = result
-        self._known_costs.pop(id(proposal), None)
         if result.status == "done":
             proposal.values[result.config.trial_id] = self._columns(result)
 
@@ -254,23 +257,21 @@ class LambdaSearcher:
         seeds, run = len(proposal.configs), len(proposal.values)
         if not self._racing or proposal.note or proposal.dense or run in (0, proposal.looked, seeds):
             return
-        shown = [one for one in self.proposals if one.values and np.isfinite(self._costs(one)).all()]
-        if proposal not in shown:
+        costs = {one.number: self._costs(one) for one in self.proposals if one.values}
+        costs = {number: values for number, values in costs.items() if np.isfinite(values).all()}
+        if proposal.number not in costs:
             return
         proposal.looked = run
         self._handle(proposal.number).set_user_attr(LOOKED, run)
-        p = p_not_dominated([self._costs(one) for one in shown], shown.index(proposal)) * (seeds - 1)
+        p = p_not_dominated(list(costs.values()), list(costs).index(proposal.number)) * (seeds - 1)
         if p <= WRONG:
             self._drop(proposal, f"dropped: dominated by another proposal after {run} of {seeds} seeds (p = {p:.2g})")
             self._tell_if_ended(proposal)
 
     def _costs(self, proposal: Proposal) -> NDArray[np.float64]:
-        """(done seeds, objectives), less is better. Cached, because each test needs the costs of all proposals."""
-        if id(proposal) not in self._known_costs:
-            signs = np.array([-objective.sign for objective in self._objectives])
-            names = [objective.column for objective in self._objectives]
-            self._known_costs[id(proposal)] = signs * proposal.columns(names)
-        return self._known_costs[id(proposal)]
+        """(done seeds, objectives), less is better."""
+        signs = np.array([-objective.sign for objective in self._objectives])
+        return signs * proposal.columns([objective.column for objective in self._objectives])
 
     def _tell_if_ended(self, proposal: Proposal) -> None:
         if proposal.state != "running" or not proposal.ended:
@@ -330,8 +331,7 @@ class LambdaSearcher:
             proposal.note = trial.user_attrs.get("note", "")
             proposal.told_means = trial.user_attrs.get("means", {})
             proposal.told_deviations = trial.user_attrs.get("deviations", {})
-            self.proposals.append(proposal)
-            self._of_trial |= {config.trial_id: proposal for config in configs}
+            self._add(proposal)
             for config in configs:
                 if config.trial_id in self._known:
                     self._take_known(proposal, self._known[config.trial_id])
@@ -341,10 +341,8 @@ class LambdaSearcher:
                 self._begin_asked(asked)
 
     def _configs_of(self, trial: FrozenTrial) -> list[TrialConfig]:
-        if SEEDED in trial.user_attrs:
-            ids = trial.user_attrs[TRIALS]
-            return [self._known[one].config for one in ids if one in self._known] or self.space.configs(trial.params)
-        return self.space.configs(trial.params)
+        ids = trial.user_attrs[TRIALS] if SEEDED in trial.user_attrs else ()
+        return [self._known[one].config for one in ids if one in self._known] or self.space.configs(trial.params)
 
     def _seed_from_known(self) -> None:
         """Add to the study the trials that a sweep has done with every seed, as complete proposals."""
@@ -388,8 +386,7 @@ class LambdaSearcher:
             )
         )
         proposal.number = len(self._asker.trials()) - 1
-        self.proposals.append(proposal)
-        self._of_trial |= {result.config.trial_id: proposal for result in results}
+        self._add(proposal)
         for result in results:
             self._take_known(proposal, result)
 

@@ -202,14 +202,13 @@ def _reached(place: StudyPlace) -> Iterator[None]:
         ) from error
 
 
-def study_errors() -> tuple[type[Exception], ...]:
-    """The errors of a study's storage while a search runs."""
-    return (OptunaError, SQLAlchemyError)
-
-
-def study_error(error: Exception) -> StudyError:
-    """The error in the one line that ends a search."""
-    return StudyError(f"the study's storage failed: {_one_line(error)}")
+@contextlib.contextmanager
+def study_errors() -> Iterator[None]:
+    """Inside, an error of the study's storage becomes StudyError."""
+    try:
+        yield
+    except (OptunaError, SQLAlchemyError) as error:
+        raise StudyError(f"the study's storage failed: {_one_line(error)}") from error
 
 
 def _one_line(error: BaseException) -> str:

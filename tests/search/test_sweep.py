@@ -141,7 +141,7 @@ def missing(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
 def test_kill_9_of_the_driver_then_the_same_command_gives_the_unbroken_results(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sets = ["tasks=depth", "combinations=depth", "lambdas=0,1e-2", "epochs=12", "checkpoint_seconds=0"]
+    sets = ["tasks=depth", "combinations=depth", "lambdas=0,1e-2", "epochs=6", "checkpoint_seconds=0"]
     run_here(arguments(tmp_path / "whole", *sets), 0, capsys)
     with halted("epochs", 4, *arguments(tmp_path / "broken", *sets)) as driver:
         driver.kill()

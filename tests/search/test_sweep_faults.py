@@ -25,7 +25,7 @@ def words(command: str, storage: Path, *sets: str) -> list[str]:
     return [command, "rooms", "--storage", str(storage), *overrides]
 
 
-LONG = ["lambdas=0,1e-2,1e-1,1", "epochs=12", "checkpoint_seconds=1e9"]
+LONG = ["lambdas=0,1e-2,1e-1,1", "epochs=6", "checkpoint_seconds=1e9"]
 
 
 @pytest.fixture(scope="module")

@@ -150,7 +150,7 @@ def test_the_same_command_does_nothing_and_a_larger_number_extends(
 def test_kill_9_of_the_driver_then_the_same_command_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [*words(tmp_path, "epochs=4"), "--trials", "4"]
     folder = tmp_path / "rooms"
-    with halted("ended", 3, *command, place="here") as driver:
+    with halted("ended", 3, *command) as driver:
         driver.kill()
     before = results_files(folder)
     assert 3 <= len(before) < 8

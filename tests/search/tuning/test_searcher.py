@@ -327,5 +327,5 @@ def test_dense_trials_beside_the_baselines_are_run_once_and_change_no_proposal()
     known = {config.trial_id: well(config) for config in without}
     again = searcher(of, 3, one.study, baselines=with_them, known=known)
     assert not again.exhausted
-    assert again.waiting == beside
+    assert again.waiting == len(beside)
     assert run(again) == beside

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from mtl.errors import BadInput
 from mtl.vocabulary.constraint import Constraint
+from search.store.errors import StudyError
 from search.store.results import TrialResult
 from search.store.storage import Store
 from search.tuning.journal import JOURNAL
@@ -167,7 +168,8 @@ def test_a_database_that_goes_away_is_an_error_of_the_study(tmp_path: Path) -> N
     place = StudyPlace(Store(str(tmp_path), "search"), f"sqlite:///{tmp_path}/study.db")
     study = opened(place).study
     (tmp_path / "study.db").write_bytes(b"broken" * 1000)
-    with pytest.raises(study_errors()):
+    said = r"^the study's storage failed: DatabaseError: .*not a database"
+    with pytest.raises(StudyError, match=said), study_errors():
         study.enqueue_trial({"lambda": 1})
 
 
