@@ -35,7 +35,8 @@ from mtl.datasets.batches.load import training_batches
 from mtl.datasets.cache.build import Arrays, materialise
 from mtl.datasets.registry import load_dataset
 from mtl.training import Training
-from search.recipe import expand, load_recipe
+from search.recipe import expand
+from search.recipe_file import load_recipe
 
 SIZE = (96, 128)
 PROCESSES = 8

@@ -23,7 +23,7 @@ from search.engine.context import RunContext
 from search.engine.ray_tune import TrialActor, run_on_tune
 from search.engine.runner import RayRunner, RunTrials
 from search.listener import Listener, Listeners
-from search.recipe import load_recipe
+from search.recipe_file import load_recipe
 from search.run import run_sweep
 from search.store.results import TrialResult
 from search.sweep import Sweep, open_sweep

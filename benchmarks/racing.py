@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.search_recording import FOLDER, read_recording
-from search.tuning.racing import FEWEST, WRONG, p_not_dominated, pooled_spread
+from search.tuning.racing import FEWEST, WRONG, p_not_dominated, pooled_variance
 
 PROPOSALS, SEEDS = (6, 12, 24), (2, 3, 5)
 DRAWS, SURE = 400, 0.95
@@ -38,7 +38,7 @@ def ours(groups: list[Values], own: int, seeds: int, random: np.random.Generator
 
 def posterior(groups: list[Values], own: int, seeds: int, random: np.random.Generator) -> bool:
     """The same by the probability that some other dominates."""
-    spread = pooled_spread(groups)
+    spread = pooled_variance(groups)
     if spread.degrees < FEWEST:
         return False
     means = np.array([group.mean(axis=0) for group in groups])

@@ -21,7 +21,7 @@ from mtl.config import TrialConfig
 from mtl.tasks import Task
 from mtl.vocabulary.delta_m import delta_m
 from search.engine.runner import RayRunner
-from search.recipe import load_recipe
+from search.recipe_file import load_recipe
 from search.run import run_sweep
 from search.store.results import TrialResult
 from search.sweep import Sweep, open_sweep

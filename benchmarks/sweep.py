@@ -30,7 +30,7 @@ from mtl.training import Training, set_deterministic
 from mtl.vocabulary.files import trial_file
 from search.engine.runner import RayRunner
 from search.engine.trial import trial_data
-from search.recipe import load_recipe
+from search.recipe_file import load_recipe
 from search.run import run_sweep
 from search.store.results import TrialResult, read_results
 from search.sweep import Sweep, open_sweep

@@ -1,4 +1,4 @@
-"""What a sweep has done so far: a live line for the terminal, and progress.json for `parsimony status`."""
+"""How far a sweep is: a live line in the terminal, and progress.json for `parsimony status`."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ from search.store.clock import Moment, now
 from search.store.results import TrialResult
 from search.store.storage import Store
 
-# A terminal's one line is written over often; a log gets a new line now and then.
+# A terminal's line is overwritten often; a log gets a new line now and then.
 TERMINAL_SECONDS = 0.2
 LOG_SECONDS = 10.0
 STORE_SECONDS = 5.0
@@ -26,7 +26,7 @@ STORE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Counts of trials; `seconds_left` is None until there is something to judge by. `updated_at`: UTC, ISO 8601."""
+    """Counts of trials. `seconds_left` is None as long as it cannot be estimated. `updated_at`: UTC, ISO 8601."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -42,88 +42,76 @@ class Snapshot:
         return f"{self.done}/{self.total} done · {self.running} running · {self.failed} failed{left}"
 
 
+def _work(config: TrialConfig, epochs: int) -> int:
+    """A rough cost of these epochs: each passes through the backbone once, and through a head for each task."""
+    return epochs * (1 + len(config.tasks))
+
+
 class Progress(Listener):
-    """Counts trials and epochs as they come in. The time left is the work left at this run's pace so far."""
+    """Counts trials and epochs. The time left assumes that the remaining work runs at this run's pace so far."""
 
     def __init__(
-        self,
-        store: Store,
-        to_run: Sequence[TrialConfig],
-        done_before: int,
-        stream: TextIO | None = None,
+        self, store: Store, to_run: Sequence[TrialConfig], done_before: int, stream: TextIO | None = None
     ) -> None:
         self._store, self._stream = store, stream or sys.stderr
-        self._epochs = {config.trial_id: config.total_epochs for config in to_run}
-        self._epochs_left = dict(self._epochs)
-        # An epoch passes the backbone once and a head for each task: a rough cost, but better than none.
-        self._cost = {config.trial_id: 1 + len(config.tasks) for config in to_run}
+        self._full_work = {config.trial_id: _work(config, config.total_epochs) for config in to_run}
+        self._work_left = dict(self._full_work)
+        self._work_done = 0
         self._started: set[str] = set()
-        self._cost_run = 0
         self._began: float | None = None
         self._shown = self._stored = -float("inf")
         self._line = tqdm(bar_format="{desc}", file=self._stream, disable=not self._stream.isatty())
-        self.total = done_before + len(self._epochs_left)
-        self._to_come = 0
+        self.total = done_before + len(self._work_left)
+        self._unknown = 0
         self.done, self.failed = done_before, 0
 
-    def to_come(self, count: int) -> None:
-        """There will be so many more trials; `expect` tells of each as it is known."""
+    def add_unknown(self, count: int) -> None:
+        """There will be so many more trials; `expect` names each of them later."""
         self.total += count
-        self._to_come += count
+        self._unknown += count
 
     def expect(self, config: TrialConfig) -> None:
-        """A trial that was to come is known."""
-        if config.trial_id not in self._epochs:
-            self._epochs[config.trial_id] = self._epochs_left[config.trial_id] = config.total_epochs
-            self._cost[config.trial_id] = 1 + len(config.tasks)
-            self.total += self._to_come == 0
-            self._to_come = max(0, self._to_come - 1)
+        """Name a trial that will run. It counts in the total if it was not announced by `add_unknown`."""
+        if config.trial_id not in self._full_work:
+            self._full_work[config.trial_id] = self._work_left[config.trial_id] = _work(config, config.total_epochs)
+            self.total += self._unknown == 0
+            self._unknown = max(0, self._unknown - 1)
 
     def started(self) -> None:
         self.show()
 
     def epochs(self, config: TrialConfig, rows: Sequence[Mapping[str, float]]) -> None:
-        """One epoch has ended; further rows are of epochs before a resume."""
-        trial_id, epochs_run = config.trial_id, int(rows[-1]["epoch"]) + 1
-        self._started.add(trial_id)
-        self._epochs_left[trial_id] = max(0, self._epochs[trial_id] - epochs_run)
+        """One epoch has ended; all rows but the last are of epochs before a resume."""
+        epochs_run = int(rows[-1]["epoch"]) + 1
+        self._started.add(config.trial_id)
+        self._work_left[config.trial_id] = _work(config, max(0, config.total_epochs - epochs_run))
         if self._began is None:
-            # The pace is counted from here on: what came before was imports and the reading of data.
+            # The pace is measured from here: the time before was spent on imports and on reading data.
             self._began = time.monotonic()
         else:
-            self._cost_run += self._cost[trial_id]
+            self._work_done += _work(config, 1)
         self.show()
 
     def ended(self, result: TrialResult) -> None:
-        """A trial has ended, perhaps with epochs to spare."""
-        trial_id, failed = result.config.trial_id, result.status == "failed"
+        failed = result.status == "failed"
         self.failed += failed
         self.done += not failed
-        self._started.discard(trial_id)
-        self._epochs_left.pop(trial_id, None)
+        self._started.discard(result.config.trial_id)
+        self._work_left.pop(result.config.trial_id, None)
         self.show()
 
     def close(self) -> None:
         self.show(final=True)
 
     def snapshot(self) -> Snapshot:
-        cost_left = sum(epochs * self._cost[trial_id] for trial_id, epochs in self._epochs_left.items())
-        cost_left += self._to_come * max((self._epochs[i] * self._cost[i] for i in self._epochs), default=0)
-        return Snapshot(
-            done=self.done,
-            running=len(self._started),
-            failed=self.failed,
-            total=self.total,
-            seconds_left=self._pace() * cost_left if self._cost_run else None,
-            updated_at=now(),
-        )
-
-    def _pace(self) -> float:
-        """Seconds a unit of cost, over all trials that run side by side."""
-        return (time.monotonic() - (self._began or time.monotonic())) / self._cost_run
+        left = None
+        if self._began is not None and self._work_done:
+            work_left = sum(self._work_left.values()) + self._unknown * max(self._full_work.values())
+            left = (time.monotonic() - self._began) / self._work_done * work_left
+        return Snapshot(self.done, len(self._started), self.failed, self.total, left, now())
 
     def show(self, final: bool = False) -> None:
-        """Write the line and the file where their time has come, or in any case at the end."""
+        """Update the line and the file, each at its own pace; both if `final`."""
         now = time.monotonic()
         terminal = self._stream.isatty()
         if final or now - self._shown >= (TERMINAL_SECONDS if terminal else LOG_SECONDS):

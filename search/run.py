@@ -1,4 +1,4 @@
-"""One run of a sweep by its driver: which trials are left, where they run, and what is written as they end."""
+"""One run of a sweep by its driver: which trials are left, where they run, and what is written when they end."""
 
 import contextlib
 import time
@@ -21,41 +21,41 @@ from search.store.lease import Lease
 from search.store.messages import say
 from search.store.results import TrialResult, mixed_versions, torch_version
 from search.store.reuse import is_baseline, reuse_trials
+from search.store.storage import PATIENCE_SECONDS
 from search.sweep import Sweep
 from search.sweep_file import Plan, prepare
 
-# The tables are made anew from all rows; in between, each trial's own result.json is the truth.
+# During a run each trial's own result.json holds the truth; the tables are made again from all rows now and then.
 TABLE_SECONDS = 5.0
 TABLE_SHARE = 0.02
 
-Results = dict[str, TrialResult]
 WriteTables = Callable[[Collection[TrialResult], float], None]
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run: what it needs besides the trials themselves.
+class Run(Listener):
+    """All that a run needs besides its trials. As a listener it keeps the results.
 
     Attributes:
-        lease: of the sweep; as long as it is held, this driver writes.
-        results: of the sweep's trials by id; each that ends is added.
-        display: what the person who watches sees.
-        listeners: told of trials after `results` has them.
-        write_tables: called now and then with all results.
+        lease: this driver may write as long as it holds the lease.
+        results: of the sweep's trials, by id; the run adds each trial that ends.
+        display: what the user sees.
+        write_tables: writes the tables of these results, and waits for the storage for so many seconds.
+        listeners: told about trials after `results` has them.
     """
 
     sweep: Sweep
     lease: Lease
-    results: Results
+    results: dict[str, TrialResult]
     display: Listener
     write_tables: WriteTables
     listeners: Sequence[Listener] = ()
 
     def go(self, runner: Runner, source: TrialSource, plan: Plan) -> None:
-        """Run what the source gives. Raises BadInput where the runner cannot start, and SweepStopped."""
+        """Run the source's trials. Raises SweepStopped, and BadInput if the runner cannot start."""
         loggers = Listeners(make_loggers(self.sweep.recipe, self.sweep.store))
         tables = _Tables(self.write_tables, self.results)
-        everyone = Listeners([_Results(self), self.display, loggers, *self.listeners, tables])
+        everyone = Listeners([self, self.display, loggers, *self.listeners, tables])
         try:
             with runner.started(self.sweep.context) as run_trials:
                 prepare(self.sweep, plan)
@@ -68,27 +68,25 @@ class Run:
         finally:
             loggers.close()
 
-
-class _Results(Listener):
-    """Keeps the results, and looks whether this driver may still write."""
-
-    def __init__(self, run: Run) -> None:
-        self._results, self._lease = run.results, run.lease
+    def finish(self) -> None:
+        """Write the tables of all results. Raises SweepStopped."""
+        self.lease.check()
+        self.write_tables(list(self.results.values()), PATIENCE_SECONDS)
 
     def ended(self, result: TrialResult) -> None:
-        self._results[result.config.trial_id] = result
+        self.results[result.config.trial_id] = result
 
     def check(self) -> None:
-        self._lease.check()
+        self.lease.check()
 
 
 class _Tables(Listener):
-    """The tables in the course of a run: never for more than a small share of its time, however many trials it has.
+    """Writes the tables during a run. However many trials there are, this takes only a small share of the time.
 
-    The trials' own results are there; a table that cannot be written now is written later.
+    A table that cannot be written now is written later; the trials' own results are in the store already.
     """
 
-    def __init__(self, write: WriteTables, results: Results) -> None:
+    def __init__(self, write: WriteTables, results: Mapping[str, TrialResult]) -> None:
         self._write, self._results = write, results
 
     def started(self) -> None:
@@ -104,7 +102,7 @@ class _Tables(Listener):
 
 
 class _EpochLines(Listener):
-    """A line for each epoch: the trial's primary metrics on the validation split, and its sparsity."""
+    """Prints a line for each epoch: the primary metrics on the validation split, and the sparsity."""
 
     def __init__(self, sweep: Sweep) -> None:
         self._primaries = {task: metric.name for task, metric in sweep.primaries.items()}
@@ -117,9 +115,9 @@ class _EpochLines(Listener):
 
 
 def run_sweep(sweep: Sweep, runner: Runner) -> list[TrialResult]:
-    """Run the trials that have no result yet; returns the results of the recipe's trials, failed ones among them.
+    """Run the trials that have no result yet; returns the results of the recipe's trials, with the failed ones.
 
-    Raises BadInput where another driver runs the sweep, and SweepStopped where the storage fails or another took over.
+    Raises BadInput if another driver runs the sweep, and SweepStopped if the storage fails or another takes over.
     """
     with Lease(sweep.store) as lease:
         sweep.store.remove_temporaries()
@@ -129,10 +127,10 @@ def run_sweep(sweep: Sweep, runner: Runner) -> list[TrialResult]:
 def _run_sweep(sweep: Sweep, runner: Runner, lease: Lease) -> list[TrialResult]:
     store, policy = sweep.store, sweep.halving
     results = sweep.read_results()
-    # A trial that was stopped early has ended, unless this run is to stop none.
+    # A trial that was stopped early counts as ended, unless this run stops no trials.
     again = {"failed"} if policy else {"failed", "stopped"}
     to_run = [c for c in sweep.configs if c.trial_id not in results or results[c.trial_id].status in again]
-    # Δm of every sweep in the storage is against the same models.
+    # Every sweep in the storage measures Δm against the same models.
     reused = {one.config.trial_id: one for one in reuse_trials(store, [one for one in to_run if is_baseline(one)])}
     results |= reused
     to_run = [config for config in to_run if config.trial_id not in reused]
@@ -141,35 +139,34 @@ def _run_sweep(sweep: Sweep, runner: Runner, lease: Lease) -> list[TrialResult]:
     say(f"sweep {store}: {len(sweep.configs)} trials, {done_before} done before{others}, {len(to_run)} to run")
     if mixed := mixed_versions(results.values(), torch_version() if to_run else ""):
         say(f"sweep {store}: {mixed}")
-    # What an earlier run planned and never ran is not missing, unless this recipe asks for it too.
+    # A trial that an earlier run planned and never ran is not missing, unless this recipe has it too.
     plan = Plan(sweep.configs, keep=set(results))
+    run = Run(sweep, lease, results, Progress(store, to_run, done_before), sweep.write_tables)
     if to_run:
         for config in to_run:
             results.pop(config.trial_id, None)
         if policy is not None:
             for result in results.values():
                 stays(policy, result.config, result.history, ended=True)
-        run = Run(sweep, lease, results, Progress(store, to_run, done_before), sweep.write_tables)
         run.go(runner, ListedTrials(to_run, policy), plan)
-    elif reused or _behind(sweep, plan):
+    elif reused or _is_outdated(sweep, plan):
         prepare(sweep, plan)
-    lease.check()
-    sweep.write_tables(list(results.values()))
+    run.finish()
     return [results[c.trial_id] for c in sweep.configs if c.trial_id in results]
 
 
-def _behind(sweep: Sweep, plan: Plan) -> bool:
-    """Whether sweep.json is of an earlier version, or has trials without a result that this recipe does not ask for."""
+def _is_outdated(sweep: Sweep, plan: Plan) -> bool:
+    """Whether sweep.json is of an earlier version, or plans trials that have no result and are not in this recipe."""
     earlier = read_sweep_file(sweep.store)
     known = {*(plan.keep or ()), *(one.trial_id for one in plan.trials)}
     return earlier is not None and (not earlier.setup or not set(earlier.trials) <= known)
 
 
 def run_one(sweep: Sweep, config: TrialConfig) -> TrialResult | None:
-    """One trial of the sweep in this process, into the same store; not run again where it has been done.
+    """Run one trial of the sweep in this process, unless it is done; the files are those of a sweep.
 
-    It writes the sweep's tables, so it drives the sweep as `run_sweep` does, and raises the same. None where an
-    interrupt ended it; the trial goes on from there when it is run again.
+    Returns None if an interrupt ended the trial; it continues from there when it is run again. This writes the sweep's
+    tables, so it drives the sweep like `run_sweep`, and raises the same errors.
     """
     with Lease(sweep.store) as lease:
         results = sweep.read_results()
@@ -183,6 +180,5 @@ def run_one(sweep: Sweep, config: TrialConfig) -> TrialResult | None:
             say(f"sweep {sweep.store}: {mixed}")
         run = Run(sweep, lease, results, _EpochLines(sweep), sweep.write_tables)
         run.go(LocalRunner(), ListedTrials([config]), Plan(sweep.configs))
-        lease.check()
-        sweep.write_tables(list(results.values()))
+        run.finish()
         return results.get(config.trial_id)

@@ -1,4 +1,4 @@
-"""A sweep: a recipe with its data and its store, checked before anything runs."""
+"""A sweep: a recipe, its data and its store, checked before anything runs."""
 
 import difflib
 from collections.abc import Collection, Mapping
@@ -18,22 +18,24 @@ from mtl.tasks import Task
 from mtl.vocabulary.checked import Damaged, shortened
 from mtl.vocabulary.files import trial_file
 from mtl.vocabulary.metric import Metric
+from mtl.vocabulary.sweep_file import SweepFile
 from search.early_stopping.objectives import check_running, parse_objectives
 from search.early_stopping.successive_halving import SuccessiveHalving
 from search.engine.context import RunContext
 from search.recipe import Recipe, differing_fields, differing_settings, expand
-from search.store.files import nothing_run_yet, read_sweep_file
+from search.store.files import read_sweep_file, storage_error_as_bad_input
 from search.store.messages import say
-from search.store.results import TrialResult, read_result, read_results, search_columns, write_tables
+from search.store.results import TrialResult, read_result, read_results
 from search.store.storage import PATIENCE_SECONDS, Store
+from search.store.tables import search_columns, write_tables
 
-# Batch norm needs two images to train on.
+# Batch normalisation needs two training images.
 FEWEST_IMAGES: dict[Split, int] = {"train": 2, "val": 1, "test": 1}
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A recipe with its data and its store, checked: the trials can be listed and run."""
+    """A recipe with its data and its store; `open_sweep` has checked them."""
 
     recipe: Recipe
     dataset: Dataset
@@ -47,7 +49,7 @@ class Sweep:
 
     @cached_property
     def data_version(self) -> str:
-        """The data's fingerprint, found once: of many files it takes seconds."""
+        """The data's fingerprint, computed once: for many files it takes seconds."""
         return self.dataset.fingerprint()
 
     @cached_property
@@ -56,7 +58,7 @@ class Sweep:
 
     @property
     def setup_id(self) -> str:
-        """Of the trials with the recipe's own settings; see `TrialConfig.setup_id`."""
+        """The `TrialConfig.setup_id` of the trials with the recipe's own settings."""
         return self.configs[0].setup_id
 
     @property
@@ -72,7 +74,7 @@ class Sweep:
 
     @property
     def halving(self) -> SuccessiveHalving | None:
-        """What decides which trials are stopped early, as it is before any has run; None where none is to be."""
+        """A new policy that stops trials early; None if the recipe has none."""
         recipe = self.recipe
         if recipe.early_stopping == "none":
             return None
@@ -96,8 +98,8 @@ class Sweep:
         )
 
     def read_results(self) -> dict[str, TrialResult]:
-        """Every finished trial of the sweep, by its id. Raises BadInput where one is damaged or of other tasks."""
-        with nothing_run_yet():
+        """Every finished trial of the sweep, by its id. Raises BadInput if a result is damaged or of other tasks."""
+        with storage_error_as_bad_input():
             results = read_results(self.store)
         for trial_id, result in results.items():
             if not set(result.config.tasks) <= set(self.recipe.tasks):
@@ -117,41 +119,32 @@ class Sweep:
         patience: float = PATIENCE_SECONDS,
         more: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        """As `search.store.results.write_tables`, with the settings of trials that a search made."""
+        """Write the tables, with the settings that a search has chosen for its trials; see `results_table`."""
         differing = {one.config.trial_id: differing_fields(self.recipe, one.config) for one in results}
         columns = {"settings": differing, **(self._searched if more is None else more)}
         write_tables(self.store.waiting(patience), results, self.metrics, self.primaries, columns)
 
 
 def open_sweep(
-    recipe: Recipe, storage: str, name: str, data: str | None, *, done_will_do: bool = False, here: bool = False
+    recipe: Recipe, storage: str, name: str, data: str | None, *, accept_done: bool = False, here: bool = False
 ) -> Sweep:
     """Check everything that can be checked before a trial runs; writes nothing. Raises BadInput.
 
-    here: whether the trials are sure to run on this machine, so that they must fit into its memory.
-    done_will_do: settings that the sweep was not run with are allowed where all of the recipe's trials are done there:
-    a search makes trials with settings of their own.
+    Args:
+        accept_done: allow other settings than the sweep was run with if all trials of the recipe are done there; a
+            search makes such trials.
+        here: whether the trials are sure to run on this machine; then they must fit into its memory.
     """
     root = None if data is None else user_path("--data", data).absolute()
     dataset = load_dataset(recipe.dataset, root, recipe.dataset_options)
-    for split, fewest in FEWEST_IMAGES.items():
-        if dataset.size(split) < fewest:
-            found = dataset.size(split)
-            raise BadInput(f"dataset {recipe.dataset}: its {split} split has {found} images; allowed: {fewest} or more")
-    for task in recipe.tasks:
-        if task not in dataset.tasks:
-            names = {name.lower(): name for name in dataset.tasks}
-            close = difflib.get_close_matches(task.lower(), names, n=1)
-            hint = f"did you mean {names[close[0]]}? " if close else ""
-            allowed = ", ".join(dataset.tasks)
-            raise BadInput(f"tasks: {task!r}; {hint}allowed, as dataset {dataset.name} has labels for them: {allowed}")
+    _check_dataset(recipe, dataset)
     if here and not recipe.gpus_per_trial:
         largest = [dataset.tasks[task] for task in max(recipe.task_combinations, key=len)]
         check_memory(recipe, largest, dataset.size("train"), machine_memory())
     check_room(dataset, recipe.image_size)
     version = ""
     if recipe.weights:
-        # Networks take their time to import, and memory that a driver of many trials needs for other things.
+        # Imported only if needed: networks take time to import, and memory that a driver of many trials needs.
         from mtl.networks.pretrained import absolute_weights, check_weights, weights_version
 
         weights = absolute_weights(recipe.weights)
@@ -161,42 +154,64 @@ def open_sweep(
     store = Store(storage, name)
     store.check()
     sweep = Sweep(recipe, dataset, str(root) if root else None, store, version)
-    with nothing_run_yet():
+    with storage_error_as_bad_input():
         earlier = read_sweep_file(store)
     if earlier is not None:
-        if earlier.method_version != METHOD_VERSION:
-            raise BadInput(
-                f"sweep {store} was run with method {earlier.method_version}, this version of parsimony has "
-                f"{METHOD_VERSION}, by which the same settings come to other numbers: allowed: another --name"
-            )
-        recipe_before = earlier.recipe.model_dump(mode="json")
-        fields = differing_settings(recipe_before, recipe)
-        if fields and not (done_will_do and all(_is_done(store, config) for config in sweep.configs)):
-            before, asked = recipe_before.get(fields[0]), recipe.model_dump(mode="json")[fields[0]]
-            why = f", so that trials are of {recipe.trial_precision}" if fields[0] == "gpus_per_trial" else ""
-            raise BadInput(
-                f"sweep {store} was run with {fields[0]} = {shortened(before)}, this recipe has {asked}{why}: "
-                "allowed: the same settings, or another --name"
-            )
-        # Trials have their data's version in their ids, so that done ones of other data are never this recipe's.
-        if earlier.data_version and earlier.data_version != sweep.data_version:
-            raise BadInput(
-                f"sweep {store} was run with data of version {shortened(earlier.data_version)}, dataset "
-                f"{recipe.dataset}{f' in {root}' if root else ''} has version {sweep.data_version}: "
-                "allowed: the same files and the same code that reads them, or another --name"
-            )
-        if version != earlier.weights_version:
-            known = shortened(earlier.weights_version) if earlier.weights_version else "none"
-            raise BadInput(
-                f"sweep {store} was run with weights of version {known}, this recipe's weights = {recipe.weights} has "
-                f"version {version or 'none'}: allowed: the same weights, or another --name"
-            )
+        _check_same(sweep, earlier, accept_done)
     parse_objectives(recipe.objectives, sweep.metrics)
     if recipe.early_stopping != "none":
         check_running(recipe.objectives)
     if dataset.validates_on_train:
         say(f"dataset {recipe.dataset}: validates on images that it trains on; choose no model by val_… or delta_m")
     return sweep
+
+
+def _check_dataset(recipe: Recipe, dataset: Dataset) -> None:
+    """Raise BadInput if the dataset has too few images or lacks a task."""
+    for split, fewest in FEWEST_IMAGES.items():
+        if (found := dataset.size(split)) < fewest:
+            raise BadInput(f"dataset {recipe.dataset}: its {split} split has {found} images; allowed: {fewest} or more")
+    for task in recipe.tasks:
+        if task not in dataset.tasks:
+            names = {name.lower(): name for name in dataset.tasks}
+            close = difflib.get_close_matches(task.lower(), names, n=1)
+            hint = f"did you mean {names[close[0]]}? " if close else ""
+            allowed = ", ".join(dataset.tasks)
+            raise BadInput(
+                f"tasks: {task!r}; {hint}allowed, because dataset {dataset.name} has their labels: {allowed}"
+            )
+
+
+def _check_same(sweep: Sweep, earlier: SweepFile, accept_done: bool) -> None:
+    """Raise BadInput if the sweep was run with another method, other settings, other data or other weights before."""
+    recipe, store = sweep.recipe, sweep.store
+    if earlier.method_version != METHOD_VERSION:
+        raise BadInput(
+            f"sweep {store} was run with method {earlier.method_version}, this version of parsimony has method "
+            f"{METHOD_VERSION}, which gives other numbers for the same settings: allowed: another --name"
+        )
+    before = earlier.recipe.model_dump(mode="json")
+    fields = differing_settings(before, recipe)
+    if fields and not (accept_done and all(_is_done(store, config) for config in sweep.configs)):
+        asked = recipe.model_dump(mode="json")[fields[0]]
+        why = f", so its trials use {recipe.trial_precision}" if fields[0] == "gpus_per_trial" else ""
+        raise BadInput(
+            f"sweep {store} was run with {fields[0]} = {shortened(before.get(fields[0]))}, this recipe has {asked}{why}"
+            ": allowed: the same settings, or another --name"
+        )
+    # A trial's id contains the version of its data, so trials that are done with other data are never this recipe's.
+    if earlier.data_version and earlier.data_version != sweep.data_version:
+        raise BadInput(
+            f"sweep {store} was run with data of version {shortened(earlier.data_version)}, dataset "
+            f"{recipe.dataset}{f' in {sweep.data}' if sweep.data else ''} has version {sweep.data_version}: "
+            "allowed: the same files and the same code that reads them, or another --name"
+        )
+    if sweep.weights_version != earlier.weights_version:
+        known = shortened(earlier.weights_version) if earlier.weights_version else "none"
+        raise BadInput(
+            f"sweep {store} was run with weights of version {known}, this recipe's weights = {recipe.weights} has "
+            f"version {sweep.weights_version or 'none'}: allowed: the same weights, or another --name"
+        )
 
 
 def _is_done(store: Store, config: TrialConfig) -> bool:

@@ -1,4 +1,4 @@
-"""sweep.json of a sweep: what was run, by what, and which trials are planned."""
+"""The content of sweep.json: what was run, with which versions, and which trials are planned."""
 
 import importlib.metadata
 import json
@@ -31,9 +31,9 @@ class Plan:
     """What a run is going to do.
 
     Attributes:
-        trials: those known so far.
-        planned: how many trials there are to be, where these are not all.
-        keep: of the trials that earlier runs planned, ids of those that still count; None: all.
+        trials: the trials known so far.
+        planned: the number of all trials, if not all are known.
+        keep: ids of the trials of earlier runs that still count; None for all.
         more: further entries of sweep.json.
     """
 
@@ -44,7 +44,7 @@ class Plan:
 
 
 def prepare(sweep: Sweep, plan: Plan) -> None:
-    """Fetch the pretrained weights, build this node's cache of the data and write sweep.json."""
+    """Fetch the pretrained weights, build this node's cache of the data, and write sweep.json."""
     recipe = sweep.recipe
     if recipe.weights:
         from mtl.networks.pretrained import fetch_weights
@@ -63,8 +63,8 @@ def prepare(sweep: Sweep, plan: Plan) -> None:
 def describe(
     sweep: Sweep, constants: Mapping[Split, Mapping[str, float]], plan: Plan, earlier: SweepFile | None
 ) -> SweepFile:
-    """The content of sweep.json after an earlier run's."""
-    # In the order of before: a run that plans the same trials leaves the file as it is.
+    """The content of sweep.json; `earlier` is the content that it replaces."""
+    # In the earlier order: a run that plans the same trials does not change the file.
     asked = [one.trial_id for one in plan.trials]
     before = earlier.trials if earlier else ()
     kept = [one for one in before if plan.keep is None or one in plan.keep or one in set(asked)]
@@ -94,20 +94,20 @@ def describe(
         "constant_predictor": dict(constants["test"]),
         "constant_predictor_val": dict(constants["val"]),
     }
-    # A sweep or a single trial in a search's folder leaves it a search's.
+    # A sweep or a single trial in a search's folder keeps the search's entries.
     if earlier is not None and earlier.search is not None:
         fields |= earlier.model_dump(mode="json", include={"search", "objectives"})
     return SweepFile.model_validate_json(json.dumps(fields | dict(plan.more)))
 
 
 def versions() -> dict[str, str]:
-    """Of what a result depends on."""
+    """The versions of the software on which results depend."""
     packages = ("parsimony", "torch", "torchvision", "ray", "optuna", "numpy")
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
 
 
 def git_commit() -> str | None:
-    """The commit of the source, `-dirty` where it was changed since; None outside a checkout."""
+    """The commit of the source, with `-dirty` if it was changed since; None outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
@@ -117,7 +117,7 @@ def git_commit() -> str | None:
 
 
 def data_progress() -> Callable[[int, int], None]:
-    """Says how far the data's cache is: as it is begun, every few seconds, and when it is complete."""
+    """A callback that prints the progress of the data's cache: at the start, every few seconds, and at the end."""
     said = -DATA_PROGRESS_SECONDS
 
     def progress(done: int, total: int) -> None:

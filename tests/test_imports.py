@@ -20,7 +20,8 @@ SEARCH = (
     ("search.engine",),
     ("search.loggers", "search.progress"),
     ("search.listener",),
-    ("search.store", "search.early_stopping", "search.recipe"),
+    ("search.store", "search.early_stopping", "search.recipe_file"),
+    ("search.recipe",),
 )
 ANALYSIS = (
     ("analysis.analyze",),

@@ -1,1 +1,1 @@
-"""The words that training, search and analysis share, each defined once; nothing here imports torch."""
+"""The terms that training, search and analysis share, each defined once. Nothing here imports torch."""

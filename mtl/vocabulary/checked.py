@@ -1,4 +1,4 @@
-"""Files as bytes that may be damaged: JSON checked against a class, and Parquet files that are opened."""
+"""Reads bytes that may be damaged: JSON that is checked against a class, and Parquet files."""
 
 import functools
 from typing import Annotated, Any, TypeVar
@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 T = TypeVar("T")
 
-# For the classes that files are read as: the text "1" is not a number, and the number 1 is not a text.
+# For classes that are read from files: the text "1" is not a number, and the number 1 is not a text.
 STRICT = ConfigDict(strict=True, frozen=True)
 MOST = 10**9
 Count = Annotated[int, Field(ge=0, le=MOST)]
@@ -17,7 +17,7 @@ LONGEST_VALUE = 60
 
 
 class Damaged(ValueError):
-    """In one line what is wrong with a file's content. The caller knows which file it is."""
+    """Says in one line what is wrong with a file's content. The caller knows which file it is."""
 
 
 def parse(kind: type[T], data: bytes) -> T:
@@ -31,7 +31,7 @@ def parse(kind: type[T], data: bytes) -> T:
 
 
 def check(kind: Any, value: Any) -> Any:
-    """A value that did not come from JSON, as one of this kind. Raises Damaged."""
+    """A value that does not come from JSON, as one of this type. Raises Damaged."""
     try:
         return _adapter(kind).validate_python(value)
     except ValidationError as error:
@@ -39,8 +39,8 @@ def check(kind: Any, value: Any) -> Any:
 
 
 def open_parquet(data: bytes) -> pq.ParquetFile:
-    """Raises Damaged. Read it with `use_threads=False`: a thread of Arrow's that drops a Python object while the
-    interpreter ends aborts the process, with "terminate called without an active exception"."""
+    """Raises Damaged. Read the file with `use_threads=False`: if a thread of Arrow drops a Python object while the
+    interpreter exits, the process aborts with "terminate called without an active exception"."""
     try:
         return pq.ParquetFile(pa.BufferReader(data))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -48,13 +48,13 @@ def open_parquet(data: bytes) -> pq.ParquetFile:
 
 
 def not_parquet(error: BaseException) -> Damaged:
-    """What Arrow says of a file, in one line."""
+    """Arrow's message about a file, in one line."""
     lines = str(error).splitlines() or [type(error).__name__]
     return Damaged(f"is not a whole Parquet file ({lines[0][:200]})")
 
 
 def shortened(value: object) -> str:
-    """A value of a file, as a line can show it."""
+    """A value of a file, short enough for a message."""
     if isinstance(value, int) and value.bit_length() > 64:
         return "a huge number"
     text = value if isinstance(value, str) and value and value.isprintable() else repr(value)
@@ -67,7 +67,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def _fault(error: ValidationError) -> str:
-    """The first one, in one line."""
+    """The first fault, in one line."""
     first = error.errors(include_url=False)[0]
     if first["type"] == "json_invalid":
         return f"is not a whole JSON file ({first['ctx']['error']})"

@@ -2,11 +2,14 @@
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mtl.errors import BadInput
 
 CONDITION = re.compile(r"\s*(\w+)\s*(>=|<=|≥|≤)\s*(\S+)\s*")
 Number = TypeVar("Number", float, NDArray[np.float64])
@@ -23,7 +26,7 @@ class Constraint:
 
     @classmethod
     def read(cls, text: str) -> "Constraint | None":
-        """COLUMN>=NUMBER or COLUMN<=NUMBER; None for any other text."""
+        """Reads COLUMN>=NUMBER or COLUMN<=NUMBER; None for any other text."""
         match = CONDITION.fullmatch(text)
         try:
             bound = float(match[3]) if match else math.nan
@@ -32,8 +35,22 @@ class Constraint:
         return cls(match[1], ASCII.get(match[2], match[2]), bound) if match and math.isfinite(bound) else None
 
     def violation(self, value: Number) -> Number:
-        """How far values are on the wrong side: 0 or less where they are allowed, as Optuna takes it."""
+        """How far values are on the wrong side; 0 or less if they are allowed, as Optuna expects it."""
         return self.bound - value if self.relation == ">=" else value - self.bound
 
     def __str__(self) -> str:
         return f"{self.column}{self.relation}{self.bound:g}"
+
+
+def parse_constraint(field: str, text: str, columns: Collection[str]) -> Constraint:
+    """Reads COLUMN>=NUMBER or COLUMN<=NUMBER; the name of a metric means its value on the validation split.
+
+    Raises BadInput for a column that is not among `columns`.
+    """
+    found = Constraint.read(text)
+    if found is None:
+        raise BadInput(f"{field}: {text!r}; allowed: COLUMN>=NUMBER or COLUMN<=NUMBER, such as group_sparsity>=0.7")
+    column = found.column if found.column in columns else f"val_{found.column}"
+    if column not in columns:
+        raise BadInput(f"{field}: {text!r} has no known column; allowed: {', '.join(columns)}")
+    return replace(found, column=column)

@@ -15,13 +15,13 @@ NO_RETRAINING = "none"
 
 
 def relative_change(values: Any, reference: Any, maximize: bool) -> Floats:
-    """The relative change s (m - r) / |r|, a fraction, with s = 1 where more is better, else -1.
+    """The relative change s (m - r) / |r|, a fraction, with s = 1 if more is better, else -1.
 
     Args:
         values, reference: numbers or arrays that broadcast.
 
     Returns:
-        An array of that shape, better is positive; NaN where the reference is 0 or either is NaN.
+        An array of that shape; better is positive. NaN if the reference is 0 or one of the two is NaN.
     """
     values, reference = np.asarray(values, dtype=float), np.asarray(reference, dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -30,34 +30,34 @@ def relative_change(values: Any, reference: Any, maximize: bool) -> Floats:
 
 
 def is_own(results: pd.DataFrame) -> "pd.Series[bool]":
-    """Which trials were trained once and with the recipe's own settings: no retraining, nothing that a search chose."""
+    """Which trials have the recipe's own settings: not retrained, and with no setting that a search chose."""
     return (results["settings"] == "") & (results["retraining"] == NO_RETRAINING)
 
 
 def references(results: pd.DataFrame, task: str, column: str) -> pd.Series:
     """The dense single-task models' values of a column, by setup and seed.
 
-    They are the task's done single-task trials at λ = 0 with the recipe's own settings, whatever the penalty, as at
-    λ = 0 there is none.
+    They are the task's done single-task trials at λ = 0 with the recipe's own settings. At λ = 0 the penalty has no
+    effect.
 
     Args:
-        results: one row a trial: `setup`, `status`, `tasks`, `lambda`, `seed`, `settings`, `retraining`, the column.
+        results: a row for each trial: `setup`, `status`, `tasks`, `lambda`, `seed`, `settings`, `retraining`, column.
     """
     dense = results[(results["lambda"] == 0) & (results["status"] == "done") & is_own(results)]
     return dense[dense["tasks"] == task].groupby(["setup", "seed"])[column].mean()
 
 
 def delta_m(results: pd.DataFrame, split: str, metrics: Mapping[str, Sequence[Metric]]) -> pd.Series:
-    """Of each row: the mean over its tasks of the mean relative change of each task's metrics.
+    """Δm of each row: the mean over its tasks of the mean relative change of each task's metrics.
 
-    With one metric a task it is eq. 7 of Maninis et al. 2019; with all that a task reports it is how Liu et al. 2019
-    (MTAN) and LibMTL are compared. NaN where a reference is missing; a metric whose reference is 0 counts nowhere, and
-    gives NaN where it is a task's only metric.
+    With one metric for each task this is eq. 7 of Maninis et al. 2019; with all metrics that a task reports it is the
+    measure of Liu et al. 2019 (MTAN) and LibMTL. NaN if a reference is missing. A metric whose reference is 0 does not
+    count, and gives NaN if it is its task's only metric.
 
     Args:
-        results: as of `references`.
+        results: see `references`.
         split: val or test.
-        metrics: of each task those that count.
+        metrics: the metrics of each task that count.
     """
     keys = pd.MultiIndex.from_frame(results[["setup", "seed"]])
     combinations = {one: str(one).split("+") for one in results["tasks"].unique()}
@@ -81,15 +81,15 @@ def delta_m(results: pd.DataFrame, split: str, metrics: Mapping[str, Sequence[Me
 def constant_delta_m(
     results: pd.DataFrame, split: str, metrics: Mapping[str, Metric], constants: Mapping[str, float]
 ) -> float:
-    """Δm of the constant predictor for these tasks, over the setups and seeds whose dense single-task models are known.
+    """The mean Δm of the constant predictor over the setups and seeds whose dense single-task models are known.
 
     Args:
-        results, split: as of `delta_m`.
-        metrics: of each task of the combination its primary metric.
+        results, split: see `delta_m`.
+        metrics: the primary metric of each task of the combination.
         constants: the constant predictor's metrics on this split.
 
     Returns:
-        A fraction; NaN where it is not known of every task.
+        A fraction; NaN if it is not known for every task.
     """
     changes = []
     for task, metric in metrics.items():
@@ -103,5 +103,5 @@ def constant_delta_m(
 def _mean_of_known(changes: Floats) -> Floats:
     """(metrics, rows) to (rows,)"""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of a row with none
+        warnings.simplefilter("ignore", RuntimeWarning)  # for a row without any
         return np.nanmean(changes, axis=0)

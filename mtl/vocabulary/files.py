@@ -1,4 +1,4 @@
-"""The names of every file of a sweep, which lie in STORAGE/NAME."""
+"""The names of all files of a sweep, below STORAGE/NAME."""
 
 import re
 
@@ -7,12 +7,12 @@ RESULTS, HISTORY, LAYERS = "results.parquet", "history.parquet", "layers.parquet
 PROPOSALS, JOURNAL = "proposals.parquet", "study.journal"
 FILES = (SWEEP, PROGRESS, RESULTS, HISTORY, LAYERS, PROPOSALS, JOURNAL)
 
-# Each trial has a folder. error.txt says at length why the trial's process died.
+# Each trial has a folder. error.txt has the details of why the trial's process died.
 TRIALS = "trials"
 CHECKPOINT, MODEL, RESULT, ERROR = TRIAL_FILES = ("checkpoint.pt", "model.pt", "result.json", "error.txt")
 TRIAL_ID = re.compile("[0-9a-f]{16}")
 
 
 def trial_file(trial_id: str, name: str) -> str:
-    """A trial's own file: checkpoint.pt while it is unfinished, model.pt and result.json afterwards."""
+    """A file of a trial: checkpoint.pt while it is unfinished, model.pt and result.json afterwards."""
     return f"{TRIALS}/{trial_id}/{name}"

@@ -7,7 +7,7 @@ from mtl.vocabulary.objective import Direction, Objective
 
 @dataclass(frozen=True)
 class Metric:
-    """`name` is the full one without the split, such as depth_mae; `unit` is empty for a bare number."""
+    """`name` is the full name without the split, such as depth_mae; `unit` is empty for a plain number."""
 
     name: str
     label: str
@@ -19,5 +19,5 @@ class Metric:
         return self.direction == "maximize"
 
     def objective(self, split: str) -> Objective:
-        """The metric of a split, as a column of the results."""
+        """The metric's column in the results for this split."""
         return Objective(f"{split}_{self.name}", self.direction)

@@ -1,4 +1,4 @@
-"""Objectives: columns of a trial's results, and which way each is better."""
+"""Objectives: columns of the results, and whether more or less of each is better."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -19,7 +19,7 @@ SIZES = COSTS | SPARSITIES
 
 @dataclass(frozen=True)
 class Objective:
-    """A column of the results, and which way it is better."""
+    """A column of the results, and whether to maximize or minimize it."""
 
     column: str
     direction: Direction
@@ -30,5 +30,5 @@ class Objective:
 
     @property
     def sign(self) -> int:
-        """Times this, more is better."""
+        """Values times this sign: more is better."""
         return 1 if self.maximize else -1

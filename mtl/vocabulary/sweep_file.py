@@ -1,4 +1,4 @@
-"""sweep.json: what was run. `search` writes it, and `search` and `analysis` read it by this class."""
+"""sweep.json: what was run. `search` writes it, and `search` and `analysis` read it as this class."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from mtl.vocabulary.objective import Direction
 SCHEMA: Literal[1] = 1
 MOST_PLANNED = 10**6
 
-# A name stands in figures and tables: it is one line, without control characters.
+# Names appear in figures and tables, so they are one line without control characters.
 Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,1000}$")]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -26,7 +26,7 @@ class TaskInfo(BaseModel):
 
 
 class MetricInfo(BaseModel):
-    """How a metric is read. `unit` is empty for a fraction."""
+    """A metric's direction and labels. `unit` is empty for a fraction."""
 
     model_config = STRICT
 
@@ -36,7 +36,7 @@ class MetricInfo(BaseModel):
 
 
 class ObjectiveInfo(BaseModel):
-    """As `mtl.vocabulary.objective.Objective`."""
+    """See `mtl.vocabulary.objective.Objective`."""
 
     model_config = STRICT
 
@@ -45,7 +45,7 @@ class ObjectiveInfo(BaseModel):
 
 
 class RecipeInfo(BaseModel):
-    """The recipe as run, whole. Named here are the fields that tell which trials are planned."""
+    """The whole recipe as run. The fields named here tell which trials are planned."""
 
     model_config = STRICT | ConfigDict(extra="allow")
 
@@ -68,7 +68,7 @@ class RecipeInfo(BaseModel):
 
 
 class SearchInfo(BaseModel):
-    """Of a sweep that a search made: what the search was asked for."""
+    """The settings of a search, if a search made the sweep."""
 
     model_config = STRICT | ConfigDict(extra="allow")
 
@@ -77,16 +77,16 @@ class SearchInfo(BaseModel):
 
 
 class SweepFile(BaseModel):
-    """The content of sweep.json. Fields with a default were not written by the first versions.
+    """The content of sweep.json. The first versions did not write the fields that have a default.
 
     Attributes:
         data_version, weights_version: fingerprints of the dataset and of the pretrained weights.
-        setup: the same for trials that differ in tasks, λ, seed, penalty and retraining alone.
+        setup: equal for trials that differ only in tasks, λ, seed, penalty and retraining.
         method_version: see `mtl.config.METHOD_VERSION`.
         validates_on_train: whether validation images are also trained on.
-        constant_predictor, constant_predictor_val: metrics of the best prediction that ignores the image, by name.
-        trials: ids of all that are planned, as far as they are known.
-        search: of a search alone.
+        constant_predictor, constant_predictor_val: metrics, by name, of the best prediction that ignores the image.
+        trials: the ids of all planned trials that are known.
+        search: None for an ordinary sweep.
     """
 
     model_config = STRICT | ConfigDict(extra="allow", serialize_by_alias=True)
@@ -124,11 +124,11 @@ class SweepFile(BaseModel):
 
     @property
     def order(self) -> list[str]:
-        """The tasks in the recipe's order: a JSON file may have been sorted by key."""
+        """The tasks in the recipe's order; `tasks` may have another order if somebody sorted the file's keys."""
         return self.recipe.tasks or list(self.tasks)
 
     def to_json(self) -> bytes:
-        """The file's text."""
+        """The content of the file."""
         return json.dumps(self.model_dump(mode="json", exclude_unset=True), indent=1, ensure_ascii=False).encode()
 
 

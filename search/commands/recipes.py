@@ -1,12 +1,12 @@
-"""`parsimony recipes`: the recipes by name, or one printed whole."""
+"""`parsimony recipes`: the recipes by name, or one recipe in full."""
 
 import argparse
 
-from search.recipe import format_recipe, load_recipe, recipe_names
+from search.recipe_file import format_recipe, load_recipe, recipe_names
 
 
 def run(options: argparse.Namespace) -> int:
-    """The exit status. Raises BadInput."""
+    """Returns the exit status. Raises BadInput."""
     if options.name:
         print(format_recipe(load_recipe(options.name, options.set)), end="")
         return 0

@@ -1,18 +1,17 @@
-"""`parsimony search`: what is asked for, and the answer."""
+"""`parsimony search`: Optuna proposes trials, and the best models found are printed."""
 
 import argparse
 import sys
 
 from mtl.vocabulary.files import PROPOSALS
 from search.commands.answer import format_answer, format_front
-from search.commands.opening import recipe_of
-from search.engine.placement import trials_run_here
-from search.engine.runner import RayRunner
+from search.commands.common import exit_status, recipe_of, report_failures
+from search.engine.runner import RayRunner, trials_run_here
 from search.tuning.search import MANY, Search, open_search, run_search
 
 
 def run(options: argparse.Namespace) -> int:
-    """The exit status. Raises BadInput and SweepStopped."""
+    """Returns the exit status. Raises BadInput and SweepStopped."""
     recipe, name = recipe_of(options)
     opened = open_search(
         recipe,
@@ -27,33 +26,35 @@ def run(options: argparse.Namespace) -> int:
         here=trials_run_here(options.address),
     )
     if options.dry_run:
-        print(describe(opened))
+        print(format_plan(opened))
         return 0
     outcome = run_search(opened, RayRunner(options.address))
-    failed = [result for result in outcome.results if result.status == "failed"]
-    for result in failed:
-        print(f"failed: {result.config}: {result.error}", file=sys.stderr)
-    dropped = [one for one in outcome.proposals if one.note and one.state != "failed"]
-    for one in dropped:
-        print(f"proposal {one.number}, lambda={one.configs[0].strength:g}: {one.note}", file=sys.stderr)
+    failed = report_failures(outcome.results)
+    for one in outcome.proposals:
+        if one.note and one.state != "failed":
+            print(f"proposal {one.number}, lambda={one.configs[0].strength:g}: {one.note}", file=sys.stderr)
     store = opened.sweep.store
-    print(f"{len(outcome.proposals)} proposals, {len(failed)} trials failed: {store.shown(PROPOSALS)}")
+    print(f"{len(outcome.proposals)} proposals, {failed} trials failed: {store.shown(PROPOSALS)}")
     print(format_front(opened, outcome.proposals))
     if any(result.status == "done" for result in outcome.results):
         print(format_answer(store))
-    if not outcome.complete:
-        print("stopped before its end; the same command goes on with the rest", file=sys.stderr)
-    return 1 if failed or not outcome.complete else 0
+    return exit_status(failed, outcome.complete)
 
 
-def describe(opened: Search) -> str:
+def format_plan(opened: Search) -> str:
     """What a search would do."""
-    space = opened.space.described()
-    lines = [f"{name}: {values}" for name, values in space.items() if values]
-    lines += [f"objectives: {', '.join(opened.identity['objectives'])}"]
-    lines += [f"constraints: {', '.join(opened.identity['constraints']) or 'none'}"]
-    lines += [f"sampler: {opened.sweep.recipe.sampler}", f"study: {opened.place}"]
-    count = "as many as the time allows" if opened.proposals == MANY else str(opened.proposals)
-    lines += [f"proposals: {count}, each with seeds {list(opened.sweep.recipe.seed_list)}", "baselines:"]
+    space, identity, recipe = opened.space.to_plain(), opened.identity, opened.sweep.recipe
     baselines = opened.baselines()
-    return "\n".join([*lines, *(f"  {config}" for config in (*baselines.configs, *baselines.beside))])
+    return "\n".join(
+        [
+            *(f"{name}: {values}" for name, values in space.items() if values),
+            f"objectives: {', '.join(identity['objectives'])}",
+            f"constraints: {', '.join(identity['constraints']) or 'none'}",
+            f"sampler: {recipe.sampler}",
+            f"study: {opened.place}",
+            f"proposals: {'as many as the time allows' if opened.proposals == MANY else opened.proposals}, "
+            f"each with seeds {list(recipe.seed_list)}",
+            "baselines:",
+            *(f"  {config}" for config in (*baselines.configs, *baselines.beside)),
+        ]
+    )

@@ -6,29 +6,22 @@ from mtl.errors import BadInput
 from mtl.vocabulary.checked import Damaged, parse
 from mtl.vocabulary.files import PROGRESS, SWEEP
 from search.progress import Snapshot
-from search.store.errors import StorageError
-from search.store.files import ANEW, read_sweep_file
+from search.store.files import REBUILT, read_sweep_file, storage_error_as_bad_input
 from search.store.lease import living_driver
 from search.store.results import count_results
 from search.store.storage import CHECK_SECONDS, Store
 
 
 def run(options: argparse.Namespace) -> int:
-    """The exit status. Raises BadInput."""
+    """Returns the exit status. Raises BadInput."""
     print(read_status(options.dir))
     return 0
 
 
+@storage_error_as_bad_input()
 def read_status(folder: str) -> str:
-    """What is done, running, failed and missing, in lines. Raises BadInput where there is no sweep."""
+    """The trials that are done, running, failed and missing, in lines. Raises BadInput if there is no sweep."""
     store = Store.of_sweep(folder).waiting(CHECK_SECONDS)
-    try:
-        return _status(store, folder)
-    except StorageError as error:
-        raise BadInput(str(error)) from error
-
-
-def _status(store: Store, folder: str) -> str:
     sweep = read_sweep_file(store)
     if sweep is None:
         raise BadInput(f"{folder}: no sweep (it has no {SWEEP}); allowed: the folder STORAGE/NAME of a sweep")
@@ -38,19 +31,19 @@ def _status(store: Store, folder: str) -> str:
         f"{folder}: {counts.done} done, {len(counts.failed)} failed, {max(0, planned - ended)} not ended, of {planned}"
     ]
     damaged = list(counts.damaged)
-    snapshot = None
-    if ended < planned and (saved := store.read(PROGRESS)) is not None:
-        try:
-            snapshot = parse(Snapshot, saved)
-        except Damaged as error:
-            damaged.append(f"{store.shown(PROGRESS)}: {error}; {ANEW}")
     if ended < planned:
-        # Not by the progress's age: under load a driver that lives may not have written it for minutes.
+        snapshot = None
+        if (saved := store.read(PROGRESS)) is not None:
+            try:
+                snapshot = parse(Snapshot, saved)
+            except Damaged as error:
+                damaged.append(f"{store.shown(PROGRESS)}: {error}; {REBUILT}")
+        # The progress file's age does not tell: under load a living driver may not have written it for minutes.
         driver = living_driver(store)
         if driver is not None:
-            lines.append(f"running ({driver}): {snapshot.line() if snapshot else 'no trial has been heard of yet'}")
+            lines.append(f"running ({driver}): {snapshot.line() if snapshot else 'no trial has reported yet'}")
         elif snapshot is not None:
-            lines.append(f"not running since {snapshot.updated_at}; the same command goes on with it")
+            lines.append(f"not running since {snapshot.updated_at}; the same command continues it")
     lines += [f"failed: {result.config}: {result.error}" for result in counts.failed]
     lines += [f"damaged: {line}" for line in damaged]
     return "\n".join(lines)

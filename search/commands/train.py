@@ -4,13 +4,13 @@ import argparse
 import sys
 
 from mtl.vocabulary.files import MODEL, trial_file
-from search.commands.opening import sweep_of
+from search.commands.common import exit_status, sweep_of
 from search.run import run_one
 
 
 def run(options: argparse.Namespace) -> int:
-    """The exit status. Raises BadInput and SweepStopped."""
-    sweep = sweep_of(options, done_will_do=True, here=True)
+    """Returns the exit status. Raises BadInput and SweepStopped."""
+    sweep = sweep_of(options, accept_done=True, here=True)
     config = sweep.configs[0]
     if len(sweep.configs) > 1:
         print(
@@ -20,8 +20,7 @@ def run(options: argparse.Namespace) -> int:
         )
     result = run_one(sweep, config)
     if result is None:
-        print("stopped before its end; the same command goes on", file=sys.stderr)
-        return 1
+        return exit_status(0, complete=False)
     if result.status == "failed":
         print(f"failed: {result.details or result.error}", file=sys.stderr)
         return 1

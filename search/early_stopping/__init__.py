@@ -1,1 +1,1 @@
-"""Which running trials are stopped: why a trial was stopped is told in `policy`."""
+"""Which running trials are stopped early. Why a trial was stopped is told by `policy`."""

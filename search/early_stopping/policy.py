@@ -1,4 +1,4 @@
-"""What decides, epoch by epoch, which of the running trials go on."""
+"""Decides after each epoch which running trials go on."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -10,21 +10,21 @@ class StoppingPolicy(Protocol):
     """Decides which running trials go on."""
 
     def record(self, config: TrialConfig, row: Mapping[str, float]) -> object:
-        """An epoch after which nothing is to be decided."""
+        """Note an epoch after which nothing is decided."""
 
     def report(self, config: TrialConfig, row: Mapping[str, float]) -> bool:
-        """An epoch has ended; whether the trial goes on."""
+        """An epoch has ended; returns whether the trial goes on."""
 
     def why_stopped(self, config: TrialConfig) -> str:
-        """What to say of a trial that does not."""
+        """Why a trial was stopped, in one line."""
 
 
 def stays(
     policy: StoppingPolicy | None, config: TrialConfig, rows: Sequence[Mapping[str, float]], *, ended: bool = False
 ) -> bool:
-    """Tell the policy of a trial's new epochs; whether the trial goes on. It decides by the last epoch alone.
+    """Tell the policy a trial's new epochs; returns whether the trial goes on. Only the last epoch decides.
 
-    ended: whether the trial has come to its end by itself, so that nothing is left to decide.
+    ended: whether the trial has ended by itself, so that nothing is left to decide.
     """
     if policy is None or not rows:
         return True

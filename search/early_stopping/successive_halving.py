@@ -1,4 +1,4 @@
-"""Asynchronous successive halving: which running trials are worth more epochs, judged by those that came as far."""
+"""Asynchronous successive halving: after some epochs, only the best of the trials so far go on."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,38 +12,39 @@ EpochRow = Mapping[str, float]
 
 
 class SuccessiveHalving:
-    """Rungs of trials, and the decision at each: ASHA with one objective, MO-ASHA with several.
+    """The rungs and the decision at each rung: ASHA with one objective, MO-ASHA with several.
 
     Rung k is reached after `grace_epochs` · `reduction_factor`^k epochs. A trial that reaches it is recorded there and
     goes on if and only if
 
         #{recorded trials placed before it} < ceil(n / reduction_factor)
 
-    with n the trials recorded at the rung so far, itself included, and places as `pareto_order` gives them. This is the
-    stopping variant of ASHA (algorithm 2 of Li et al. 2020, arXiv 1810.05934, is the promotion variant): each trial is
-    judged once, as it arrives, and never waits for others. With up to `reduction_factor` records there is one place, so
-    that the first trial goes on, and after it those that are the best so far; whoever ties with a trial that would go
-    on goes on too. Ray's AsyncHyperBandScheduler compares the value with the quantile 1 - 1 / reduction_factor of those
-    before it; its decisions are the same but for a value between the two from which it interpolates that quantile.
-    Several objectives (Schmucker et al. 2021, arXiv 2106.12639) have an order but no quantile, hence the count.
+    where n is the number of trials recorded at the rung so far, itself included, and `pareto_order` gives the places.
+    This is the stopping variant of ASHA (algorithm 2 of Li et al. 2020, arXiv 1810.05934, is the promotion variant):
+    each trial is judged once, when it arrives, and never waits for others. Up to `reduction_factor` records there is
+    one place, so the first trial goes on, and then each trial that is the best so far. A trial goes on if it ties with
+    one that would. Ray's AsyncHyperBandScheduler compares the value with the quantile 1 - 1 / reduction_factor of the
+    earlier values. Its decisions are the same, except for a value between the two from which it interpolates the
+    quantile. Several objectives (Schmucker et al. 2021, arXiv 2106.12639) have an order but no quantile, so here trials
+    are counted.
 
-    Trials are compared with those of the same tasks only: other tasks, other metrics.
+    Only trials of the same tasks are compared: other tasks have other metrics.
 
-    Dense trials (strength 0) are never stopped: delta_m is measured against them. They are recorded as marks: a trial
-    that a dense one dominates comes in a later front, and one that is next to it comes late in the net. But they count
-    neither in n nor among those placed before: a dense trial would hold one of the few places without need, and in
-    a combination with one seed and few strengths it would leave none to the trials that the sweep is for.
+    Dense trials (strength 0) are never stopped, because delta_m is measured against them. They are recorded as marks:
+    a trial that a dense trial dominates is in a later front, and a trial close to it comes late in the net. But they
+    count neither in n nor among the trials placed before: a dense trial would take one of the few places without need,
+    and in a combination with one seed and few strengths it would leave no place for the trials that the sweep is for.
 
-    Where an objective's value is missing or not finite a trial is placed last; where all lack it nothing is known, all
-    share a place, and none is stopped.
+    A trial without a finite value of an objective is placed last. If all trials lack it, nothing is known: they share
+    a place, and none is stopped.
 
-    What it knows follows from the rows alone: after a restart, `record` the histories and go on.
+    All state follows from the rows: after a restart, `record` the histories and continue.
 
     Args:
-        objectives: what trials are compared by; the first breaks ties in the net.
+        objectives: the values that are compared; the first breaks ties in the net.
         primaries: the primary metric of each task, by the task's name, as a column of the history.
         grace_epochs: epochs that every trial gets, at least 1.
-        reduction_factor: of n trials at a rung about n / reduction_factor go on; at least 2.
+        reduction_factor: at least 2; of n trials at a rung about n / reduction_factor go on.
     """
 
     def __init__(
@@ -60,9 +61,9 @@ class SuccessiveHalving:
         self._dense: set[str] = set()
 
     def report(self, config: TrialConfig, row: EpochRow) -> bool:
-        """Record an epoch that a trial has just run; whether the trial goes on.
+        """Record an epoch that a trial has just run; returns whether the trial goes on.
 
-        A trial is judged once at a rung: one that reports an epoch again, as after a crash, goes on.
+        A trial is judged once at each rung. If it reports an epoch again, for instance after a crash, it goes on.
         """
         if not self.record(config, row) or config.strength == 0:
             return True
@@ -75,7 +76,7 @@ class SuccessiveHalving:
         return sum(place < own for place in rivals) < allowed
 
     def record(self, config: TrialConfig, row: EpochRow) -> bool:
-        """Record an epoch without judging; whether that is news, the epoch being a rung's and the trial new to it."""
+        """Record an epoch without judging; returns whether it is a rung that is new for the trial."""
         if not self._is_rung(_epochs(row)):
             return False
         trials = self._rungs[config.tasks, _epochs(row)]
@@ -87,7 +88,7 @@ class SuccessiveHalving:
         return True
 
     def why_stopped(self, config: TrialConfig) -> str:
-        """Nothing: a row that was stopped is of a trial that fell behind."""
+        """Empty: every trial that is stopped was behind others."""
         return ""
 
     def _is_rung(self, epochs: int) -> bool:
@@ -98,5 +99,5 @@ class SuccessiveHalving:
 
 
 def _epochs(row: EpochRow) -> int:
-    """Epochs that a trial has run with this one."""
+    """The number of epochs that a trial has run, this one included."""
     return int(row["epoch"]) + 1

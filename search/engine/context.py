@@ -1,4 +1,4 @@
-"""Where and how the trials of a sweep run; without torch, which drivers of many trials need not hold."""
+"""Where and how the trials of a sweep run. Imports no torch, which a driver of many trials need not hold in memory."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,16 +9,16 @@ from search.store.storage import Store
 
 @dataclass(frozen=True)
 class RunContext:
-    """All that a trial needs besides its config, and nothing that changes its result.
+    """All that a trial needs besides its config. Nothing here changes a trial's result.
 
     Attributes:
         storage, name: of the sweep.
         data: the dataset's folder.
-        threads, gpus: of one trial.
+        threads, gpus: of each trial.
         checkpoint_seconds: the shortest time between two checkpoints.
-        retries: how often a trial goes on from its checkpoint after an error or the death of its process.
-        base: a trial that the others differ from in few fields.
-        own_module: a Python file or package that trials import and that is not installed; every node gets a copy.
+        retries: how often a trial continues from its checkpoint after an error or the death of its process.
+        base: a trial from which the others differ in few fields.
+        own_module: a Python file or package that trials import and that is not installed; Ray copies it to every node.
     """
 
     storage: str

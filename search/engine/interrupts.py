@@ -1,15 +1,16 @@
-"""Ctrl-C and its like: the first asks for an orderly end, the second for one at once."""
+"""Ctrl-C and similar signals: the first asks for an orderly end, the second ends the program at once."""
 
 import signal
-import sys
 from types import FrameType
 from typing import Any, Self
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)  # a terminal's Ctrl-C; what schedulers and `kill` send
+from search.store.messages import say
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C sends the first; `kill` and job schedulers send the second
 
 
 class Interrupts:
-    """Counts interrupts from `with` to its end; the second raises KeyboardInterrupt wherever the program is."""
+    """Notes interrupts inside `with`: the first sets `asked`, the second raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -27,6 +28,4 @@ class Interrupts:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        print(
-            "\ninterrupted: running trials end their epoch and save; once more to stop now", file=sys.stderr, flush=True
-        )
+        say("\ninterrupted: running trials finish their epoch and save; interrupt again to stop at once")

@@ -1,4 +1,4 @@
-"""The Ray cluster that a sweep runs on: one that is there, or one started here."""
+"""The Ray cluster that a sweep runs on: it joins one, or starts one on this machine."""
 
 import logging
 import os
@@ -17,8 +17,9 @@ from ray._private.utils import read_ray_address
 
 from mtl.errors import BadInput
 from search.engine import ray_probe
+from search.store.messages import say
 
-# Results and checkpoints go to our own store; Ray's object store carries nothing but small messages.
+# Results and checkpoints go to our own store; Ray's object store carries only small messages.
 OBJECT_STORE_BYTES = 100 * 1024**2
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 10  # a cluster that can be reached answers within milliseconds
@@ -27,15 +28,16 @@ TOKEN_MODE = "RAY_AUTH_MODE"
 
 
 def start_ray(address: str | None, cpus_per_trial: int, gpus_per_trial: float, own_module: Path | None) -> str | None:
-    """Join the cluster at `address`, by default the one that RAY_ADDRESS names or that `ray start` has started on this
-    machine, or start one here, as "local" asks for. Those that other sweeps have started end with them: none joins one.
+    """Join the Ray cluster at `address`, or start one on this machine if it is "local". Without an address, join the
+    cluster that RAY_ADDRESS names, or the one that `ray start` has started on this machine, or start one. A cluster
+    that another sweep has started is never joined: it ends with that sweep.
 
-    own_module: a Python file or package that trials import and that is not installed; every node gets a copy.
-    Returns the address of the cluster's dashboard, where it has one. Raises BadInput where no cluster answers at
-    `address`, or where one trial needs more than this machine has.
+    own_module: a Python file or package that trials import and that is not installed; Ray copies it to every node.
+    Returns the address of the cluster's dashboard, if it has one. Raises BadInput if no cluster answers at `address`,
+    or if one trial needs more than this machine has.
     """
-    # What Ray has to say of trials whose process died is told in a line each, by `last_words`. There is no
-    # public switch: `log_to_driver` leaves these messages on.
+    # `search.engine.failures` explains in one line why a trial's process died. Ray's own messages about it cannot be
+    # switched off by any public setting: `log_to_driver` leaves them on.
     ray_worker._worker_logs_enabled = False
     named = os.environ.get("RAY_ADDRESS") if address in (None, "auto") else None
     asked = named or address or "auto"
@@ -49,7 +51,7 @@ def start_ray(address: str | None, cpus_per_trial: int, gpus_per_trial: float, o
     elif asked != "local":
         _check_answers(said, asked)
         return _join(said, asked, cpus_per_trial, gpus_per_trial, own_module)
-    # Known at once; what Ray may use of the machine, in a container say, it tells once it runs.
+    # This is known at once. Ray tells what it may use of the machine, for instance in a container, only once it runs.
     _check_fits({"CPU": os.cpu_count() or cpus_per_trial, "GPU": gpus_per_trial}, cpus_per_trial, gpus_per_trial)
     ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **_settings(own_module))
     try:
@@ -61,42 +63,41 @@ def start_ray(address: str | None, cpus_per_trial: int, gpus_per_trial: float, o
 
 
 def stop_ray() -> None:
-    """Leave the cluster, or end the one that was started here."""
+    """Leave the cluster, or end it if it was started here."""
     ray.shutdown()
 
 
 def _settings(own_module: Path | None) -> dict[str, Any]:
-    """For one `ray.init`, which writes into the runtime_env what it has put into that cluster."""
+    """For one `ray.init`, which changes the runtime_env that it is given."""
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if own_module is not None:
-        settings["runtime_env"] = {"py_modules": [str(own_module)]}
-    return settings
+    return settings if own_module is None else settings | {"runtime_env": {"py_modules": [str(own_module)]}}
 
 
 def _join(said: str, address: str | None, cpus: int, gpus: float, own_module: Path | None) -> str | None:
-    """Join a cluster that answers; None: as Ray finds it on this machine. Returns its dashboard's address."""
+    """Join a cluster that answers; without an address, the one that Ray finds on this machine. Returns its dashboard's
+    address."""
     try:
         context = ray.init(address=address, **_settings(own_module))
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise BadInput(f"{said}: this machine cannot join it ({str(error).splitlines()[0]})") from error
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(one.get("CPU", 0) >= cpus and one.get("GPU", 0) >= gpus for one in machines):
-        # Its autoscaler may start one, so this is no error.
+        # Not an error: the cluster's autoscaler may start one.
         needs = f"cpus_per_trial = {cpus}, gpus_per_trial = {gpus:g}"
-        print(f"no machine of the Ray cluster has {needs}: trials wait for one", file=sys.stderr, flush=True)
+        say(f"no machine of the Ray cluster has {needs}: trials wait for one")
     url = getattr(context, "dashboard_url", None)
     return f"http://{url}" if url else None
 
 
 def _check_fits(have: dict[str, float], cpus: int, gpus: float) -> None:
-    """Raise BadInput where one trial needs more than this machine has."""
+    """Raise BadInput if one trial needs more than this machine has."""
     for field, wanted, kind in (("cpus_per_trial", cpus, "CPU"), ("gpus_per_trial", gpus, "GPU")):
         if wanted > have.get(kind, 0):
             raise BadInput(f"{field} = {wanted}; allowed: at most the {have.get(kind, 0):g} {kind}s of this machine")
 
 
 def _check_answers(said: str, address: str) -> None:
-    """Raise BadInput where no Ray cluster answers at HOST:PORT."""
+    """Raise BadInput if no Ray cluster answers at HOST:PORT."""
     if "://" in address:
         raise BadInput(
             f"{said}: allowed: HOST:PORT of the head, on a machine of the cluster; from elsewhere use `ray job submit`"
@@ -104,48 +105,33 @@ def _check_answers(said: str, address: str) -> None:
     match = HOST_PORT.fullmatch(address)
     if match is None or not 0 < int(match[2]) < 2**16:
         raise BadInput(f"{said}: no Ray cluster can be there; allowed: HOST:PORT of a cluster's head, auto or local")
-    try:
-        _check_listens(match)
-    except OSError as error:
-        raise BadInput(f"{said}: no Ray cluster answers there ({error.strerror or error})") from error
-    code, reason = _probe(address)
+    code, reason = _probe(match)
     if code == ray_probe.WANTS_TOKEN:
-        raise BadInput(f"{said}: this Ray cluster wants another token; allowed: its own, with {TOKEN_MODE}=token")
+        raise BadInput(f"{said}: this Ray cluster needs another token; allowed: its own, with {TOKEN_MODE}=token")
     if code != ray_probe.SPEAKS:
         raise BadInput(f"{said}: no Ray cluster answers there ({reason})")
 
 
 def _answers_here(address: str) -> bool:
-    """Whether the cluster that `ray start` has noted on this machine is still there, and lets us in."""
+    """Whether the cluster that `ray start` has started on this machine is still there, and accepts us."""
     match = HOST_PORT.fullmatch(address)
     if match is None:
         return False
-    try:
-        _check_listens(match)
-    except OSError:
-        return False
-    code, _ = _probe(address)
+    code, _ = _probe(match)
     if code == ray_probe.WANTS_TOKEN and TOKEN_MODE not in os.environ:
-        code, _ = _probe(address, {TOKEN_MODE: "token"})  # as ray.init does by itself for such a cluster
+        code, _ = _probe(match, {TOKEN_MODE: "token"})  # ray.init does the same for such a cluster
     return code == ray_probe.SPEAKS
 
 
-def _check_listens(match: re.Match[str]) -> None:
-    """Raise OSError where nothing listens, which is known at once."""
-    with socket.create_connection((match[1].strip("[]"), int(match[2])), timeout=CONNECT_SECONDS):
-        pass
-
-
-def _probe(address: str, more: dict[str, str] | None = None) -> tuple[int, str]:
-    """How `search.engine.ray_probe` ended, with `more` in its environment, and why it was not with SPEAKS."""
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        ray_probe.__name__,
-        address,
-        str(ANSWER_SECONDS),
-    ]  # -P: no module of the current folder's
+def _probe(address: re.Match[str], more: dict[str, str] | None = None) -> tuple[int, str]:
+    """The exit status of `search.engine.ray_probe` for HOST:PORT, with `more` in its environment, and the reason if it
+    is not SPEAKS."""
+    try:  # first without another process: if nothing listens there, this shows at once
+        socket.create_connection((address[1].strip("[]"), int(address[2])), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        return ray_probe.SILENT, str(error.strerror or error)
+    # -P: import no module from the current folder.
+    command = [sys.executable, "-P", "-m", ray_probe.__name__, address[0], str(ANSWER_SECONDS)]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     done = subprocess.run(command, env=os.environ | (more or {}), text=True, check=False, **pipes)
     silent = f"what listens there does not answer as Ray does within {ANSWER_SECONDS} s"

@@ -1,6 +1,6 @@
-"""Whether a Ray cluster answers, asked from another process: `python -m search.engine.ray_probe HOST:PORT SECONDS`.
+"""Asks, in a process of its own, whether a Ray cluster answers: `python -m search.engine.ray_probe HOST:PORT SECONDS`.
 
-Ray itself tries for minutes where something else listens, and its native code may end the process that it runs in.
+If something else listens there, Ray itself tries for minutes, and its native code may end the process that it runs in.
 """
 
 import signal
@@ -10,12 +10,12 @@ SPEAKS, SILENT, WANTS_TOKEN = 0, 1, 3
 
 
 def main(address: str, seconds: int) -> int:
-    """SPEAKS, or why not, with Ray's reason on standard output; ends with SIGALRM where none comes for so long."""
+    """Returns SPEAKS, or another status, with Ray's reason on standard output. SIGALRM ends it after `seconds`."""
     from ray._private.services import canonicalize_bootstrap_address
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
     from ray.exceptions import AuthenticationError, RayError
 
-    signal.alarm(seconds)  # from here on, as importing takes as long as it takes
+    signal.alarm(seconds)  # started here, because the imports may take any time
     try:
         GcsClient(address=canonicalize_bootstrap_address(address)).get_all_node_info()
     except AuthenticationError:

@@ -1,4 +1,4 @@
-"""Trials on Ray Tune: actors that are reused from trial to trial, so that torch is imported once in each."""
+"""Trials on Ray Tune. Each actor runs many trials in turn, so it imports torch only once."""
 
 import logging
 import os
@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Read by ray as it is imported: no calls home, no result files besides ours, no snapshots that nobody reads, and
-# interrupts are ours.
+# Ray reads these when it is imported. It then sends no usage data, writes no result files or snapshots, and leaves
+# interrupts to us.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
@@ -25,24 +25,22 @@ from mtl.vocabulary.files import ERROR, RESULT, trial_file
 from search.engine.context import RunContext
 from search.engine.failures import Deaths, explain
 from search.engine.interrupts import Interrupts
-from search.engine.packing import Packing
-from search.engine.scheduler import SweepScheduler
-from search.engine.searcher import SourceSearcher
 from search.engine.source import TrialSource
+from search.engine.tune_hooks import Packing, SourceSearcher, SweepScheduler, Unsaved
 from search.listener import Listener
 from search.store.clock import now
 from search.store.errors import StorageError, SweepStopped
-from search.store.results import TrialResult, read_result, write_result, write_stopped
+from search.store.results import TrialResult, read_result, stopped_result, write_result
 
 if TYPE_CHECKING:
     from search.engine.trial import TrialRun
 
-# Every failure is a row of the results or the one line that ends the sweep; Tune would print its traceback besides.
+# Tune would print tracebacks. Each failure is a row of the results already, or the line that ends the sweep.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
 class TrialActor(tune.Trainable):
-    """Tune's view of a trial: a step is an epoch, and the last one writes the trial's result."""
+    """A trial as Tune sees it: each step is an epoch, and the last step writes the trial's result."""
 
     def setup(self, config: dict[str, Any], packing: Packing, context: RunContext) -> None:  # type: ignore[override]
         self._packing, self._context = packing, context
@@ -54,32 +52,32 @@ class TrialActor(tune.Trainable):
         return True
 
     def make_run(self, config: TrialConfig, context: RunContext) -> "TrialRun":
-        """The trial to run; a benchmark puts a lighter one in its place."""
-        # Here and not above: the driver, which remembers thousands of trials, needs no networks.
+        """The trial to run; a benchmark replaces it by a lighter one."""
+        # Imported here: the driver, which remembers thousands of trials, needs no networks.
         from search.engine.trial import TrialRun
 
         return TrialRun(config, context)
 
     def step(self) -> dict[str, Any]:
-        """Under "epoch_rows" the rows of the history that were not told before: after a resume all there are."""
+        """ "epoch_rows" has the rows of the history that were not reported before: all rows after a resume."""
         if not self._given_up:
             self._run.step()
         return {
-            "epoch_rows": self._run.untold_rows(),
+            "epoch_rows": self._run.unreported_rows(),
             "started_at": self._run.started_at,
             "node_id": ray.get_runtime_context().get_node_id(),
             "done": self._given_up or self._run.result is not None,
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Called where a trial is paused: what it needs goes to our own store, as always."""
+        """Tune calls it for a trial that it pauses; the checkpoint goes to our own store."""
         self._run.save_checkpoint()
 
 
-class _Watcher(tune.Callback):
-    """Tells the listener what happens to trials, and gives up those that died too often.
+class _Watcher(Unsaved, tune.Callback):
+    """Tells the listener what happens to trials, and gives up trials whose process died too often.
 
-    Tune restarts a trial as often as its process dies: it would count a lost machine as a failure of the trial.
+    Tune restarts a trial however often its process dies, since it would count a lost machine as the trial's failure.
     """
 
     def __init__(
@@ -91,17 +89,13 @@ class _Watcher(tune.Callback):
         self._stopped: SweepStopped | None = None
         self._histories: dict[str, dict[int, Mapping[str, float]]] = defaultdict(dict)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: the Tuner pickles itself for a resume of its own, which is never asked for."""
-        return {}
-
     def on_step_begin(self, iteration: int, trials: list, **info: Any) -> None:
-        """Called several times a second. What is raised here, and only here, leaves Tune as it is."""
+        """Tune calls it several times a second. Only an exception that is raised here passes through Tune unchanged."""
         self.raise_stopped()
         self._listener.check()
 
     def raise_stopped(self) -> None:
-        """Raise what a trial or its end stopped the sweep with: no step follows the last trial's."""
+        """Raise the error of a trial that stops the sweep. Also called at the end: no step follows the last trial."""
         if self._stopped is not None:
             raise self._stopped
 
@@ -118,12 +112,12 @@ class _Watcher(tune.Callback):
         """A trial's process has died, and Tune has queued the trial again."""
         error = _storage_error(trial)
         if error is not None:
-            # A trial that has waited long for the storage is not started again to wait once more.
+            # The trial has waited long for the storage already; starting it again would only make it wait again.
             self._stopped = self._stopped or error
             return
         said = _said_by_ray(trial)
         if self._deaths.died(trial.trial_id, said) > self._context.retries:
-            # Its next process ends at once, and is the last if it cannot even start.
+            # Its next process ends at once. If that process cannot even start, it is the last.
             trial.set_config(trial.config | {"death": self._why_dead(trial, said)})
             trial.max_failures = 0
 
@@ -133,7 +127,7 @@ class _Watcher(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         error = _storage_error(trial)
         if error is not None:
-            # Neither the trial's fault nor its end: it has no result.
+            # Not the trial's fault, and not its end: it has no result.
             self._stopped = error
         else:
             self._end(trial, trial.config.get("death") or self._why_dead(trial, _said_by_ray(trial)))
@@ -142,7 +136,7 @@ class _Watcher(tune.Callback):
         return self._packing.unpack(trial.config["trial"])
 
     def _why_dead(self, trial: Any, said: str) -> str:
-        """A line; the rest goes into the trial's error.txt."""
+        """The reason in one line; the details go into the trial's error.txt."""
         death, name = explain(said), trial_file(self._config(trial).trial_id, ERROR)
         return f"{death.line} (more in {name})" if self._store.try_write(name, death.text.encode()) else death.line
 
@@ -154,15 +148,15 @@ class _Watcher(tune.Callback):
                 self._stopped = error
 
     def _result(self, trial: Any, config: TrialConfig, death: str) -> TrialResult:
-        """The trial's result, which is in the store: its process wrote it, or it is written now."""
+        """The trial's result as it is in the store: its process has written it, or it is written here."""
         rows = self._histories.pop(config.trial_id, {})
         if self._policy is not None and not death and config.trial_id in self._scheduler.stopped:
             history = [rows[epoch] for epoch in sorted(rows)]
             why = self._policy.why_stopped(config)
-            return write_stopped(self._store, config, history, trial.last_result["started_at"], why)
+            return write_result(self._store, stopped_result(config, history, trial.last_result["started_at"], why))
         try:
             left = read_result(self._store, config.trial_id)
-        except Damaged as error:  # somebody has damaged it since
+        except Damaged as error:  # somebody has damaged the file meanwhile
             place = self._store.shown(trial_file(config.trial_id, RESULT))
             raise SweepStopped(f"{place}: {error}") from error
         if left is not None:
@@ -174,17 +168,17 @@ class _Watcher(tune.Callback):
 def run_on_tune(
     context: RunContext, source: TrialSource, listener: Listener, actor: type[TrialActor] = TrialActor
 ) -> None:
-    """Run the source's trials, in their order, on the Ray that is up, as `search.engine.runner.Runner` says.
+    """Run the source's trials in their order on the connected Ray cluster; see `search.engine.runner.Runner`.
 
-    A trial whose process dies is started again from its checkpoint, up to `context.retries` times, and is then recorded
-    as failed. A process that is lost with its machine does not count.
+    A trial whose process dies is restarted from its checkpoint, up to `context.retries` times; then it is recorded as
+    failed. The loss of a machine does not count as a death.
     """
     packing = Packing(context.base)
     with Interrupts() as interrupts, tempfile.TemporaryDirectory(prefix="parsimony-tune-") as scratch:
-        scheduler = SweepScheduler(source.policy, interrupts, packing.unpack)
+        scheduler = SweepScheduler(source.policy, interrupts, packing)
         watcher = _Watcher(context, packing, scheduler, source, listener)
         resources = {"cpu": context.threads, "gpu": context.gpus}
-        # There is no other way to say it; for a searcher Tune's own is 1.
+        # There is no other way to set it; Tune's default for a searcher is 1.
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(source.ahead)
         tune.Tuner(
             tune.with_resources(tune.with_parameters(actor, packing=packing, context=context), resources),
@@ -209,12 +203,12 @@ def run_on_tune(
 
 
 def _storage_error(trial: Any) -> StorageError | None:
-    """The trial's error, where it is the storage's."""
+    """The trial's error if it is one of the storage."""
     error = getattr(trial.get_error(), "cause", None)
     return error if isinstance(error, StorageError) else None
 
 
 def _said_by_ray(trial: Any) -> str:
-    """Why Tune gave a process of the trial up, as Ray has it."""
-    # Tune's own get_error looks where this file has not been copied yet.
+    """Ray's message about the death of the trial's process."""
+    # Tune's own get_error looks in a place to which this file has not been copied yet.
     return Path(trial.error_file).read_text().split("Failure #")[-1].partition("\n")[2].strip()

@@ -1,9 +1,11 @@
-"""Where trials run: on Ray Tune, or in this process. Both behind one interface."""
+"""Where trials run: on Ray Tune, or in this process. Both have the same interface."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from search.early_stopping.policy import stays
@@ -12,33 +14,33 @@ from search.engine.interrupts import Interrupts
 from search.engine.source import TrialSource
 from search.listener import Listener
 from search.store.messages import say
-from search.store.results import write_stopped
+from search.store.results import stopped_result, write_result
 
-# Runs the source's trials to their end, and tells the listener of them.
+# Runs the source's trials until they have ended, and tells the listener about them.
 RunTrials = Callable[[TrialSource, Listener], None]
 
 
 class Runner(Protocol):
     """Runs trials somewhere.
 
-    Each trial that ends leaves its result in the context's store, and the listener is told of it and of its epochs. The
-    source's policy stops trials that fall behind. An interrupt ends the run after the running trials have ended their
-    epochs and saved; so does SweepStopped, which the listener or a trial whose storage fails may raise.
+    Each trial that ends leaves its result in the context's store, and the listener is told about it and its epochs. The
+    source's policy stops trials that fall behind. An interrupt ends the run once each running trial has finished its
+    epoch and saved; so does SweepStopped, which the listener may raise, or a trial whose storage fails.
     """
 
     def started(self, context: RunContext) -> AbstractContextManager[RunTrials]:
-        """What runs trials, from `with` to its end. Raises BadInput where trials cannot run there."""
+        """Gives the function that runs trials, valid inside `with`. Raises BadInput if trials cannot run there."""
 
 
 @dataclass(frozen=True)
 class RayRunner:
-    """On the Ray cluster at this address, as `search.engine.ray_cluster.start_ray` finds or starts it."""
+    """On the Ray cluster at this address, which `search.engine.ray_cluster.start_ray` finds or starts."""
 
     address: str | None
 
     @contextmanager
     def started(self, context: RunContext) -> Iterator[RunTrials]:
-        # Ray takes seconds to import: not before the input is known to be good.
+        # Importing Ray takes seconds, so the input is checked first.
         from search.engine.ray_cluster import start_ray, stop_ray
         from search.engine.ray_tune import run_on_tune
 
@@ -51,6 +53,18 @@ class RayRunner:
             stop_ray()
 
 
+def trials_run_here(address: str | None) -> bool:
+    """Whether the trials of `--address` are sure to run on this machine, whose memory can then be checked beforehand.
+
+    False also if that is not known: a cluster that this machine belongs to may have other, larger machines.
+    """
+    if address is not None:
+        return address == "local"
+    # Ray itself looks at these two.
+    current = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+    return "RAY_ADDRESS" not in os.environ and not current.exists()
+
+
 class LocalRunner:
     """In this process, one trial after the other."""
 
@@ -60,7 +74,7 @@ class LocalRunner:
 
 
 def _run_here(context: RunContext, source: TrialSource, listener: Listener) -> None:
-    # A driver on Ray, which remembers thousands of trials, needs no networks.
+    # Imported here: a driver on Ray, which remembers thousands of trials, needs no networks.
     from search.engine.trial import TrialRun
 
     with Interrupts() as interrupts:
@@ -69,7 +83,7 @@ def _run_here(context: RunContext, source: TrialSource, listener: Listener) -> N
             while run.result is None and goes_on and not interrupts.asked:
                 run.step()
                 listener.check()
-                rows = run.untold_rows()
+                rows = run.unreported_rows()
                 if rows:
                     listener.epochs(config, rows)
                 goes_on = stays(source.policy, config, rows, ended=run.result is not None)
@@ -79,4 +93,5 @@ def _run_here(context: RunContext, source: TrialSource, listener: Listener) -> N
                 run.save_checkpoint()
             else:
                 why = source.policy.why_stopped(config) if source.policy else ""
-                listener.ended(write_stopped(run.store, config, run.history, run.started_at, why))
+                stopped = stopped_result(config, run.history, run.started_at, why)
+                listener.ended(write_result(run.store, stopped))

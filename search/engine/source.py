@@ -1,4 +1,4 @@
-"""Where the trials of a run come from: a list, or a search that proposes them as others end."""
+"""Where the trials of a run come from: a list, or a search that proposes trials while others run."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -7,15 +7,15 @@ from typing import Protocol
 from mtl.config import TrialConfig
 from search.early_stopping.policy import StoppingPolicy
 
-# A cluster's autoscaler starts machines for trials that wait for room.
+# A cluster's autoscaler starts machines for the trials that wait for room.
 AHEAD = 200
 
 
 class TrialSource(Protocol):
-    """Trials in the order in which they are to start.
+    """Trials in the order in which they start.
 
     Attributes:
-        policy: stops trials that fall behind; None where every trial runs to its end.
+        policy: stops trials that fall behind; None if every trial runs to its end.
         ahead: how many trials are taken before there is room for them.
     """
 
@@ -26,15 +26,15 @@ class TrialSource(Protocol):
     def ahead(self) -> int: ...
 
     def next(self) -> TrialConfig | None:
-        """The next trial to start; None where there is none now."""
+        """The next trial to start; None if there is none at the moment."""
 
     @property
     def exhausted(self) -> bool:
-        """Whether there will be no more."""
+        """Whether no more trials will come."""
 
 
 class ListedTrials:
-    """A list's trials, in its order."""
+    """The trials of a list, in its order."""
 
     ahead = AHEAD
 

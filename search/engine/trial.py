@@ -1,4 +1,4 @@
-"""One trial against a store: started or resumed, an epoch at a time, its checkpoints and its result written."""
+"""One trial and its files: it starts or resumes, runs epoch by epoch, and writes its checkpoints and its result."""
 
 import contextlib
 import functools
@@ -40,13 +40,13 @@ from search.store.results import (
 )
 from search.store.storage import PATIENCE_SECONDS
 
-# cuBLAS gives the same sums in every run only with a workspace of fixed size, which it reads as CUDA starts.
+# cuBLAS is deterministic only with a workspace of fixed size. It reads this setting when CUDA starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 class _Saved(BaseModel):
-    """A checkpoint: how the training stands, and the times that its result will tell. Older ones do not say of which
-    trial they are."""
+    """A checkpoint: the state of the training, and the times for the trial's result. Old checkpoints have no
+    trial_id."""
 
     model_config = STRICT
 
@@ -58,11 +58,11 @@ class _Saved(BaseModel):
 
 
 class TrialRun:
-    """A trial in progress. An error of the trial's own has it go on from its last checkpoint, as often as the context's
-    `retries` says, and then becomes its result; it is never raised.
+    """A trial in progress. After an error it continues from its last checkpoint, up to `context.retries` times. Then
+    the error becomes its result; it is never raised.
 
-    Nothing is touched before the first step: Tune also makes actors that it never uses. A trial that was done before
-    keeps its result; one that had failed is tried again, and one that was stopped goes on from its last checkpoint.
+    Nothing is read or written before the first step, because Tune also makes actors that it never uses. A trial that is
+    done keeps its result; a failed trial is tried again; a stopped trial continues from its last checkpoint.
 
     run = TrialRun(config, context)
     while run.result is None:
@@ -78,47 +78,46 @@ class TrialRun:
         self.torch_version = torch_version()
         self._saved = time.monotonic()
         self._training: Training | None = None
-        self._told = 0
+        self._reported = 0
 
     @property
     def history(self) -> Sequence[Mapping[str, float]]:
-        """The rows of the epochs so far, those of earlier runs that it went on from included."""
+        """The rows of all epochs so far, with those of the earlier runs that it continues."""
         if self.result is not None:
             return self.result.history
         return self._training.history if self._training else ()
 
-    def untold_rows(self) -> list[dict[str, float]]:
-        """The rows of the history that no earlier call returned."""
-        rows = [dict(row) for row in self.history[self._told :]]
-        self._told += len(rows)
+    def unreported_rows(self) -> list[dict[str, float]]:
+        """The rows of the history that no earlier call has returned."""
+        rows = [dict(row) for row in self.history[self._reported :]]
+        self._reported += len(rows)
         return rows
 
-    def step(self) -> Mapping[str, float]:
-        """Train one epoch, or end the trial; returns the epoch's row of the history.
+    def step(self) -> None:
+        """Train one epoch, or end the trial.
 
-        Raises only StorageError: that is no fault of the trial's, and it may be started again.
+        Raises only StorageError, which is not the trial's fault; the trial may be started again.
         """
         if self._training is None and self._done_before():
-            return {}
+            return
         started = time.perf_counter()
-        row: Mapping[str, float] = {}
         metrics: Mapping[str, float] | None = None
         try:
             training = self._training = self._training or self._start()
             if not training.done:
-                row = training.run_epoch()
+                training.run_epoch()
             if training.done:
                 metrics = training.test()
         except StorageError:
             raise
-        except Exception as error:  # whatever it is, a failed trial is a row and the others go on
+        except Exception as error:  # any error: a failed trial is a row of the results, and the others continue
             self.failures += 1
-            if self.failures > self.context.retries or isinstance(error, BadInput):  # which would be so again
+            if self.failures > self.context.retries or isinstance(error, BadInput):  # which would come again
                 tries = f" (tried {self.failures} times)" if self.failures > 1 else ""
                 self._finish("failed", error=_describe(error) + tries, details=traceback.format_exc())
             else:
                 self._training = None
-            return row
+            return
         finally:
             self.train_seconds += time.perf_counter() - started
         if metrics is not None:
@@ -127,13 +126,12 @@ class TrialRun:
             self.store.write(self._file(MODEL), to_bytes(content))
             self._finish("done", metrics=metrics, layers=packed_layers(training.survivors))
         elif time.monotonic() - self._saved >= self.context.checkpoint_seconds:
-            # Training need not wait for a storage that is away: the next epoch tries again.
+            # If the storage is away, training need not wait for it: the next epoch tries again.
             with contextlib.suppress(StorageError):
                 self.save_checkpoint(patience=0)
-        return row
 
     def save_checkpoint(self, patience: float = PATIENCE_SECONDS) -> None:
-        """Write all that a new process needs to go on. Raises StorageError."""
+        """Write all that a new process needs to continue. Raises StorageError."""
         if self._training is not None and self._training.epochs_run:
             state = {
                 "trial_id": self.config.trial_id,
@@ -146,7 +144,7 @@ class TrialRun:
         self._saved = time.monotonic()
 
     def _done_before(self) -> bool:
-        """Take over a result that is there; any other end is taken away, so that it cannot pass for this run's."""
+        """Take the result if the trial is done; remove any other result, so that nobody takes it for this run's."""
         try:
             earlier = read_result(self.store, self.config.trial_id)
         except Damaged as error:
@@ -161,7 +159,7 @@ class TrialRun:
         return True
 
     def _start(self) -> Training:
-        # More than there are cores gain nothing, and many more end the process.
+        # More threads than cores gain nothing, and very many end the process.
         torch.set_num_threads(min(self.context.threads, os.cpu_count() or 1))
         set_deterministic()
         device = torch.device("cuda" if self.context.gpus else "cpu")
@@ -171,17 +169,18 @@ class TrialRun:
         if saved is not None:
             training = Training(self.config, tasks, arrays, device)
             try:
-                self._go_on(training, torch.load(io.BytesIO(saved), map_location=device, weights_only=True))
+                self._resume(training, torch.load(io.BytesIO(saved), map_location=device, weights_only=True))
                 return training
             except torch.OutOfMemoryError:
                 raise
-            except Exception as error:  # bytes that are no checkpoint make torch raise errors of every kind
+            except Exception as error:  # for bytes that are no checkpoint torch raises errors of every kind
                 place = self.store.shown(self._file(CHECKPOINT))
-                say(f"{place}: is no checkpoint of this trial ({_describe(error)}); the trial starts anew")
+                say(f"{place}: is no checkpoint of this trial ({_describe(error)}); the trial starts again")
         return Training(self.config, tasks, arrays, device)
 
-    def _go_on(self, training: Training, content: object) -> None:
-        """From what `save_checkpoint` wrote. Raises Damaged for what it did not write, and what torch raises."""
+    def _resume(self, training: Training, content: object) -> None:
+        """Continue from a checkpoint's content. Raises Damaged if `save_checkpoint` cannot have written it, and torch's
+        errors."""
         state: _Saved = check(_Saved, content)
         if state.trial_id not in ("", self.config.trial_id):
             raise Damaged(f"of trial {shortened(state.trial_id)}")
@@ -217,7 +216,7 @@ class TrialRun:
 
 
 def _check_memory(config: TrialConfig, tasks: Sequence[Task], arrays: Arrays, device: torch.device) -> None:
-    """Raise BadInput where the trial cannot fit into the memory of its device."""
+    """Raise BadInput if the trial does not fit into the memory of its device."""
     images = len(arrays["train"]["image"])
     if device.type != "cuda":
         check_memory(config, tasks, images, machine_memory())
@@ -241,19 +240,21 @@ def run_trial(config: TrialConfig, context: RunContext) -> TrialResult:
 def _dataset_arrays(
     name: str, options: str, data: str | None, version: str, image_size: tuple[int, int]
 ) -> tuple[Mapping[str, Task], Arrays]:
-    """A process's trials share the memory maps; the processes of a node share their pages. `options` is JSON."""
+    """The trials of a process share the memory maps, and the processes of a node their pages. `options` is JSON."""
     dataset = load_dataset(name, Path(data) if data else None, json.loads(options))
     found = dataset.fingerprint()
     if found != version:
         where = f" in {data}" if data else ""
-        raise BadInput(f"dataset {name}: this node has {found}{where}; allowed: {version}, as where the sweep began")
+        raise BadInput(
+            f"dataset {name}: this node has {found}{where}; allowed: {version}, as on the node where the sweep began"
+        )
     return dataset.tasks, materialise(dataset, image_size)
 
 
 def trial_data(config: TrialConfig, data: str | None) -> tuple[list[Task], Arrays]:
-    """The trial's tasks and its splits' arrays, from this node's cache.
+    """The trial's tasks and the arrays of its splits, from this node's cache.
 
-    Raises BadInput where this node's data is not what the trial is about.
+    Raises BadInput if this node's data is not the trial's.
     """
     options = json.dumps(config.dataset_options, sort_keys=True)
     tasks, arrays = _dataset_arrays(config.dataset, options, data, config.data_version, config.image_size)
@@ -261,7 +262,7 @@ def trial_data(config: TrialConfig, data: str | None) -> tuple[list[Task], Array
 
 
 def to_bytes(state: object) -> bytes:
-    """What torch.save writes, in memory."""
+    """The bytes that torch.save writes."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
@@ -272,6 +273,6 @@ def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
 
 
 def _describe(error: BaseException) -> str:
-    """One line: the error's kind and the first line of its message."""
+    """The error's kind and the first line of its message."""
     lines = str(error).splitlines() or [""]
     return f"{type(error).__name__}: {lines[0]}".rstrip(": ")

@@ -1,4 +1,4 @@
-"""A logger that hands every call to a service in a thread of its own, and leaves it be once it fails."""
+"""A logger that calls a service in a thread of its own, and stops once the service fails."""
 
 import queue
 import sys
@@ -13,16 +13,15 @@ from search.listener import Listener
 from search.loggers.base import Service
 from search.store.results import TrialResult
 
-# Rows wait here while a service is slow: hours of a usual sweep, and a few megabytes.
+# The queue for a slow service holds hours of a usual sweep, in a few megabytes.
 WAITING_CALLS = 10_000
 CLOSE_SECONDS = 30.0
 
 
 class Background(Listener):
-    """Never raises, waits only in `close`, and tells the service of each epoch once: a sweep never depends on who
-    watches it.
+    """Tells the service each epoch once. It never raises and waits only in `close`, so no service can disturb a sweep.
 
-    A service that raises, or falls `waiting_calls` behind, is switched off with one line on standard error.
+    A service that raises, or that is `waiting_calls` behind, is switched off with one line on standard error.
     """
 
     def __init__(
@@ -44,7 +43,7 @@ class Background(Listener):
         self._call(partial(self._end, result))
 
     def close(self) -> None:
-        """Wait until everything is logged, up to a limit; what remains then is given up, with a line that says so."""
+        """Wait until everything is logged, up to a limit. Give up the rest, with a message."""
         deadline = time.monotonic() + self._close_seconds
         if self._thread.is_alive():
             with suppress(queue.Full):
@@ -68,7 +67,7 @@ class Background(Listener):
                     return
                 call()
             self._service.close()
-        except Exception as error:  # whatever it is, watching a sweep must not end it
+        except Exception as error:  # no error of a service may end the sweep
             first = (str(error).strip() or "no reason given").splitlines()[0]
             self._switch_off(f"switched off, the sweep goes on: {type(error).__name__}: {first}")
 
@@ -77,14 +76,14 @@ class Background(Listener):
         if epoch < self._next_epoch.get(trial, 0):
             return
         self._make_open(config)
-        # A run that was found may have had the epoch already.
+        # An existing run may have the epoch already.
         if epoch >= self._next_epoch[trial]:
             self._service.log(config, row)
             self._next_epoch[trial] = epoch + 1
 
     def _end(self, result: TrialResult) -> None:
         self._make_open(result.config)
-        # A trial that ended while no sweep listened has rows that never came.
+        # If a trial ended while no sweep was running, its rows were never told.
         for row in result.history:
             self._log(result.config, row)
         self._service.end(result)

@@ -1,4 +1,4 @@
-"""What a service that shows trials must be able to do, and how trials are told to it."""
+"""The interface of a service that shows trials, and the names and values that it gets."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -6,34 +6,29 @@ from typing import Protocol
 from mtl.config import TrialConfig
 from search.store.results import TrialResult
 
-FINAL = "final/"  # before the names of a finished trial's metrics, which are no points of an epoch's curve
+FINAL = "final/"  # prefix of a finished trial's metrics, which are not points of a curve over epochs
 
 
 class Service(Protocol):
-    """One place that shows trials. Called from one thread; each call may be slow, and may raise whatever it likes."""
+    """A place that shows trials. It is called from one thread; each call may be slow, and may raise any exception."""
 
     name: str
 
     def open(self, config: TrialConfig) -> int:
-        """Begin a trial's run, or go on with the one it has; returns the first epoch that is not in it yet."""
+        """Begin a trial's run, or continue its existing run; returns the first epoch that the run does not have yet."""
 
     def log(self, config: TrialConfig, row: Mapping[str, float]) -> None:
-        """Add an epoch to an open trial: each one once, in order."""
+        """Add an epoch to an open trial: each epoch once, in order."""
 
     def end(self, result: TrialResult) -> None:
-        """Add the metrics of an open trial and close its run; it may be opened again, say after a failure."""
+        """Add the final metrics and close the trial's run. It may be opened again, for instance after a failure."""
 
     def close(self) -> None:
-        """Close the runs of trials that have not ended, as the sweep was stopped: they are opened again by the next."""
-
-
-def title(config: TrialConfig) -> str:
-    """A trial's name for people."""
-    return config.label
+        """Close the runs of unfinished trials when a sweep is stopped; the next sweep opens them again."""
 
 
 def parameters(config: TrialConfig) -> dict[str, str | float | int | bool]:
-    """A trial's settings by the names that results use, lists and tables as text; those left out are left out."""
+    """A trial's settings by the names that results use. Lists and tables become text; empty settings are left out."""
     fields = config.model_dump(mode="json", exclude={"strength", "tasks"})
     named = {"lambda": config.strength, "tasks": config.combination, **fields}
     return {
@@ -44,10 +39,10 @@ def parameters(config: TrialConfig) -> dict[str, str | float | int | bool]:
 
 
 def series(row: Mapping[str, float]) -> dict[str, float]:
-    """The values of an epoch's row by name, the epoch apart."""
+    """The values of an epoch's row by name, without the epoch."""
     return {name: float(value) for name, value in row.items() if name != "epoch"}
 
 
 def final_metrics(result: TrialResult) -> dict[str, float]:
-    """A finished trial's metrics by the names under which services show them."""
+    """A finished trial's metrics under their names in services."""
     return {FINAL + name: float(value) for name, value in result.metrics.items()}

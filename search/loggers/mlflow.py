@@ -1,12 +1,12 @@
-"""MLflow: a run for each trial, in the experiment that has the sweep's name."""
+"""MLflow: a run for each trial, in an experiment with the sweep's name."""
 
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from unittest.mock import patch
 
-# Read by mlflow: no calls home, and nothing of its own among the sweep's results on standard output.
+# MLflow reads these: it sends no usage data, and prints nothing among the sweep's results on standard output.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
@@ -17,35 +17,36 @@ from mlflow.exceptions import MlflowException, RestException
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
 from mtl.paths import user_path
-from search.loggers.base import final_metrics, parameters, series, title
+from search.loggers.base import final_metrics, parameters, series
 from search.store.results import Status, TrialResult
 
 ALLOWED = "a folder, sqlite:///FILE, the http:// address of a server that runs, or env for MLFLOW_TRACKING_URI"
-CHECK_SECONDS = 10
+ONE_TRY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 STATUSES: dict[Status, str] = {"done": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
-# A metric of every epoch, its own number: the steps of a run can be asked for by a metric's name alone.
+# Each epoch also logs its number as a metric: MLflow lists the steps of a run only by a metric's name.
 EPOCH = "epoch"
 
 
 class MLflow:
-    """Runs found by their tag trial_id, so that a resumed trial goes on with the one it has."""
+    """A run is found by its tag trial_id, so a resumed trial continues its existing run."""
 
     name = "mlflow"
 
     def __init__(self, location: str, sweep: str) -> None:
-        """Raises BadInput where there is no store at `location`, which is as the recipe has it."""
-        # Its tables being made, and each retry of a request, would be written over the sweep's live line.
+        """Raises BadInput if there is no MLflow store at `location`, the recipe's field."""
+        # Without this, messages about new tables and about retries would overwrite the sweep's live line.
         for noisy, level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("urllib3", logging.ERROR)):
             logging.getLogger(noisy).setLevel(level)
         self._sweep = sweep
         self._runs: dict[str, str] = {}
         uri = _tracking_uri(location)
         try:
-            with _impatient():
+            # One try of a few seconds; MLflow's default, minutes, is right during a sweep.
+            with patch.dict(os.environ, ONE_TRY):
                 self._client = MlflowClient(uri)
                 found = self._client.get_experiment_by_name(sweep)
                 self._experiment = found.experiment_id if found else self._client.create_experiment(sweep)
-        except Exception as error:  # of MLflow, of requests, of a database's driver
+        except Exception as error:  # by MLflow, by requests, or by a database's driver
             raise BadInput(f"mlflow = {location}: {_reason(error)}; allowed: {ALLOWED}") from error
         if found and found.lifecycle_stage != "active":
             raise BadInput(
@@ -61,9 +62,9 @@ class MLflow:
             self._client.update_run(run.info.run_id, status="RUNNING")
         else:
             tags = {"trial_id": config.trial_id, "sweep": self._sweep}
-            run = self._client.create_run(self._experiment, tags=tags, run_name=title(config))
+            run = self._client.create_run(self._experiment, tags=tags, run_name=config.label)
         run_id = self._runs[config.trial_id] = run.info.run_id
-        # A parameter cannot be changed, and a sweep may have been killed before it had written all of them.
+        # Parameters cannot be changed, but a killed sweep may not have written all of them.
         missing = {name: value for name, value in parameters(config).items() if name not in run.data.params}
         if missing:
             self._client.log_batch(run_id, params=[Param(name, str(value)) for name, value in missing.items()])
@@ -71,7 +72,7 @@ class MLflow:
 
     def log(self, config: TrialConfig, row: Mapping[str, float]) -> None:
         epoch = int(row["epoch"])
-        # The epoch last: where a store writes metrics one by one, a row without it is written again.
+        # The epoch comes last: if a store writes metrics one by one, an incomplete row is written again.
         self._log(self._runs[config.trial_id], series(row) | {EPOCH: epoch}, epoch)
 
     def end(self, result: TrialResult) -> None:
@@ -92,7 +93,7 @@ class MLflow:
 
 
 def _tracking_uri(location: str) -> str:
-    """MLflow's name for what the recipe names. A folder gets a database: MLflow has given up bare folders."""
+    """MLflow's URI for the recipe's field. A folder gets a database: MLflow no longer supports plain folders."""
     if location == "env":
         location = os.environ.get("MLFLOW_TRACKING_URI", "")
         if not location:
@@ -105,22 +106,6 @@ def _tracking_uri(location: str) -> str:
     except OSError as error:
         raise BadInput(f"mlflow = {location}: cannot be made ({error.strerror}); allowed: {ALLOWED}") from error
     return f"sqlite:///{folder}/mlflow.db"
-
-
-@contextmanager
-def _impatient() -> Iterator[None]:
-    """MLflow's requests with one try of a few seconds; by default it tries for minutes, as is right later on."""
-    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(CHECK_SECONDS)}
-    before = {name: os.environ.get(name) for name in limits}
-    os.environ.update(limits)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _reason(error: Exception) -> str:

@@ -9,14 +9,14 @@ from search.loggers.base import Service
 from search.recipe import Recipe
 from search.store.storage import Store
 
-# What to install for each field. MLflow without its server, which wants an older pyarrow than there is.
+# What to install for each field. MLflow's server needs an older pyarrow, so only its client.
 DISTRIBUTIONS = {"tensorboard": "tensorboard", "mlflow": "mlflow-skinny", "wandb": "wandb"}
 
 
 def make_loggers(recipe: Recipe, store: Store) -> list[Background]:
-    """One for each field of the recipe that is set; each is to be closed at the end.
+    """A logger for each field of the recipe that is set. The caller closes them.
 
-    Raises BadInput where a package is missing, or where a service cannot be reached.
+    Raises BadInput if a package is missing, or if a service cannot be reached.
     """
     services: list[Service] = []
     if recipe.tensorboard:
@@ -25,12 +25,12 @@ def make_loggers(recipe: Recipe, store: Store) -> list[Background]:
         services.append(_module("mlflow", recipe.mlflow).MLflow(recipe.mlflow, store.name))
     if recipe.wandb:
         services.append(_module("wandb", recipe.wandb).WeightsAndBiases(recipe.wandb, store))
-    # Threads start only once nothing can be refused any more.
+    # The threads start last, when nothing can fail any more.
     return [Background(service) for service in services]
 
 
 def _module(field: str, value: str) -> ModuleType:
-    """search.loggers.FIELD, imported only where it is asked for: its package takes a second, and may not be there."""
+    """Import search.loggers.FIELD, only if needed: its package takes a second to import, and may not be installed."""
     try:
         return importlib.import_module(f"search.loggers.{field}")
     except ImportError as error:

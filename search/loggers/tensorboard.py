@@ -16,7 +16,7 @@ from search.store.results import TrialResult
 from search.store.storage import Store
 
 FOLDER = "tensorboard"
-# An object store takes whole files only: they are written here and put there now and then.
+# Object stores take only whole files: they are written on this machine and uploaded now and then.
 UPLOAD_SECONDS = 30.0
 
 
@@ -52,7 +52,7 @@ class TensorBoard:
         trial, final = result.config.trial_id, final_metrics(result)
         self._write(trial, final, len(result.history))
         writer = self._writers[trial]
-        # SummaryWriter.add_hparams would put these into a folder of their own, which TensorBoard shows as another run.
+        # SummaryWriter.add_hparams would write these into another folder, which TensorBoard shows as another run.
         for summary in hparams(parameters(result.config), final):
             writer.add_summary(summary)
         if result.error:
@@ -66,7 +66,7 @@ class TensorBoard:
             self._scratch.cleanup()
 
     def _write(self, trial: str, values: Mapping[str, float], step: int) -> None:
-        """All values as one record, so that a step is in the file whole or not at all."""
+        """Write all values as one record, so that a step is in the file whole or not at all."""
         writer = self._writers[trial]
         points = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
         writer.add_summary(Summary(value=points), step)
@@ -83,7 +83,7 @@ class TensorBoard:
         self._uploaded[trial] = time.monotonic()
 
     def _download(self, trial: str) -> None:
-        """The files of an earlier run of the sweep, which say what is logged already."""
+        """Fetch the files of an earlier run, which tell what is logged already."""
         for name in self._store.names(f"{FOLDER}/{trial}"):
             path = self._root / trial / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,10 +91,10 @@ class TensorBoard:
 
 
 def _epochs_logged(folder: Path) -> int:
-    """The number of epochs in a trial's event files; 0 where there are none."""
+    """The number of epochs in a trial's event files."""
     if not folder.is_dir():
         return 0
-    events = EventAccumulator(str(folder), size_guidance={SCALARS: 1})  # of each series the last point alone
+    events = EventAccumulator(str(folder), size_guidance={SCALARS: 1})  # only the last point of each series
     events.Reload()
     curves = [tag for tag in events.Tags()["scalars"] if not tag.startswith(FINAL)]
     return max((events.Scalars(tag)[-1].step + 1 for tag in curves), default=0)

@@ -1,35 +1,35 @@
-"""Weights & Biases: a run for each trial, those of one sweep in one group."""
+"""Weights & Biases: a run for each trial, in one group for each sweep."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-# Read by wandb as it is imported: no calls home besides the runs.
+# wandb reads this when it is imported: it sends no error reports.
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 
 import wandb
 
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
-from search.loggers.base import final_metrics, parameters, series, title
+from search.loggers.base import final_metrics, parameters, series
 from search.store.results import TrialResult
 from search.store.storage import Store
 
-CONNECTION_SECONDS = 15.0  # to begin a run and to end one: less than a logger gets when the sweep ends
+CONNECTION_SECONDS = 15.0  # to begin or to end a run; less than the time that a logger has at the end of a sweep
 
 
 class WeightsAndBiases:
-    """Runs whose id is the trial's, so that a resumed trial goes on with the one it has."""
+    """A run has the trial's id, so a resumed trial continues its existing run."""
 
     name = "wandb"
 
     def __init__(self, project: str, store: Store) -> None:
-        """Raises BadInput where wandb would ask for a key, or has one that its server does not take."""
+        """Raises BadInput if wandb has no key, or if its server does not accept the key."""
         self._project, self._sweep = project, store.name
-        # Where no folder is named wandb makes one in the folder that the sweep is started in.
+        # By default wandb makes its folder in the current folder.
         self._folder = None if "WANDB_DIR" in os.environ else store.folder
         self._runs: dict[str, wandb.Run] = {}
-        # By default wandb tries for minutes, and a process that has been refused would not end before that.
+        # By default wandb retries for minutes, and a process that was refused would not end before that.
         mode = wandb.setup(wandb.Settings(silent=True, x_graphql_retry_max=0)).settings.mode
         if mode == "online":
             _check_key(project)
@@ -40,10 +40,10 @@ class WeightsAndBiases:
             id=config.trial_id,
             resume="allow",
             group=self._sweep,
-            name=title(config),
+            name=config.label,
             config=parameters(config),
             dir=self._folder,
-            # Trials run side by side, each with a run of its own; what this process prints and uses is none of theirs.
+            # Trials run side by side, each with its own run; the output and the load of this process are not theirs.
             reinit="create_new",
             settings=wandb.Settings(
                 console="off",
@@ -54,7 +54,10 @@ class WeightsAndBiases:
             ),
         )
         self._runs[config.trial_id] = run
-        return _logged_offline(run) if run.offline else run.starting_step
+        if not run.offline:
+            return run.starting_step
+        note = _note(run)
+        return int(note.read_text(encoding="utf-8")) if note.is_file() else 0
 
     def log(self, config: TrialConfig, row: Mapping[str, float]) -> None:
         run, epoch = self._runs[config.trial_id], int(row["epoch"])
@@ -84,10 +87,5 @@ def _check_key(project: str) -> None:
 
 
 def _note(run: wandb.Run) -> Path:
-    """How many epochs are in a trial's offline runs: wandb itself cannot say before they are uploaded."""
+    """A file with the number of epochs in a trial's offline runs, which wandb knows only after their upload."""
     return Path(run.settings.wandb_dir) / f"epochs-{run.id}.txt"
-
-
-def _logged_offline(run: wandb.Run) -> int:
-    note = _note(run)
-    return int(note.read_text(encoding="utf-8")) if note.is_file() else 0

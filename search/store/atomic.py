@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Writes files so that they exist whole or not at all."""
 
 import os
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ from mtl.errors import BadInput
 
 
 class Unfinished:
-    """A file under another name, `path`, that gets its own with `finish` and is otherwise removed at the end.
+    """A file that is written under a temporary name, `path`. `finish` renames it; else it is removed at the end.
 
-    option: what the user named the file's place by, for the BadInput where it cannot be written.
+    option: the option that names the file, for the BadInput if it cannot be written.
     """
 
     def __init__(self, target: Path, option: str) -> None:
-        """Raises BadInput where `target` is a folder, or a device or pipe, which would be replaced for everybody."""
+        """Raises BadInput if `target` is a folder, or a device or pipe, which would be replaced for everybody."""
         if not target.name or target.is_dir():
             raise BadInput(f"{option} {target}: is a folder; allowed: a file")
         if target.exists() and not target.is_file():
@@ -27,12 +27,12 @@ class Unfinished:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """In which the system's errors are those of this file."""
+        """Inside, the system's errors become BadInput that names this file."""
         try:
             self.target.parent.mkdir(parents=True, exist_ok=True)
             yield
         except (OSError, RuntimeError) as error:
-            # torch.save raises a RuntimeError where a folder is not there or may not be written.
+            # torch.save raises RuntimeError if the folder does not exist or may not be written.
             if isinstance(error, RuntimeError) and os.access(self.target.parent, os.W_OK):
                 raise
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Moments as the files of a sweep write them: UTC, ISO 8601, to the millisecond."""
+"""Times in the files of a sweep: UTC, ISO 8601, in milliseconds."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -7,7 +7,7 @@ from pydantic import AfterValidator
 
 
 def now(since: str = "") -> str:
-    """This moment, and never before `since`: of two machines one's clock may be behind."""
+    """The current time, but not before `since`: another machine's clock may be ahead."""
     return max(datetime.now(UTC).isoformat(timespec="milliseconds"), since)
 
 

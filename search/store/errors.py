@@ -1,12 +1,12 @@
-"""Why a sweep ends before its trials have: what is done stays, and the same command goes on."""
+"""The errors that end a sweep early. Nothing that is done is lost, and the same command continues the sweep."""
 
 
 class SweepStopped(RuntimeError):
-    """One line that says what stopped the sweep."""
+    """Its message says in one line what stopped the sweep."""
 
 
 class StorageError(SweepStopped):
-    """The storage failed for longer than was worth waiting, or in a way that waiting does not mend."""
+    """The storage failed for longer than its patience, or in a way that waiting cannot help."""
 
 
 class LeaseLost(SweepStopped):

@@ -1,14 +1,17 @@
-"""What is read of a sweep's files: their bytes are checked against a schema here, and nowhere else.
+"""The files of a sweep as values: their bytes are checked against a schema here, and nowhere else.
 
-A file may be cut, of another version or from elsewhere. What no other file tells (sweep.json, a trial's result) is
-refused by its name; what is made anew from other files (the tables, progress.json) is passed over with a line.
+A file may be cut, of another version or from elsewhere. A damaged sweep.json or result.json, which nothing can replace,
+is refused with its name. A damaged table or progress.json, which the next run rebuilds, is skipped with a message.
 """
 
 import contextlib
+import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mtl.errors import BadInput
 from mtl.vocabulary.checked import Damaged, not_parquet, open_parquet, parse
@@ -19,11 +22,18 @@ from search.store.storage import Store
 
 MOST_ROWS = 10**7
 PLAIN = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_floating)
-ANEW = "the next run makes it anew"
+REBUILT = "the next run makes it again"
+
+
+def parquet_bytes(table: pd.DataFrame | pa.Table) -> bytes:
+    """The content of a Parquet file."""
+    buffer = io.BytesIO()
+    pq.write_table(table if isinstance(table, pa.Table) else pa.Table.from_pandas(table, preserve_index=False), buffer)
+    return buffer.getvalue()
 
 
 def parse_table(data: bytes, columns: Sequence[str]) -> dict[str, list[Any]]:
-    """These columns of a Parquet file, texts or numbers; empty where the file lacks one. Raises Damaged."""
+    """These columns of a Parquet file, texts or numbers; none if the file lacks one of them. Raises Damaged."""
     file = open_parquet(data)
     try:
         names = file.schema_arrow.names
@@ -41,21 +51,21 @@ def parse_table(data: bytes, columns: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def read_sweep_file(store: Store) -> SweepFile | None:
-    """sweep.json; None where there is none. Raises BadInput where it is not as a sweep writes it."""
+    """sweep.json, or None. Raises BadInput if a sweep cannot have written it."""
     data = store.read(SWEEP)
     try:
         return None if data is None else parse(SweepFile, data)
     except Damaged as error:
         raise BadInput(
-            f"{store.shown(SWEEP)}: {error}; allowed: the file as a sweep wrote it; or remove it where the recipe is "
+            f"{store.shown(SWEEP)}: {error}; allowed: the file as a sweep wrote it; or remove it if the recipe is "
             "still the same, or give another --name"
         ) from error
 
 
 def read_columns(store: Store, *columns: str) -> tuple[dict[str, list[Any]], str]:
-    """These columns of results.parquet, and what is wrong with it where it is damaged.
+    """These columns of results.parquet, and what is wrong with the file if it is damaged.
 
-    Columns are missing where there is no such file, it is damaged, or lacks one of them.
+    There are no columns if there is no such file, if it is damaged, or if it lacks one of them.
     """
     data = store.read(RESULTS)
     if data is None:
@@ -63,12 +73,12 @@ def read_columns(store: Store, *columns: str) -> tuple[dict[str, list[Any]], str
     try:
         return parse_table(data, columns), ""
     except Damaged as error:
-        return {}, f"{store.shown(RESULTS)}: {error}; {ANEW}"
+        return {}, f"{store.shown(RESULTS)}: {error}; {REBUILT}"
 
 
 @contextlib.contextmanager
-def nothing_run_yet() -> Iterator[None]:
-    """In which a storage that fails is bad input: nothing has been done that could go on."""
+def storage_error_as_bad_input() -> Iterator[None]:
+    """Inside, a StorageError becomes BadInput: no trial has run yet, so there is nothing to continue."""
     try:
         yield
     except StorageError as error:

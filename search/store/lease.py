@@ -1,4 +1,4 @@
-"""One driver a sweep: its claim in the store, kept fresh while it lives, and soon void when it does not."""
+"""One driver for each sweep: its claim in the store, which it renews while it lives, and which expires soon after."""
 
 import contextlib
 import json
@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, Field
 
@@ -21,11 +21,11 @@ from search.store.process import ProcessId
 from search.store.storage import CHECK_SECONDS, Store
 
 BEAT_SECONDS = 5.0
-# Without a beat for so long, by the storage's clock, a driver is taken for dead.
+# A driver that has not renewed its claim for so long, by the storage's clock, counts as dead.
 STALE_SECONDS = 30.0
 POLL_SECONDS = 0.5
 PREFIX, SUFFIX = "driver-", ".json"
-# Time that passes while a laptop sleeps counts too, where the system can tell.
+# If the system has such a clock, the time while a laptop sleeps counts too.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -36,7 +36,7 @@ def _parsed(process: str) -> str:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a driver says of itself. `term` is above that of every driver it took over from."""
+    """What a driver says about itself. Its `term` is higher than those of the drivers from which it took over."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -59,12 +59,12 @@ class Claim:
 
     @property
     def lives(self) -> bool | None:
-        """None where that cannot be seen from here."""
+        """Whether its process lives; None if that cannot be seen from here."""
         return ProcessId.parse(self.process).lives() if self.process else None
 
     @classmethod
     def of_file(cls, name: str, data: bytes) -> "Claim":
-        """What the file's content says; of one that is damaged or of another version no more than that it drives."""
+        """The claim in a file. If it is damaged or of another version, all that is known is that somebody drives."""
         try:
             claim = parse(cls, data)
         except Damaged:
@@ -73,16 +73,16 @@ class Claim:
 
 
 class Lease:
-    """The right to drive a sweep and to write its tables, from `with` to its end.
+    """The right to drive a sweep and to write its tables, held inside `with`.
 
-    Every driver writes a claim, a file of its own, and drives only after a listing, made later than that write, that
-    shows no other claim but of the dead. Of two that start together at least one so sees the other; the one with the
-    larger id withdraws and the other waits until it has. That needs no more of a storage than that a listing shows
-    what was written before it, as folders and object stores do.
+    Each driver writes a claim, a file of its own. It drives only after a later listing of the folder shows no other
+    claim, except of dead drivers. So if two start together, at least one sees the other; the one with the larger id
+    withdraws, and the other waits until it has. All that this needs from a storage is that a listing shows the files
+    written before it; folders and object stores do that.
 
-    A claim is dead where its process was one of this machine and is no more, or where it was not renewed for
-    `STALE_SECONDS`, by the storage's clock, and is not while somebody watches. Whoever finds it dead removes it; its
-    driver, if it only slept, sees that at its next beat.
+    A claim is dead if its process was on this machine and has ended, or if it was not renewed for `STALE_SECONDS`, by
+    the storage's clock, and is not renewed while somebody watches it. Whoever finds a dead claim removes it. If its
+    driver only slept, it sees that at its next beat.
     """
 
     def __init__(self, store: Store) -> None:
@@ -104,7 +104,7 @@ class Lease:
         self._thread = threading.Thread(target=self._beat_on, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
-        """Raises BadInput where another driver lives, or where the storage cannot be written."""
+        """Raises BadInput if another driver lives, or if the storage cannot be written."""
         self._made = self._store.missing_folders()
         try:
             try:
@@ -115,7 +115,7 @@ class Lease:
             self._claim = replace(self._claim, driving=True)
             self._put(self._store)
             self._renewed = time.clock_gettime(_CLOCK)
-            # It may have slept since it saw itself alone.
+            # This process may have slept since it saw no other claim.
             self._beat()
             self.check()
         except BaseException:
@@ -135,7 +135,7 @@ class Lease:
         return self._lost is not None
 
     def check(self) -> None:
-        """Raise LeaseLost where another driver has taken over: to be called before what only the driver writes."""
+        """Raise LeaseLost if another driver has taken over. Call it before writing what only the driver writes."""
         now = time.clock_gettime(_CLOCK)
         if now - self._renewed > STALE_SECONDS and now - self._tried > BEAT_SECONDS:
             self._beat()
@@ -146,7 +146,7 @@ class Lease:
         watched: dict[str, tuple[float, float]] = {}
         waiting_for: str | None = None
         while True:
-            # Rewritten at each turn: its time is the storage's now, and a network folder lists afresh what it wrote.
+            # Written again each time: its time is then the storage's current time, and network folders list it anew.
             self._put(self._store)
             files = self._store.files()
             now = files.get(self._claim.file, 0.0)
@@ -167,11 +167,11 @@ class Lease:
                 if lives and (claim.driving or claim.id < self._claim.id):
                     raise BadInput(
                         f"sweep {self._store} is driven by {claim}; allowed: one driver at a time; "
-                        f"if that one is dead, remove {self._store.shown(claim.file)} and run this again"
+                        f"if that driver is dead, remove {self._store.shown(claim.file)} and run this again"
                     )
                 if not lives and waiting_for != claim.id:
                     waiting_for = claim.id
-                    say(f"sweep {self._store} was driven by {claim}: waiting whether it still is")
+                    say(f"sweep {self._store} was driven by {claim}: waiting to see whether it still is")
             if alone and self._claim.file in files:
                 return
             time.sleep(POLL_SECONDS)
@@ -184,7 +184,7 @@ class Lease:
             self._beat()
 
     def _beat(self) -> None:
-        """Renew the claim, or find out that it was taken. While the storage is away nobody can take it."""
+        """Renew the claim, or find that another driver has taken over. Nobody can while the storage is away."""
         with self._beating:
             self._tried = time.clock_gettime(_CLOCK)
             try:
@@ -194,7 +194,7 @@ class Lease:
                 others = self._others(self._hurried, self._hurried.files())
             except StorageError:
                 return
-            # One that slept between its look and its write is told by the higher term of who took over meanwhile.
+            # If this driver slept between its look and its write, the new driver's higher term shows it.
             above = [claim for claim in others if claim.driving and claim.term > self._claim.term]
             if taken or above:
                 new = f", by {above[0]}" if above else ""
@@ -203,23 +203,22 @@ class Lease:
                 self._renewed = time.clock_gettime(_CLOCK)
 
     def _put(self, store: Store) -> None:
-        content: dict[str, Any] = asdict(self._claim)
-        store.write(self._claim.file, json.dumps(content, indent=1).encode())
+        store.write(self._claim.file, json.dumps(asdict(self._claim), indent=1).encode())
 
     def _remove(self) -> None:
-        with contextlib.suppress(StorageError):  # the next driver sees that this process is gone
+        with contextlib.suppress(StorageError):  # the next driver sees that this process has ended
             self._hurried.delete(self._claim.file)
         self._store.remove_empty(self._made)
 
 
 def read_claims(store: Store, files: Collection[str]) -> list[Claim]:
-    """Of the sweep's files those that drivers wrote. Raises StorageError."""
+    """The drivers' claims among the sweep's files. Raises StorageError."""
     claims = []
     for name in files:
         if name.startswith(PREFIX) and name.endswith(SUFFIX):
             try:
                 data = store.read(name)
-            except BadInput:  # no file after all
+            except BadInput:  # not a file
                 data = b""
             if data is not None:
                 claims.append(Claim.of_file(name, data))
@@ -227,8 +226,8 @@ def read_claims(store: Store, files: Collection[str]) -> list[Claim]:
 
 
 def living_driver(store: Store) -> Claim | None:
-    """Who drives the sweep, as far as can be seen without taking part: a process of this machine lives or does not;
-    of another machine's the claim was renewed lately, by this machine's clock. Raises StorageError."""
+    """Who drives the sweep, seen from outside: a living process of this machine, or one of another machine that has
+    renewed its claim lately by this machine's clock. Raises StorageError."""
     files = store.files()
     for claim in read_claims(store, files):
         renewed = time.time() - files[claim.file] < 2 * STALE_SECONDS

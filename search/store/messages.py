@@ -1,4 +1,4 @@
-"""Lines for the person who watches; only results go to standard output."""
+"""Messages go to standard error; only results go to standard output."""
 
 import sys
 

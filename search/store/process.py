@@ -1,4 +1,4 @@
-"""Which process of which machine this is, and whether another one still lives."""
+"""Identifies this process, and tells whether another process still lives."""
 
 import contextlib
 import functools
@@ -14,7 +14,7 @@ LARGEST_PID = 2**31 - 1
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process, told from later ones that get the same pid. `machine` is one boot of one machine or container."""
+    """A process; later processes with the same pid differ. `machine` is one boot of one machine or container."""
 
     machine: str
     pid: int
@@ -28,7 +28,7 @@ class ProcessId:
         """The inverse of `str`. Raises ValueError."""
         machine, pid, born = text.split("-")
         if not 0 < int(pid) <= LARGEST_PID:
-            raise ValueError(f"{pid} is no process's number")
+            raise ValueError(f"{pid} is not a pid")
         return cls(machine, int(pid), int(born))
 
     @classmethod
@@ -36,7 +36,7 @@ class ProcessId:
         return cls(_machine(), os.getpid(), _born(os.getpid()))
 
     def lives(self) -> bool | None:
-        """None where that cannot be seen from here, as the process belongs to another machine."""
+        """None if the process belongs to another machine, so that this cannot be seen."""
         if self.machine != _machine():
             return None
         try:
@@ -50,7 +50,7 @@ class ProcessId:
 
 @functools.cache
 def _machine() -> str:
-    """Containers of one host see no more of each other's processes than other hosts do: each has its namespace."""
+    """Containers count as machines: they do not see each other's processes, because each has its own namespace."""
     try:
         seen = Path("/proc/sys/kernel/random/boot_id").read_text() + os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -59,7 +59,7 @@ def _machine() -> str:
 
 
 def _born(pid: int) -> int:
-    """When the process started, in the kernel's ticks; 0 where the system has no /proc or the process is a zombie."""
+    """When the process started, in kernel ticks; 0 if the system has no /proc, or for a zombie."""
     with contextlib.suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return 0 if fields[0] == "Z" else int(fields[19])

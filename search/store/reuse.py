@@ -1,4 +1,4 @@
-"""Trials that another sweep in the same storage has done: taken over, and not run again."""
+"""Copies trials that another sweep in the same storage has done, so that they need not run again."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,7 +10,7 @@ from search.store.files import read_sweep_file
 from search.store.results import TrialResult, read_result
 from search.store.storage import Store
 
-CARRIED_OVER = (MODEL, RESULT)  # the result last: a trial that has one is done
+COPIED = (MODEL, RESULT)  # the result last: a trial with a result is done
 
 
 def is_baseline(config: TrialConfig) -> bool:
@@ -18,23 +18,23 @@ def is_baseline(config: TrialConfig) -> bool:
     return config.strength == 0 and len(config.tasks) == 1 and config.retraining == "none"
 
 
-def reuse_trials(store: Store, wanted: Iterable[TrialConfig], besides: Sequence[Store] = ()) -> list[TrialResult]:
-    """Take over, into this store, what other sweeps in the same storage, and `besides`, have done of the wanted trials.
+def reuse_trials(store: Store, wanted: Iterable[TrialConfig], more: Sequence[Store] = ()) -> list[TrialResult]:
+    """Copy into this store the wanted trials that other sweeps in the same storage, or in `more`, have done.
 
-    A trial is the same wherever it has run: its id is the hash of all that its result depends on.
+    A trial is the same wherever it has run: its id is the hash of everything that its result depends on.
     """
     wanted = list(wanted)
     found: list[TrialResult] = []
-    for sibling in [*besides, *store.siblings()] if wanted else ():
+    for sibling in [*more, *store.siblings()] if wanted else ():
         ids = _planned(sibling)
         for config in [one for one in wanted if one.trial_id in ids]:
             try:
                 result = read_result(sibling, config.trial_id)
-            except Damaged:  # that sweep's own run says so; here the trial is run
+            except Damaged:  # the other sweep reports it; here the trial runs again
                 continue
             if result is None or result.status != "done":
                 continue
-            for name in CARRIED_OVER:
+            for name in COPIED:
                 content = sibling.read(trial_file(config.trial_id, name))
                 if content is not None:
                     store.write(trial_file(config.trial_id, name), content)
@@ -44,9 +44,9 @@ def reuse_trials(store: Store, wanted: Iterable[TrialConfig], besides: Sequence[
 
 
 def _planned(store: Store) -> set[str]:
-    """Ids of a sweep's trials; none where there is no sweep, or none that can be read."""
+    """The ids of a sweep's trials; none if there is no readable sweep."""
     try:
         sweep = read_sweep_file(store)
-    except BadInput:  # which is that sweep's own affair
+    except BadInput:  # the other sweep reports it
         return set()
     return set(sweep.trials) if sweep else set()

@@ -1,62 +1,63 @@
-"""Asking an Optuna study for what has not been proposed before."""
+"""Asks an Optuna study for parameters that have not been proposed before."""
 
 import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import optuna
-from optuna.samplers import RandomSampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search.tuning.samplers import STARTUP, MakeSampler
 from search.tuning.space import LAMBDA, Params, SearchSpace
 
-# Times that a sampler may propose what has been proposed before, until something new is drawn at random.
+# How often a sampler may repeat an earlier proposal before a new one is drawn at random.
 TRIES = 4
-# Attributes of the study's trials: whose twin it is, whether it was not proposed, and the ids of our trials.
+# Attributes of the study's trials: the earlier trial that it repeats, whether a sweep has run it already, the ids of
+# our trials, and how many seeds had run when racing last tested it.
 DUPLICATE, SEEDED, TRIALS, LOOKED = "duplicate_of", "seeded", "trial_ids", "looked"
 
-# The number of the proposal that has a trial of this id; None where none has.
+# The number of the proposal that has the trial with this id, or None.
 NumberOf = Callable[[str], int | None]
 
 
 class Asker:
-    """The asking side of a search's study. What a driver's death cuts short in it is made up for by the next."""
+    """Asks a search's study for proposals. If the driver dies meanwhile, the next driver finishes what it began."""
 
     def __init__(self, study: optuna.Study, space: SearchSpace, make_sampler: MakeSampler, seed: int) -> None:
         self.study, self._space, self.make_sampler, self._seed = study, space, make_sampler, seed
 
     def trials(self) -> list[FrozenTrial]:
-        """The study's, in the order of their numbers; not to be changed."""
+        """The study's trials in the order of their numbers; do not change them."""
         return self.study.get_trials(deepcopy=False)
 
     def ask(self, number_of: NumberOf) -> Trial | None:
-        """A trial with parameters that are new, the queued ones first; None where nothing new was found.
+        """A trial with new parameters, the queued ones first; None if nothing new was found.
 
-        Duplicates are told as failed, which samplers pass over.
+        Duplicates are told as failed; samplers ignore failed trials.
         """
         tries = 0
         while True:
-            # What is queued may have become a duplicate too, which says nothing of the sampler.
+            # A queued trial may be a duplicate too; only the sampler's own duplicates count as tries.
             if all(trial.state != TrialState.WAITING for trial in self.trials()):
                 if tries >= TRIES and not self._enqueue_unseen(number_of):
                     return None
                 tries += 1
-            self._set_sampler(self._asked())
+            self.study.sampler = self._sampler(self._asked())
             trial = self.study.ask(self._space.distributions)
             if self._is_new(trial, number_of):
                 return trial
 
     def finish_asking(self, number: int, number_of: NumberOf) -> Trial | None:
-        """Go on where a driver died as it asked for this trial: what was queued would be lost with it."""
-        self._set_sampler(self._asked() - 1)
+        """Finish this trial, for which an earlier driver was asking when it died; a queued trial would be lost else."""
+        self.study.sampler = self._sampler(self._asked() - 1)
         trial = Trial(self.study, self.trials()[number]._trial_id)
         for name, distribution in self._space.distributions.items():
-            trial._suggest(name, distribution)  # as `ask` does; a parameter that it has stays as it is
+            trial._suggest(name, distribution)  # as `ask` does; a parameter that is set already stays
         return trial if self._is_new(trial, number_of) else None
 
     def lay_out(self, design: Sequence[Params]) -> None:
-        """Queue the first proposals, those that an earlier run has not queued."""
+        """Queue the first proposals, except those that an earlier run has queued already."""
         before = sum(SEEDED not in trial.user_attrs for trial in self.trials())
         for params in design[before:] if before < len(design) else ():
             self.study.enqueue_trial(dict(params))
@@ -64,15 +65,15 @@ class Asker:
     def _asked(self) -> int:
         return sum(trial.state != TrialState.WAITING for trial in self.trials())
 
-    def _set_sampler(self, asked: int) -> None:
-        """The one for the proposal that follows on so many."""
-        self.study.sampler = self.make_sampler(mixed(self._seed, asked))
+    def _sampler(self, asked: int) -> BaseSampler:
+        """The sampler for the proposal after so many."""
+        return self.make_sampler(mixed(self._seed, asked))
 
     def _first_id(self, params: Params) -> str:
         return self._space.config(params, self._space.recipe.seed_list[0]).trial_id
 
     def _is_new(self, trial: Trial, number_of: NumberOf) -> bool:
-        """Whether nothing like it was proposed; what it is goes into the study."""
+        """Whether the trial is no duplicate. Notes in the study which it is, and queues a neighbour of a duplicate."""
         configs = self._space.configs(trial.params)
         twin = number_of(configs[0].trial_id)
         if twin is None:
@@ -87,7 +88,7 @@ class Asker:
         return False
 
     def _neighbour(self, params: Params, number_of: NumberOf) -> Params | None:
-        """Where lambdas are listed: the nearest one that is new, everything else being equal."""
+        """If lambdas are listed: the same parameters with the nearest lambda that is new."""
         if not self._space.listed:
             return None
         own = math.log(max(params[LAMBDA], self._space.lambdas[0]))
@@ -97,7 +98,7 @@ class Asker:
         return None
 
     def _enqueue_unseen(self, number_of: NumberOf) -> bool:
-        """Queue a proposal drawn at random that is new; False where none was found."""
+        """Queue a new proposal drawn at random; False if none was found."""
         for attempt in range(100):
             scratch = optuna.create_study(sampler=RandomSampler(mixed(self._seed, len(self.trials()), attempt)))
             params = scratch.ask(self._space.distributions).params
@@ -108,21 +109,21 @@ class Asker:
 
 
 def first_design(space: SearchSpace, covered: bool, number_of: NumberOf) -> list[Params]:
-    """What to propose before anything is known: the dense model, and lambda over its range unless that is covered."""
-    design = [] if covered else [{LAMBDA: value} for value in spread(space, STARTUP - 1)]
+    """The first proposals: the dense model, and values over the range of lambda unless the range is covered."""
+    design = [] if covered else [{LAMBDA: value} for value in values_over_range(space, STARTUP - 1)]
     dense = space.dense_params
     known = number_of(space.config(dense, space.recipe.seed_list[0]).trial_id) is not None
     return design if known else [dense, *design]
 
 
-def spread(space: SearchSpace, count: int) -> list[float]:
-    """Values of lambda over its range, evenly by their logarithm, the middle first: 1/2, then 1/4 and 3/4, and so on
-    (van der Corput's sequence in base 2)."""
+def values_over_range(space: SearchSpace, count: int) -> list[float]:
+    """Values of lambda, evenly over the logarithm of its range: first 1/2, then 1/4 and 3/4, and so on (van der
+    Corput's sequence in base 2)."""
     low, high = math.log(space.lambdas[0]), math.log(space.lambdas[-1])
     places = [sum(int(bit) / 2 ** (1 + i) for i, bit in enumerate(reversed(f"{n:b}"))) for n in range(1, count + 1)]
     return [math.exp(low + place * (high - low)) for place in places]
 
 
 def mixed(*numbers: int) -> int:
-    """A seed from several numbers, unlike that of their neighbours."""
+    """A seed made from several numbers; neighbouring numbers give very different seeds."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])

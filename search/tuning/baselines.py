@@ -1,4 +1,4 @@
-"""The dense single-task models that delta_m is measured against: trials like any other, run once for all sweeps."""
+"""The dense single-task models against which delta_m is measured: ordinary trials, run once for all sweeps."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,10 @@ from search.store.results import TrialResult
 
 
 class Baselines:
-    """One for each task and seed, and what follows from those that have ended.
+    """A baseline for each task and seed, and delta_m from those that have ended.
 
-    primaries: of each task the metric that delta_m is made of.
-    beside: further dense trials, to be run with them, that nothing is measured against while others run.
+    primaries: the metric of each task that delta_m is made of.
+    beside: further dense trials that run too, but against which nothing is measured during the search.
     """
 
     def __init__(
@@ -28,12 +28,12 @@ class Baselines:
         return trial_id in self._ids
 
     def record(self, result: TrialResult) -> None:
-        """A baseline has ended; where it failed, delta_m of its seed stays unknown."""
+        """A baseline has ended. If it failed, delta_m of its seed stays unknown."""
         if result.status == "done":
             self._metrics[result.config.combination, result.config.seed] = result.metrics
 
     def delta_m(self, config: TrialConfig, values: Mapping[str, float]) -> float:
-        """Of a trial with these validation metrics, a fraction; NaN where a baseline is missing."""
+        """The delta_m of a trial with these validation metrics, a fraction; NaN if a baseline is missing."""
         changes = []
         for task in config.tasks:
             column = f"val_{self._primaries[task].name}"

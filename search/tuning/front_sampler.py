@@ -1,4 +1,4 @@
-"""Where along lambda the front has most to gain: a sampler for searches that leave nothing else open."""
+"""A sampler for searches over lambda alone: it proposes the lambda at which the front has most to gain."""
 
 import math
 from collections.abc import Sequence
@@ -15,30 +15,31 @@ from optuna.trial import FrozenTrial, TrialState
 
 Values = NDArray[np.float64]
 
-SLACK = 0.5  # of 1, 1/2 and 1/4 the one whose replays of a recorded grid (benchmarks.search) differ least
-MIDDLE = 0.2  # of a gap: where in it the proposal lies is left to chance, so that two searches differ
+SLACK = 0.5  # 1, 1/2 and 1/4 were tried: with 1/2 the replays of a recorded grid (benchmarks.search) differ least
+MIDDLE = 0.2  # share of a gap, around its middle, in which the proposal lies at random, so that two searches differ
 
 
 class FrontSampler(BaseSampler):
-    """Proposes the middle of the gap between two neighbours on the one parameter's range whose optimistic corner adds
-    most to the hypervolume of what is known.
+    """Proposes the middle of a gap between two neighbouring values of the one parameter: of the gap whose optimistic
+    corner adds most to the known hypervolume.
 
     The optimistic corner of the gap from x_1 to x_2 with the values y_1 and y_2 is, in each objective,
 
         max(y_1, y_2, (y_1 + y_2) / 2 + L (x_2 - x_1) / 2),   L = SLACK (max y - min y) / (max x - min x)
 
-    the best value in between of a curve that rises at a share of its average over the range. So both a gap between far
-    values and a wide gap between like ones are looked into, and no model of the curve need be right: a network that
-    falls apart beyond some lambda bends the curves in a way that a Gaussian process's length scale does not follow.
-    It is the one-dimensional optimisation of Lipschitz functions (Piyavskii 1972) with a hypervolume for its gain.
+    the best value between them of a curve whose slope is at most a share of its average over the range. So the sampler
+    looks into gaps between very different values, and into wide gaps between similar values. It needs no model of the
+    curve: at some lambda a network falls apart, and a Gaussian process with one length scale does not follow that bend.
+    This is Lipschitz optimisation in one dimension (Piyavskii 1972) with a hypervolume as the gain.
 
-    What still runs counts with the values interpolated between its neighbours. Bounds are of the objectives as they
-    are, whichever way they are better.
+    A running trial counts with values interpolated between its neighbours. The bounds below are in the objectives' own
+    units, whichever way is better.
 
     Args:
-        references: the hypervolume's worst corner; None stands for the worst value known.
-        bests: values that cannot be exceeded; None where there is none.
-        seed: of where in the middle a proposal lies, and of all as long as less than two values are known.
+        references: the worst corner of the hypervolume; None stands for the worst value known.
+        bests: the best possible values; None if there is no limit.
+        seed: chooses the place in the middle of a gap, and the whole proposal as long as fewer than two values are
+            known.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class FrontSampler(BaseSampler):
 def _with_running(
     places: Values, values: Values, allowed: NDArray[np.bool_], running: Values
 ) -> tuple[Values, Values, NDArray[np.bool_]]:
-    """What is told and, interpolated, what runs, in the order of the places."""
+    """The told trials and the interpolated running ones, in the order of their places."""
     guesses = np.stack([np.interp(running, places, column) for column in values.T], axis=1)
     x = np.concatenate([places, running])
     order = np.argsort(x, kind="stable")
@@ -101,9 +102,9 @@ def _with_running(
 def _best_gap(
     x: Values, y: Values, counted: NDArray[np.bool_], corner: Values, ceiling: Values, ends: tuple[float, float]
 ) -> tuple[float, float]:
-    """The gap with the most to gain, those to the ends of the range that have not been tried included.
+    """The gap with the most to gain. The gaps to ends of the range that have not been tried count too.
 
-    x: (n,) in ascending order; y: (n, m), more is better; counted: which of them are worth having.
+    x: (n,) in ascending order; y: (n, m), more is better; counted: which points count in the front.
     """
     slope = SLACK * np.ptp(y, axis=0) / max(ends[1] - ends[0], 1e-12)
     if x[-1] < ends[1]:

@@ -1,4 +1,4 @@
-"""Optuna's journal, kept in a sweep's store: one line a change, in the format of Optuna's own journal files."""
+"""Optuna's journal in a sweep's store: a line for each change, in the format of Optuna's own journal files."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ LONGEST_REASON = 200
 
 
 def not_a_journal(place: str, error: Exception) -> BadInput:
-    """What to say of a file that Optuna cannot have written."""
+    """The error for a file that Optuna cannot have written."""
     reason = f"{type(error).__name__}: {error}".splitlines()[0][:LONGEST_REASON]
     return BadInput(f"study {place}: is not Optuna's journal ({reason}); allowed: one, or none")
 
@@ -27,18 +27,18 @@ def _log(line: bytes) -> dict[str, Any]:
 
 
 class StoreJournal(BaseJournalBackend):
-    """The journal of one writer, which the sweep's lease makes sure of: no lock that a killed driver leaves, nothing
-    that a network folder could corrupt. `optuna-dashboard` and JournalFileBackend read the file.
+    """A journal with a single writer. The sweep's lease makes sure of that, so there is no lock that a killed driver
+    could leave or a network folder could break. `optuna-dashboard` and JournalFileBackend can read the file.
 
-    In a folder each change is appended and on the disk before the next. In an object store, which cannot append, the
-    whole is put at `flush`, which the searcher calls before it goes on.
+    In a folder each change is appended, and is on the disk before the next change. An object store cannot append, so
+    there the whole file is written at `flush`, which the searcher calls before it continues.
 
-    Optuna's own JournalFileBackend refuses a journal whose last line a killed writer has left unfinished; here that
-    line, which told of nothing that has happened, is taken away.
+    If a killed writer has left the last line unfinished, Optuna's own JournalFileBackend refuses the journal. Here that
+    line is removed: nothing that it describes has happened yet.
     """
 
     def __init__(self, store: Store) -> None:
-        """Reads what is there; raises StorageError, and BadInput where it is no journal."""
+        """Reads the file, if there is one. Raises StorageError, and BadInput if it is no journal."""
         self._store = store
         data = store.read(JOURNAL) or b""
         whole = data[: data.rfind(b"\n") + 1]
@@ -55,7 +55,7 @@ class StoreJournal(BaseJournalBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Raises StorageError."""
-        # As JSON gives them back, so that a study is the same before and after a restart.
+        # The logs are kept as JSON gives them back, so that a study is the same before and after a restart.
         lines = [json.dumps(log, separators=(",", ":")).encode() for log in logs]
         if self._store.folder is not None:
             if self._torn:
@@ -68,7 +68,7 @@ class StoreJournal(BaseJournalBackend):
         self._logs += [json.loads(line) for line in lines]
 
     def flush(self) -> None:
-        """Put what is new. Raises StorageError."""
+        """Write what is new. Raises StorageError."""
         if self._dirty:
             self._store.write(JOURNAL, b"".join(line + b"\n" for line in self._lines))
             self._dirty = False

@@ -1,4 +1,4 @@
-"""A sampler of the user's own, whose errors say where in the user's code they are."""
+"""A wrapper for a sampler of the user's own: its errors name the place in the user's code."""
 
 from typing import Any
 
@@ -10,18 +10,23 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mtl.errors import BadInput
 from mtl.own_code import defined_at, own_code, shown
+from search.tuning.space import contains
 
 
 class OwnSampler(BaseSampler):
-    """Passes everything on. Raises BadInput, with the class's method, file and line, for what the sampler raises."""
+    """Passes every call on to the user's sampler. Raises BadInput with the method, file and line of its errors."""
 
     def __init__(self, name: str, sampler: BaseSampler) -> None:
-        """name: as the recipe has it, my_module:MySampler."""
+        """name: as in the recipe, my_module:MySampler."""
         self._what, self._sampler = f"sampler = {name}", sampler
 
     def _call(self, method: str, *arguments: Any) -> Any:
         with own_code(self._what, method, type(self._sampler)):
             return getattr(self._sampler, method)(*arguments)
+
+    def _wrong(self, method: str, gave: str, allowed: str) -> BadInput:
+        place = defined_at(type(self._sampler), method)
+        return BadInput(f"{self._what}: {method} gave {gave}; allowed: {allowed}{place}")
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._call("infer_relative_search_space", study, trial)
@@ -31,8 +36,7 @@ class OwnSampler(BaseSampler):
     ) -> dict[str, Any]:
         found = self._call("sample_relative", study, trial, search_space)
         if not isinstance(found, dict):
-            place = defined_at(type(self._sampler), "sample_relative")
-            raise BadInput(f"{self._what}: sample_relative gave {shown(found)}; allowed: a dict by parameter{place}")
+            raise self._wrong("sample_relative", shown(found), "a dict by parameter")
         return found
 
     def sample_independent(
@@ -41,19 +45,14 @@ class OwnSampler(BaseSampler):
         value = self._call("sample_independent", study, trial, param_name, param_distribution)
         if isinstance(value, np.generic):
             value = value.item()
-        # Optuna itself takes what it is given here.
-        if isinstance(param_distribution, CategoricalDistribution):
-            known = isinstance(value, int | float | str) and value in param_distribution.choices
-            inside, allowed = known, str(list(param_distribution.choices))
-        else:
-            assert isinstance(param_distribution, FloatDistribution)
-            low, high = param_distribution.low, param_distribution.high
-            inside, allowed = isinstance(value, int | float) and low <= value <= high, f"{low:g} to {high:g}"
-        if not inside:
-            place = defined_at(type(self._sampler), "sample_independent")
-            raise BadInput(
-                f"{self._what}: sample_independent gave {shown(value)} for {param_name}; allowed: {allowed}{place}"
-            )
+        # Optuna does not check this value.
+        if not contains(param_distribution, value):
+            if isinstance(param_distribution, CategoricalDistribution):
+                allowed = str(list(param_distribution.choices))
+            else:
+                assert isinstance(param_distribution, FloatDistribution)
+                allowed = f"{param_distribution.low:g} to {param_distribution.high:g}"
+            raise self._wrong("sample_independent", f"{shown(value)} for {param_name}", allowed)
         return value
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:

@@ -1,4 +1,4 @@
-"""A proposal of the search: one choice of the open parameters, trained with every seed of the recipe."""
+"""A proposal of a search: values of the open parameters, trained with every seed of the recipe."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,20 +16,19 @@ State = Literal["running", "complete", "pruned", "failed"]
 
 @dataclass
 class Proposal:
-    """Its trials, one a seed, and what became of them.
+    """The trials of a proposal, one for each seed, and what became of them.
 
     Attributes:
-        number: Optuna's.
-        params: Optuna's.
+        number, params: Optuna's.
         configs: in the order of the recipe's seeds.
-        results: of the trials that have ended, by their id.
-        values: the columns of each trial that is done, by its id.
-        note: why the rest of its trials is not run; empty as long as nothing speaks against it.
-        early: whether it was stopped for what it showed before its last epoch.
-        seeded: whether it was not proposed but taken over from a sweep.
-        looked: how many of its seeds had run when racing last looked at it.
-        state: what the study has been told.
-        told_means, told_deviations: what it remembers of the columns, for where the trials' results are not at hand.
+        results: of the trials that have ended, by id.
+        values: the columns of each trial that is done, by id.
+        note: why its remaining trials are not run; else empty.
+        early: whether it was stopped before its last epoch because of its values.
+        seeded: whether it comes from an earlier sweep and was not proposed.
+        looked: how many of its seeds had run when racing last tested it.
+        state: as told to the study.
+        told_means, told_deviations: as stored in the study, used if the trials' results are not available.
     """
 
     number: int
@@ -59,18 +58,18 @@ class Proposal:
         return [result for result in self.results.values() if result.status == "failed"]
 
     def columns(self, names: Sequence[str]) -> NDArray[np.float64]:
-        """(done trials, names); NaN where a trial lacks a column."""
+        """(done trials, names); NaN if a trial lacks a column."""
         rows = [[values.get(name, np.nan) for name in names] for values in self.values.values()]
         return np.array(rows, dtype=float).reshape(len(rows), len(names))
 
     def means(self) -> dict[str, float]:
-        """Of each column over the trials that are done."""
+        """The mean of each column over the trials that are done."""
         if not self.values:
             return dict(self.told_means)
         return {name: float(self.columns([name]).mean()) for name in self._names()}
 
     def deviations(self) -> dict[str, float]:
-        """Sample standard deviations; none of a single trial."""
+        """The sample standard deviation of each column; none for a single trial."""
         if len(self.values) < 2:
             return {} if self.values else dict(self.told_deviations)
         return {name: float(self.columns([name]).std(ddof=1)) for name in self._names()}
@@ -81,7 +80,7 @@ class Proposal:
 
 
 def proposals_table(proposals: Sequence[Proposal], open_fields: Sequence[str]) -> pd.DataFrame:
-    """One row a proposal: its parameters, `seeds_run`, each column's mean and, as <column>_sd, its deviation."""
+    """A row for each proposal: parameters, `seeds_run`, and the mean and the deviation <column>_sd of each column."""
     rows = []
     for proposal in proposals:
         config = proposal.configs[0]

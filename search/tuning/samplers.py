@@ -1,4 +1,4 @@
-"""Optuna's samplers by name, and those of the user."""
+"""The samplers of a search: Optuna's by name, our own front sampler, and samplers of the user's own."""
 
 import importlib
 import inspect
@@ -19,9 +19,9 @@ from search.tuning.front_sampler import FrontSampler
 from search.tuning.own_sampler import OwnSampler
 from search.tuning.space import LAMBDA, SearchSpace
 
-# Proposals before a model of the objectives is worth making: the dense model and some over the range of lambda.
+# Proposals before a sampler models the objectives: the dense model and some values over the range of lambda.
 STARTUP = 4
-# Optuna's 50 would be more than most searches have proposals.
+# Optuna's default, 50, is more than the proposals of most searches.
 POPULATION = 12
 TRIED_OUT = 15
 FRONT = "front"
@@ -36,7 +36,7 @@ NAMED: dict[str, MakeSampler] = {
     "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION),
     "nsga3": lambda seed: NSGAIIISampler(seed=seed, population_size=POPULATION),
     "random": lambda seed: RandomSampler(seed=seed),
-    # The grid's points are queued before all others; should a search ask for more there is nothing left to propose.
+    # The points of the grid are queued first; after them nothing is left to propose.
     "grid": lambda seed: RandomSampler(seed=seed),
 }
 
@@ -47,11 +47,11 @@ def find_sampler(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint] = (),
 ) -> MakeSampler:
-    """What makes the sampler of this name from a seed.
+    """The function that makes the sampler of this name from a seed.
 
-    A search makes a new one for each proposal, from its own seed and the proposal's number: so a search that is broken
-    off and goes on proposes what an unbroken one does. Raises BadInput for an unknown name, and for a sampler that
-    cannot be made or cannot propose for these objectives and this space.
+    A search makes a new sampler for each proposal, from its own seed and the proposal's number. So a search that was
+    interrupted and continues proposes the same as an uninterrupted one. Raises BadInput for an unknown name, and for a
+    sampler that cannot be made or cannot propose for these objectives and this space.
     """
     alone = space.names == [LAMBDA] and len(objectives) > 1
     if name == "auto":
@@ -72,17 +72,16 @@ def find_sampler(
         found = getattr(importlib.import_module(module_name), class_name)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # a user's module may fail in any way as it is imported, also by SystemExit
+    except BaseException as error:  # importing a user's module may raise anything, even SystemExit
         raise BadInput(
             f"sampler = {name}: cannot be imported ({describe(error)}){line_of(error)}; allowed: my_module:MySampler"
         ) from error
     if not (inspect.isclass(found) and issubclass(found, BaseSampler)):
-        raise BadInput(f"sampler = {name}: no sampler; allowed: a class derived from optuna.samplers.BaseSampler")
+        raise BadInput(f"sampler = {name}: not a sampler; allowed: a class derived from optuna.samplers.BaseSampler")
     cls: Any = found
 
     def make(seed: int) -> BaseSampler:
-        seeded = "seed" in inspect.signature(cls).parameters
-        return cls(**({"seed": seed} if seeded else {}))
+        return cls(seed=seed) if "seed" in inspect.signature(cls).parameters else cls()
 
     def checked(seed: int) -> OwnSampler:
         with own_code(f"sampler = {name}", "__init__", cls):
@@ -93,8 +92,9 @@ def find_sampler(
 
 
 def make_front_sampler(objectives: Sequence[Objective], constraints: Sequence[Constraint], seed: int) -> FrontSampler:
-    """Its corner is no channel removed and the worst Δm known, mostly that of a model whose every channel is: of what
-    sees nothing of the image nothing is to be gained. Where a constraint bounds an objective, that is its corner.
+    """The hypervolume's corner is at sparsity 0 and at the worst Δm known, which is mostly that of a model without any
+    channels left: a model that ignores the image is worth nothing. If a constraint bounds an objective, the bound is
+    its corner.
     """
     bounds = {one.column: one.bound for one in constraints}
     columns = [one.column for one in objectives]
@@ -106,7 +106,7 @@ def make_front_sampler(objectives: Sequence[Objective], constraints: Sequence[Co
 
 
 def _try_out(name: str, make: MakeSampler, space: SearchSpace, directions: Sequence[Direction]) -> None:
-    """Raise BadInput where the sampler fails on a study of made-up values: many are for one objective only."""
+    """Raise BadInput if the sampler fails on a study with made-up values: many work for one objective only."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -117,7 +117,7 @@ def _try_out(name: str, make: MakeSampler, space: SearchSpace, directions: Seque
                 study.tell(trial, [math.sin(number + place) for place in range(len(directions))])
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # the user's own code, which may also exit
+    except BaseException as error:  # the user's code may raise anything, even SystemExit
         raise BadInput(
             f"sampler = {name}: fails with {len(directions)} objectives ({describe(error)}){line_of(error)}; allowed: "
             "a sampler that can propose for them"
@@ -125,6 +125,6 @@ def _try_out(name: str, make: MakeSampler, space: SearchSpace, directions: Seque
 
 
 def quiet() -> None:
-    """Optuna logs each trial, and warns of each feature that may yet change."""
+    """Switch off Optuna's log of each trial and its warnings about experimental features."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=ExperimentalWarning)

@@ -1,6 +1,5 @@
-"""A search from recipe to answer: planned, checked against its study and store, run, and written down."""
+"""A search from recipe to result: it is checked against its study and store, run, and written to its tables."""
 
-import io
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 from mtl.config import LONGER, METHOD_VERSION, TrialConfig
 from mtl.errors import BadInput
-from mtl.vocabulary.constraint import Constraint
+from mtl.vocabulary.constraint import Constraint, parse_constraint
 from mtl.vocabulary.files import PROPOSALS
 from mtl.vocabulary.objective import Objective
 from search.early_stopping.objectives import known_objectives, parse_objectives
@@ -20,36 +19,35 @@ from search.progress import Progress
 from search.recipe import MOST_TRIALS, Recipe
 from search.run import Run
 from search.store.errors import StorageError
-from search.store.files import nothing_run_yet, read_sweep_file
+from search.store.files import parquet_bytes, read_sweep_file, storage_error_as_bad_input
 from search.store.lease import Lease
 from search.store.messages import say
 from search.store.results import TrialResult, mixed_versions, read_results, torch_version, write_result
 from search.store.reuse import reuse_trials
-from search.store.storage import CHECK_SECONDS, PATIENCE_SECONDS, Store
+from search.store.storage import CHECK_SECONDS, Store
 from search.sweep import Sweep, open_sweep
 from search.sweep_file import Plan, prepare
 from search.tuning.baselines import Baselines
-from search.tuning.constraints import parse_constraint, parse_constraints
 from search.tuning.proposals import Proposal, proposals_table
 from search.tuning.samplers import MakeSampler, find_sampler
 from search.tuning.searcher import LambdaSearcher
 from search.tuning.space import RETRAINING, SearchSpace, make_space
-from search.tuning.study import OpenStudy, StudyPlace, check_study, open_study, study_error, study_errors
+from search.tuning.study import OpenStudy, StudyPlace, check_study, open_study, study_errors
 
-# Where no number of proposals is asked for, a budget ends the search.
+# Stands for no limit: the time budget ends the search.
 MANY = 10**6
 MOST_HOURS = 100_000  # 11 years
 
 
 @dataclass(frozen=True)
 class Search:
-    """A recipe with its space and its study, checked: proposals can be made.
+    """A recipe with its space and its study; `open_search` has checked them.
 
     Attributes:
-        proposals: to make in all, those of earlier runs included.
-        budget_hours: of this run; None where it has none.
-        target: what the answer must keep, besides the recipe's constraints.
-        warm_start: another sweep whose trials the study is told of.
+        proposals: how many to make in all, with those of earlier runs.
+        budget_hours: of this run; None for no limit.
+        target: what the answer must meet, besides the recipe's constraints.
+        warm_start: another sweep, whose trials the search starts from.
     """
 
     sweep: Sweep
@@ -69,7 +67,7 @@ class Search:
         return {
             "objectives": [f"{one.column}:{one.direction}" for one in self.objectives],
             "constraints": [str(one) for one in self.all_constraints],
-            "search_space": self.space.described(),
+            "search_space": self.space.to_plain(),
             "data_version": self.space.data_version,
             "retraining": list(self.space.recipe.retraining),
             "method_version": METHOD_VERSION,
@@ -77,18 +75,20 @@ class Search:
 
     @property
     def all_constraints(self) -> tuple[Constraint, ...]:
-        """Those of the recipe and the target."""
+        """The recipe's constraints and the target."""
         return tuple(dict.fromkeys([*self.constraints, *([self.target] if self.target else [])]))
 
     def baselines(self) -> Baselines:
-        """Those of every task and seed that proposals may have; none where nothing asks for delta_m.
+        """The baselines of every task and seed that proposals may have; none if nothing needs delta_m.
 
-        Beside them, where proposals may be retrained, the dense model with as many epochs as a retrained one.
+        If proposals may be retrained, a dense model with as many epochs as a retrained one runs beside them.
         """
+        # The recipe's own settings, whatever the space offers; a dense model is never retrained.
+        own = {name: self.space.own(name) for name in self.space.settings if name != RETRAINING}
         columns = {one.column for one in self.objectives} | {one.column for one in self.all_constraints}
         tasks = {task for combination in self.space.task_combinations for task in combination}
         configs = [
-            self.space.config(self.space.dense_params, seed).model_copy(update={"tasks": (task,), **self._own})
+            self.space.config(self.space.dense_params, seed).model_copy(update={"tasks": (task,), **own})
             for seed in self.space.recipe.seed_list
             for task in self.sweep.recipe.tasks
             if task in tasks
@@ -96,11 +96,6 @@ class Search:
         dense = self.space.configs(self.space.dense_params) if self.space.retrains else []
         longer = [config.model_copy(update={"retraining": LONGER}) for config in dense]
         return Baselines(configs if "delta_m" in columns else [], self.sweep.primaries, longer)
-
-    @property
-    def _own(self) -> dict[str, Any]:
-        """The recipe's own settings, whatever the space offers instead; a dense model is never retrained."""
-        return {name: self.space.own(name) for name in self.space.settings if name != RETRAINING}
 
 
 def open_search(
@@ -118,7 +113,7 @@ def open_search(
 ) -> Search:
     """Check everything that can be checked before a trial runs; makes no study. Raises BadInput.
 
-    here: as in `search.sweep.open_sweep`.
+    here: see `search.sweep.open_sweep`.
     """
     if proposals is None and budget_hours is None:
         raise BadInput("search: neither --trials nor --budget-hours; allowed: --trials N, --budget-hours H, or both")
@@ -129,26 +124,24 @@ def open_search(
     sweep = open_sweep(recipe, storage, name, data, here=here)
     objectives = parse_objectives(recipe.objectives, sweep.metrics)
     known = known_objectives(sweep.metrics)
-    constraints = parse_constraints("constraints", recipe.constraints, known)
-    wanted = parse_constraint("--target", target, known) if target is not None else None
-    for column in [*recipe.objectives, *(one.column for one in constraints), *([wanted.column] if wanted else [])]:
-        if column == "latency_ms" and not recipe.measure_latency:
-            raise BadInput("latency_ms is not measured by this recipe; allowed: with --set measure_latency=true")
-    space = make_space(sweep.recipe, sweep.dataset.fingerprint(), sweep.weights_version)
+    constraints = tuple(dict.fromkeys(parse_constraint("constraints", text, known) for text in recipe.constraints))
+    goal = parse_constraint("--target", target, known) if target is not None else None
+    together = [*constraints, *([goal] if goal else [])]
+    if not recipe.measure_latency and "latency_ms" in (*recipe.objectives, *(one.column for one in together)):
+        raise BadInput("latency_ms is not measured by this recipe; allowed: with --set measure_latency=true")
+    space = make_space(sweep.recipe, sweep.data_version, sweep.weights_version)
     if recipe.sampler == "grid":
         space.grid()
-    together = [*constraints, *([wanted] if wanted else [])]
-    make_sampler = find_sampler(recipe.sampler, space, objectives, together)
     search = Search(
         sweep,
         space,
-        make_sampler,
+        find_sampler(recipe.sampler, space, objectives, together),
         objectives,
         constraints,
         StudyPlace(sweep.store, study),
         proposals if proposals is not None else MANY,
         budget_hours,
-        wanted,
+        goal,
         _existing(warm_start) if warm_start is not None else None,
     )
     check_study(search.place, search.identity, search.space.distributions)
@@ -162,13 +155,13 @@ def _existing(folder: str) -> Store:
     except (BadInput, StorageError) as error:
         raise BadInput(f"--warm-start {error}") from error
     if found is None:
-        raise BadInput(f"--warm-start {folder}: no sweep is there; allowed: the folder or URL of one, STORAGE/NAME")
+        raise BadInput(f"--warm-start {folder}: no sweep is there; allowed: the folder or URL of a sweep, STORAGE/NAME")
     return store
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Every proposal of the study, the results of their trials and of the baselines, and whether all were made."""
+    """Every proposal of the study, the results of their trials and of the baselines, and whether nothing is left."""
 
     proposals: list[Proposal]
     results: list[TrialResult]
@@ -176,14 +169,11 @@ class Outcome:
 
 
 def run_search(search: Search, runner: Runner) -> Outcome:
-    """Make and run the proposals that are left. Raises what `search.run.run_sweep` raises."""
+    """Make and run the remaining proposals. Raises the errors of `search.run.run_sweep`."""
     store = search.sweep.store
-    with Lease(store) as lease:
+    with Lease(store) as lease, study_errors():
         store.remove_temporaries()
-        try:
-            return _run(search, runner, lease)
-        except study_errors() as error:
-            raise study_error(error) from error
+        return _run(search, runner, lease)
 
 
 def _run(search: Search, runner: Runner, lease: Lease) -> Outcome:
@@ -219,36 +209,39 @@ def _run(search: Search, runner: Runner, lease: Lease) -> Outcome:
     left = None if search.proposals == MANY else max(0, search.proposals - before)
     seeds = len(sweep.recipe.seed_list)
     say(
-        f"search {store}: {before} proposals made before, {len(searcher.proposals) - before} told from a sweep, "
+        f"search {store}: {before} proposals made before, {len(searcher.proposals) - before} taken from a sweep, "
         f"{'as many as the time allows' if left is None else left} to make, {seeds} seeds each; {search.place}"
     )
     if mixed := mixed_versions(known.values(), "" if searcher.exhausted else torch_version()):
         say(f"search {store}: {mixed}")
 
     def write_tables(ended: Collection[TrialResult], patience: float) -> None:
-        _write_tables(search, searcher, ended, patience)
+        numbers = {config.trial_id: one.number for one in searcher.proposals for config in one.configs}
+        sweep.write_tables(ended, patience, {"proposal": numbers})
+        proposals = proposals_table(searcher.proposals, search.space.names)
+        store.waiting(patience).write(PROPOSALS, parquet_bytes(proposals))
 
+    run = Run(sweep, lease, results, progress, write_tables, [source])
     if not searcher.exhausted:
-        to_come = len(searcher.waiting) + (left or 0) * seeds
-        progress.to_come(to_come)
-        plan = Plan(_trials(searcher), len(results) + to_come, more=_described(search))
-        Run(sweep, lease, results, progress, write_tables, [source]).go(runner, source, plan)
+        to_come = searcher.waiting + (left or 0) * seeds
+        progress.add_unknown(to_come)
+        run.go(runner, source, Plan(searcher.trials, len(results) + to_come, more=_plain(search)))
     lease.check()
     if results:
-        prepare(sweep, Plan(_trials(searcher), more=_described(search)))
-        write_tables(list(results.values()), PATIENCE_SECONDS)
-    ids = {config.trial_id for config in _trials(searcher)}
+        prepare(sweep, Plan(searcher.trials, more=_plain(search)))
+        run.finish()
+    ids = {config.trial_id for config in searcher.trials}
     return Outcome(searcher.proposals, [one for one in results.values() if one.config.trial_id in ids], source.complete)
 
 
 def _known_results(search: Search, baselines: Baselines) -> tuple[dict[str, TrialResult], dict[str, TrialResult]]:
-    """The results of this sweep's trials, with baselines taken over from other sweeps; and these with those of the
-    sweep that the search starts from. Baselines that did not end well are left out: they are tried again."""
+    """The results of this sweep's trials, with baselines copied from other sweeps; and the same together with the
+    results of the sweep that the search starts from. Baselines that are not done are left out: they run again."""
     store = search.sweep.store
     results = search.sweep.read_results()
     earlier: dict[str, TrialResult] = {}
     if search.warm_start is not None:
-        with nothing_run_yet():
+        with storage_error_as_bad_input():
             earlier = read_results(search.warm_start)
     missing = []
     for config in (*baselines.configs, *baselines.beside):
@@ -261,14 +254,14 @@ def _known_results(search: Search, baselines: Baselines) -> tuple[dict[str, Tria
 
 
 class BudgetedSource(Listener):
-    """The searcher's trials, until the time is used up; what it does is kept before a trial starts."""
+    """The searcher's trials until the time is used up. The study is saved before each trial starts."""
 
     def __init__(
         self, searcher: LambdaSearcher, opened: OpenStudy, budget_hours: float | None, progress: Progress
     ) -> None:
         self._searcher, self._opened, self._progress = searcher, opened, progress
         self.policy = searcher
-        # With a budget, no trial waits for room: it would start whatever the time is by then.
+        # With a budget no trial is taken before there is room for it: it would start even if the time is used up.
         self.ahead = len(searcher.space.recipe.seed_list) if budget_hours is None else 1
         self._end = time.monotonic() + 3600 * budget_hours if budget_hours is not None else None
         self._seconds: Callable[[], float] = lambda: _typical_seconds(searcher.proposals)
@@ -298,25 +291,21 @@ class BudgetedSource(Listener):
 
 
 def _typical_seconds(proposals: Collection[Proposal]) -> float:
-    """What a trial takes from its start to its end, by those that are done."""
-    results = [result for proposal in proposals for result in proposal.results.values() if result.status == "done"]
-    return median([_seconds(one.ended_at) - _seconds(one.started_at) for one in results]) if results else 0.0
+    """The median duration of the done trials."""
+    seconds = [
+        (datetime.fromisoformat(result.ended_at) - datetime.fromisoformat(result.started_at)).total_seconds()
+        for proposal in proposals
+        for result in proposal.results.values()
+        if result.status == "done"
+    ]
+    return median(seconds) if seconds else 0.0
 
 
-def _seconds(moment: str) -> float:
-    return datetime.fromisoformat(moment).timestamp()
-
-
-def _trials(searcher: LambdaSearcher) -> list[TrialConfig]:
-    dense = [*searcher.baselines.configs, *searcher.baselines.beside]
-    return [*dense, *(config for one in searcher.proposals for config in one.configs)]
-
-
-def _described(search: Search) -> dict[str, Any]:
-    """What sweep.json says of a search."""
+def _plain(search: Search) -> dict[str, Any]:
+    """A search's entries of sweep.json."""
     described = {
         "sampler": search.sweep.recipe.sampler,
-        "space": search.space.described(),
+        "space": search.space.to_plain(),
         "objectives": [one.column for one in search.objectives],
         "constraints": [str(one) for one in search.all_constraints],
         "study": str(search.place),
@@ -325,11 +314,3 @@ def _described(search: Search) -> dict[str, Any]:
     if len(search.objectives) > 1:
         more["objectives"] = [{"column": one.column, "direction": one.direction} for one in search.objectives]
     return more
-
-
-def _write_tables(search: Search, searcher: LambdaSearcher, results: Collection[TrialResult], patience: float) -> None:
-    numbers = {config.trial_id: one.number for one in searcher.proposals for config in one.configs}
-    search.sweep.write_tables(results, patience, {"proposal": numbers})
-    buffer = io.BytesIO()
-    proposals_table(searcher.proposals, search.space.names).to_parquet(buffer, index=False)
-    search.sweep.store.waiting(patience).write(PROPOSALS, buffer.getvalue())

@@ -1,4 +1,4 @@
-"""Proposals by Optuna's ask and tell: which trials to run next, which to drop, and what the study learns of them."""
+"""Proposals by Optuna's ask and tell: which trials run next, which are dropped, and what the study is told."""
 
 import math
 from collections import deque
@@ -28,32 +28,31 @@ STOPPED_EARLY = "stopped early"
 
 
 class LambdaSearcher:
-    """The trials of a search, one after the other, as a source for the runner.
+    """The trials of a search, in their order, as a source for the runner.
 
-    A proposal is a trial of Optuna's and as many of ours as there are seeds. It is told once, when all of them have
-    ended: as complete with the mean of each objective over its seeds; as pruned where it was stopped early, so that no
-    value of half a training passes for one of a whole; as failed where a seed failed or an objective is not a number.
-    Several proposals run at once: Optuna's samplers see those that are not told yet.
+    A proposal is one trial of Optuna's, and one trial of ours for each seed. The study is told once all of them have
+    ended: complete, with the mean of each objective over the seeds; pruned if the proposal was stopped early, so that
+    values from half a training are not taken for values of a whole one; failed if a seed failed or an objective is not
+    a number. Several proposals run at once; Optuna's samplers know of the ones that are still running.
 
-    What has been proposed before is not run again. The baselines of delta_m come first, then the dense model and a few
-    values of lambda over its range, then what the sampler proposes.
+    No proposal is run twice. The baselines of delta_m come first, then the dense model and a few values over the range
+    of lambda, then the sampler's proposals.
 
-    Everything follows from the study and the trials' results: after a restart it goes on where it was.
+    All state follows from the study and the trials' results, so a restarted search continues where it was.
 
     Args:
         study: made by `search.tuning.study.open_study`.
-        space: what is proposed.
-        make_sampler: by `search.tuning.samplers.find_sampler`.
-        objectives: of the study, in its order.
-        constraints: that a proposal's means should keep; the samplers prefer proposals that do.
-        baselines: those to be run, and trials beside them, after the first proposal; they may have results already.
-        proposals: how many to make in all, those of earlier runs included.
+        make_sampler: made by `search.tuning.samplers.find_sampler`.
+        objectives: the study's, in its order.
+        constraints: conditions on a proposal's means; the samplers prefer proposals that meet them.
+        baselines: run after the first proposal, with the trials beside them; they may have results already.
+        proposals: how many to make in all, with those of earlier runs.
         seed: of the samplers.
-        known: results of trials that have ended, by their id, whoever ran them.
-        racing: whether to drop the remaining seeds of a proposal that is dominated beyond doubt.
-        halving: makes what stops trials early, one for each seed; None where nothing does.
-        on_dropped: called with the result of each trial that was dropped before it was started.
-        design: proposals to make first; by default the dense model and the spread over lambda.
+        known: results of trials that have ended in any sweep, by id.
+        racing: whether to drop the remaining seeds of a proposal that is certainly dominated.
+        halving: makes the policy that stops trials early, one for each seed; it may return None.
+        on_dropped: called with the result of each trial that was dropped before it started.
+        design: the first proposals; by default the dense model and values over the range of lambda.
     """
 
     def __init__(
@@ -78,40 +77,41 @@ class LambdaSearcher:
         self._objectives, self._constraints = tuple(objectives), tuple(constraints)
         self._wanted, self._racing, self._on_dropped = proposals, racing, on_dropped
         self._known = dict(known or {})
-        # Each seed's trials are compared among themselves: the seeds of a proposal are no rivals.
-        judges = {one: halving() for one in space.recipe.seed_list}
-        self._halving = {one: judge for one, judge in judges.items() if judge is not None}
+        # Trials are compared with others of the same seed: the seeds of a proposal do not compete.
+        self._policies = {one: policy for one in space.recipe.seed_list if (policy := halving()) is not None}
         self.proposals: list[Proposal] = []
         self._of_trial: dict[str, Proposal] = {}
         self._queue: deque[TrialConfig] = deque()
         self._closed = False
-        self._known_costs: dict[int, NDArray[np.float64]] = {}
-        self._open_baselines = {config.trial_id for config in baselines.configs}
+        self._open_baselines: set[str] = set()
         for config in baselines.configs:
             if config.trial_id in self._known:
-                self._open_baselines.discard(config.trial_id)
                 baselines.record(self._known[config.trial_id])
             else:
+                self._open_baselines.add(config.trial_id)
                 self._queue.append(config)
         self._beside = [config for config in baselines.beside if config.trial_id not in self._known]
         self._restore()
         self._seed_from_known()
-        # A sweep that has been taken over has covered the range, but not the baselines alone.
+        # A sweep whose trials the search starts from has covered the range; baselines alone have not.
         covered = any(proposal.seeded and not proposal.dense for proposal in self.proposals)
         self._asker.lay_out(first_design(space, covered, self._number_of) if design is None else design)
-        for proposal in self.proposals:  # a driver may have died before it knew of a trial's end
+        for proposal in self.proposals:  # a driver may have died before it tested a proposal after a trial's end
             if proposal.state == "running":
                 self._race(proposal)
 
-    # A source of trials
+    # The source of trials
 
     def next(self) -> TrialConfig | None:
-        """The next trial to start; None where there is none now."""
+        """The next trial to start; None if there is none at the moment."""
         if not self._queue:
             while not self._queue and not self._closed and self._made < self._wanted:
-                if not self._propose():
+                trial = self._asker.ask(self._number_of)
+                if trial is None:
                     self._closed = True  # nothing new is left to propose
-            # Not sooner: the dense proposal is made while its trials, which may be baselines, still run.
+                else:
+                    self._begin_asked(trial)
+            # These come last: the dense proposal is made while its trials, which may be baselines, still run.
             self._queue += self._beside
             self._beside.clear()
         return self._queue.popleft() if self._queue else None
@@ -122,22 +122,28 @@ class LambdaSearcher:
         return not self._queue and not self._beside and (self._closed or self._made >= self._wanted)
 
     @property
-    def waiting(self) -> list[TrialConfig]:
-        """Trials of the baselines, beside them and of proposals that are to be started."""
-        return [*self._queue, *self._beside]
+    def waiting(self) -> int:
+        """The number of known trials that have not started yet."""
+        return len(self._queue) + len(self._beside)
+
+    @property
+    def trials(self) -> list[TrialConfig]:
+        """All known trials: the baselines, those beside them, and those of proposals."""
+        dense = (*self.baselines.configs, *self.baselines.beside)
+        return [*dense, *(config for one in self.proposals for config in one.configs)]
 
     def close(self) -> None:
-        """Start nothing more; what is not told stays open for another run."""
+        """Start no more trials; proposals that are not told stay open for another run."""
         self._closed = True
         self._queue.clear()
         self._beside.clear()
 
-    # What becomes of trials
+    # What happens to trials
 
     def record(self, config: TrialConfig, row: Mapping[str, float]) -> None:
-        """An epoch that needs no judgement, as of a trial that was resumed."""
-        if config.trial_id in self._of_trial and config.seed in self._halving:
-            self._halving[config.seed].record(config, row)
+        """An epoch after which nothing is decided, for instance of a resumed trial."""
+        if config.trial_id in self._of_trial and config.seed in self._policies:
+            self._policies[config.seed].record(config, row)
 
     def report(self, config: TrialConfig, row: Mapping[str, float]) -> bool:
         """An epoch of a trial has ended; whether the trial goes on."""
@@ -146,7 +152,7 @@ class LambdaSearcher:
             return True
         if proposal.note:
             return False
-        if config.seed in self._halving and not self._halving[config.seed].report(config, row):
+        if config.seed in self._policies and not self._policies[config.seed].report(config, row):
             self._drop(
                 proposal, f"{STOPPED_EARLY}: behind others with seed {config.seed} after epoch {row['epoch'] + 1:g}"
             )
@@ -155,11 +161,11 @@ class LambdaSearcher:
         return True
 
     def why_stopped(self, config: TrialConfig) -> str:
-        """What to say of a trial that does not go on."""
+        """Why the trial does not go on, in one line."""
         return self._of_trial[config.trial_id].note
 
     def ended(self, result: TrialResult) -> None:
-        """A trial has ended, in whatever way."""
+        """A trial has ended: done, failed or stopped."""
         trial_id = result.config.trial_id
         self._known[trial_id] = result
         proposal = self._of_trial.get(trial_id)
@@ -167,7 +173,8 @@ class LambdaSearcher:
             self._open_baselines.discard(trial_id)
             self.baselines.record(result)
             for waiting in [one for one in self.proposals if one.state == "running" and one is not proposal]:
-                self._take_again(waiting)
+                for taken in list(waiting.results.values()):
+                    self._take(waiting, taken)  # again, with the delta_m that the baseline makes known
                 self._tell_if_ended(waiting)
             self._seed_from_known()
         if proposal is not None:
@@ -183,13 +190,6 @@ class LambdaSearcher:
     def _made(self) -> int:
         return sum(not proposal.seeded for proposal in self.proposals)
 
-    def _propose(self) -> bool:
-        """Begin a new proposal; whether there was one."""
-        trial = self._asker.ask(self._number_of)
-        if trial is not None:
-            self._begin_asked(trial)
-        return trial is not None
-
     def _begin_asked(self, trial: Trial) -> None:
         self._begin(Proposal(trial.number, trial.params, tuple(self.space.configs(trial.params))))
 
@@ -197,14 +197,17 @@ class LambdaSearcher:
         proposal = self._of_trial.get(trial_id)
         return None if proposal is None else proposal.number
 
-    def _begin(self, proposal: Proposal) -> None:
-        """Queue the proposal's trials; those that have ended, in this search or another sweep, are not run again."""
+    def _add(self, proposal: Proposal) -> None:
         self.proposals.append(proposal)
         self._of_trial |= {config.trial_id: proposal for config in proposal.configs}
+
+    def _begin(self, proposal: Proposal) -> None:
+        """Queue the proposal's trials, except those that have ended in this search or in another sweep."""
+        self._add(proposal)
         for config in proposal.configs:
             if config.trial_id in self._known:
                 self._take_known(proposal, self._known[config.trial_id])
-            elif config.trial_id not in self.baselines:  # which are queued, or running, already
+            elif config.trial_id not in self.baselines:  # these are queued or running already
                 self._queue.append(config)
         for result in proposal.results.values():
             if result.status == "failed":
@@ -219,28 +222,22 @@ class LambdaSearcher:
     # Dropping and telling
 
     def _take_known(self, proposal: Proposal, result: TrialResult) -> None:
-        """As one that has ended in this run, so that what it has shown counts where others are to be stopped."""
+        """Take an earlier result as if it had ended now, so that its epochs count for stopping other trials early."""
         for row in result.history:
             self.record(result.config, row)
         self._take(proposal, result)
 
     def _take(self, proposal: Proposal, result: TrialResult) -> None:
         proposal.results[result.config.trial_id] = result
-        self._known_costs.pop(id(proposal), None)
         if result.status == "done":
             proposal.values[result.config.trial_id] = self._columns(result)
-
-    def _take_again(self, proposal: Proposal) -> None:
-        """With the delta_m that a baseline which has just ended makes known."""
-        for result in list(proposal.results.values()):
-            self._take(proposal, result)
 
     def _columns(self, result: TrialResult) -> dict[str, float]:
         columns = dict(result.metrics) | {"train_seconds": result.train_seconds}
         return columns | {"delta_m": self.baselines.delta_m(result.config, result.metrics)}
 
     def _drop(self, proposal: Proposal, note: str) -> None:
-        """Run no more of a proposal: what has not been started never will be, what runs stops at its next epoch."""
+        """Drop a proposal: its waiting trials are not started, and its running trials stop after their epoch."""
         proposal.note = note
         ids = {config.trial_id for config in proposal.configs}
         dropped = [config for config in self._queue if config.trial_id in ids]
@@ -252,31 +249,29 @@ class LambdaSearcher:
             self._on_dropped(result)
 
     def _race(self, proposal: Proposal) -> None:
-        """Drop the proposal if some of its seeds are left but it is dominated beyond doubt.
+        """Drop the proposal if it is certainly dominated and some of its seeds have not run.
 
-        It is looked at each time that a seed of its own has ended, and not when one of another has: each look may be
-        wrong, and shares `WRONG` with the others.
+        It is tested once after each of its own seeds, and not after seeds of others: each test may be wrong, and the
+        tests share the probability `WRONG`.
         """
         seeds, run = len(proposal.configs), len(proposal.values)
         if not self._racing or proposal.note or proposal.dense or run in (0, proposal.looked, seeds):
             return
-        shown = [one for one in self.proposals if one.values and np.isfinite(self._costs(one)).all()]
-        if proposal not in shown:
+        costs = {one.number: self._costs(one) for one in self.proposals if one.values}
+        costs = {number: values for number, values in costs.items() if np.isfinite(values).all()}
+        if proposal.number not in costs:
             return
         proposal.looked = run
         self._handle(proposal.number).set_user_attr(LOOKED, run)
-        p = p_not_dominated([self._costs(one) for one in shown], shown.index(proposal)) * (seeds - 1)
+        p = p_not_dominated(list(costs.values()), list(costs).index(proposal.number)) * (seeds - 1)
         if p <= WRONG:
             self._drop(proposal, f"dropped: dominated by another proposal after {run} of {seeds} seeds (p = {p:.2g})")
             self._tell_if_ended(proposal)
 
     def _costs(self, proposal: Proposal) -> NDArray[np.float64]:
-        """(done seeds, objectives), less is better; remembered, as all are looked at whenever a trial ends."""
-        if id(proposal) not in self._known_costs:
-            signs = np.array([-objective.sign for objective in self._objectives])
-            names = [objective.column for objective in self._objectives]
-            self._known_costs[id(proposal)] = signs * proposal.columns(names)
-        return self._known_costs[id(proposal)]
+        """(done seeds, objectives), less is better."""
+        signs = np.array([-objective.sign for objective in self._objectives])
+        return signs * proposal.columns([objective.column for objective in self._objectives])
 
     def _tell_if_ended(self, proposal: Proposal) -> None:
         if proposal.state != "running" or not proposal.ended:
@@ -294,12 +289,11 @@ class LambdaSearcher:
         trial.set_user_attr("deviations", _finite(proposal.deviations()))
         if proposal.note:
             trial.set_user_attr("note", proposal.note)
-        told = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}[state]
-        self.study.tell(proposal.number, values, told)
+        self.study.tell(proposal.number, values, _TOLD[state])
         proposal.state = state
 
     def _outcome(self, proposal: Proposal) -> tuple[State, list[float] | None]:
-        """What the study is to learn of a proposal that has ended."""
+        """What to tell the study about a proposal that has ended."""
         if proposal.failed:
             return "failed", None
         if proposal.early or not proposal.values:
@@ -313,14 +307,14 @@ class LambdaSearcher:
         return "complete", means[: len(self._objectives)].tolist()
 
     def _handle(self, number: int) -> Trial:
-        """Optuna's trial of this number, to write to, also where an earlier run has asked for it."""
-        self.study.sampler = RandomSampler()  # a Trial asks its study's sampler for parameters, which it has
+        """Optuna's trial of this number for writing, whichever run has asked for it."""
+        self.study.sampler = RandomSampler()  # Trial's constructor calls its study's sampler, for nothing
         return Trial(self.study, self._asker.trials()[number]._trial_id)
 
-    # Going on, and starting from what there is
+    # Continuing a study, and starting from the results of a sweep
 
     def _restore(self) -> None:
-        """Take up the study's proposals."""
+        """Restore the proposals from the study."""
         half_made = []
         for trial in self._asker.trials():
             if TRIALS not in trial.user_attrs:
@@ -337,8 +331,7 @@ class LambdaSearcher:
             proposal.note = trial.user_attrs.get("note", "")
             proposal.told_means = trial.user_attrs.get("means", {})
             proposal.told_deviations = trial.user_attrs.get("deviations", {})
-            self.proposals.append(proposal)
-            self._of_trial |= {config.trial_id: proposal for config in configs}
+            self._add(proposal)
             for config in configs:
                 if config.trial_id in self._known:
                     self._take_known(proposal, self._known[config.trial_id])
@@ -348,13 +341,11 @@ class LambdaSearcher:
                 self._begin_asked(asked)
 
     def _configs_of(self, trial: FrozenTrial) -> list[TrialConfig]:
-        if SEEDED in trial.user_attrs:
-            ids = trial.user_attrs[TRIALS]
-            return [self._known[one].config for one in ids if one in self._known] or self.space.configs(trial.params)
-        return self.space.configs(trial.params)
+        ids = trial.user_attrs[TRIALS] if SEEDED in trial.user_attrs else ()
+        return [self._known[one].config for one in ids if one in self._known] or self.space.configs(trial.params)
 
     def _seed_from_known(self) -> None:
-        """Tell the study of what a sweep has done with every seed: proposals that nobody need run any more."""
+        """Add to the study the trials that a sweep has done with every seed, as complete proposals."""
         if self._open_baselines:
             return
         found: dict[str, dict[int, TrialResult]] = {}
@@ -395,18 +386,17 @@ class LambdaSearcher:
             )
         )
         proposal.number = len(self._asker.trials()) - 1
-        self.proposals.append(proposal)
-        self._of_trial |= {result.config.trial_id: proposal for result in results}
+        self._add(proposal)
         for result in results:
             self._take_known(proposal, result)
 
 
-_STATES: dict[TrialState, State] = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
+_TOLD: dict[State, TrialState] = {
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
 }
+_STATES = {told: state for state, told in _TOLD.items()}
 
 
 def _failure(result: TrialResult) -> str:
@@ -414,5 +404,5 @@ def _failure(result: TrialResult) -> str:
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, Any]:
-    """Without what JSON cannot write."""
+    """Without the values that JSON cannot hold."""
     return {name: value for name, value in values.items() if math.isfinite(value)}

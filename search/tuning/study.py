@@ -1,4 +1,4 @@
-"""The Optuna study of a search: where it is kept, and what it is of."""
+"""The Optuna study of a search: its storage, and the checks that it belongs to this search."""
 
 import contextlib
 import json
@@ -25,12 +25,13 @@ from search.store.errors import StudyError
 from search.store.storage import Store
 from search.tuning.journal import JOURNAL, StoreJournal, not_a_journal
 from search.tuning.samplers import quiet
+from search.tuning.space import contains
 
 IDENTITY = "parsimony"
-# What came into the identity later, with what studies were before it did.
+# Entries of the identity that old studies do not have, with their values for these studies.
 EARLIER: Mapping[str, Any] = {"retraining": ["none"], "method_version": 1}
 CONNECT_SECONDS = 10
-LOCK_SECONDS = 60  # a dashboard may read a SQLite file while the search writes to it
+LOCK_SECONDS = 60  # a dashboard may read the SQLite file while the search writes to it
 ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "sqlite": {"timeout": LOCK_SECONDS},
     "postgresql": {"connect_timeout": CONNECT_SECONDS},
@@ -40,32 +41,32 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class StudyPlace:
-    """Where a search's study is: `study.journal` beside its results, or a database that an Optuna URL names."""
+    """Where a search keeps its study: in `study.journal` beside its results, or in the database of an Optuna URL."""
 
     store: Store
     url: str | None = None
 
     def __str__(self) -> str:
-        """As a person may see it: without a password."""
+        """For messages: without the password."""
         if self.url is None:
             return self.store.shown(JOURNAL)
         return make_url(self.url).render_as_string(hide_password=True)
 
 
 class OpenStudy:
-    """A study, and what makes sure that it is kept."""
+    """A study and its journal, if it has one."""
 
     def __init__(self, study: optuna.Study, journal: StoreJournal | None) -> None:
         self.study, self._journal = study, journal
 
     def flush(self) -> None:
-        """Called after each change. Raises StorageError."""
+        """Save the changes; call it after each change. Raises StorageError."""
         if self._journal is not None:
             self._journal.flush()
 
 
 def open_study(place: StudyPlace, objectives: Sequence[Objective], identity: Mapping[str, Any]) -> OpenStudy:
-    """The search's study, made where there is none. Raises BadInput as `check_study`, and StorageError."""
+    """Open the search's study, or make it. Raises BadInput like `check_study`, and StorageError."""
     check_study(place, identity)
     storage, journal = _storage(place)
     study = optuna.create_study(
@@ -84,10 +85,11 @@ def open_study(place: StudyPlace, objectives: Sequence[Objective], identity: Map
 def check_study(
     place: StudyPlace, identity: Mapping[str, Any], distributions: Mapping[str, BaseDistribution] | None = None
 ) -> None:
-    """Raise BadInput where the storage cannot be reached, or has a study of this name that is of something else.
+    """Raise BadInput if the storage cannot be reached, or if its study of this name belongs to another search.
 
-    identity: what all proposals of a study have in common, as JSON has it, by the name of the recipe's field;
-    distributions: of the parameters, where the study's trials are to be looked at too.
+    Args:
+        identity: what all proposals of a study have in common, as plain data.
+        distributions: those of the parameters; if given, the study's trials are checked too.
     """
     with _reached(place):
         if place.url is not None and _is_new(place.url):
@@ -99,7 +101,7 @@ def check_study(
     summary = names[place.store.name]
     attributes = summary.user_attrs
     if not isinstance(attributes.get(IDENTITY), dict):
-        raise BadInput(f"study {place}: {place.store.name} is not of a search; allowed: another --name")
+        raise BadInput(f"study {place}: {place.store.name} was not made by a search; allowed: another --name")
     earlier, asked = EARLIER | attributes[IDENTITY], json.loads(json.dumps(dict(identity)))
     for name in asked:
         if earlier.get(name) != asked[name]:
@@ -118,8 +120,8 @@ def check_study(
             ) from error
 
 
-class _Queued(BaseModel):
-    """What Optuna has noted with a trial."""
+class _ByOptuna(BaseModel):
+    """What Optuna stores with a trial, as far as the search reads it."""
 
     model_config = STRICT
 
@@ -127,8 +129,8 @@ class _Queued(BaseModel):
     constraints: list[float] = []
 
 
-class _Told(BaseModel):
-    """What the searcher has."""
+class _ByUs(BaseModel):
+    """What the searcher stores with a trial."""
 
     model_config = STRICT
 
@@ -139,36 +141,20 @@ class _Told(BaseModel):
     deviations: dict[str, float] = {}
 
 
-class _Noted(BaseModel):
-    """All of a study's trial that is read again, besides its state, its values and its parameters."""
-
-    model_config = STRICT
-
-    system: _Queued
-    user: _Told
-
-
 def _check_trial(trial: FrozenTrial, objectives: int, distributions: Mapping[str, BaseDistribution]) -> None:
-    """Raise Damaged where samplers or the searcher could not go on with it."""
-    found = check(_Noted, {"system": trial.system_attrs, "user": trial.user_attrs})
+    """Raise Damaged if the samplers or the searcher could not use the trial."""
+    queued = check(_ByOptuna, trial.system_attrs).fixed_params
+    proposed = check(_ByUs, trial.user_attrs).trial_ids is not None
     check(dict[str, float], trial.constraints)
     if trial.state == TrialState.COMPLETE:
         values = trial.values or []
         if len(values) != objectives or not all(isinstance(value, float | int) for value in values):
             raise Damaged(f"its values are {shortened(trial.values)}, not {objectives} numbers")
-    queued = found.system.fixed_params
     for name, value in (*trial.params.items(), *queued.items()):
-        if name not in distributions or not _contains(distributions[name], value):
-            raise Damaged(f"parameter {name} is {shortened(value)}, not of this search's space")
-    if missing := [name for name in distributions if name not in trial.params and found.user.trial_ids is not None]:
+        if name not in distributions or not contains(distributions[name], value):
+            raise Damaged(f"parameter {name} is {shortened(value)}, outside this search's space")
+    if missing := [name for name in distributions if proposed and name not in trial.params]:
         raise Damaged(f"parameter {missing[0]} is missing")
-
-
-def _contains(distribution: BaseDistribution, value: Any) -> bool:
-    try:
-        return distribution._contains(distribution.to_internal_repr(value))
-    except (ValueError, TypeError, OverflowError):
-        return False
 
 
 def _storage(place: StudyPlace) -> tuple[BaseStorage, StoreJournal | None]:
@@ -177,14 +163,14 @@ def _storage(place: StudyPlace) -> tuple[BaseStorage, StoreJournal | None]:
         journal = StoreJournal(place.store)
         try:
             return JournalStorage(journal), journal
-        except Exception as error:  # Optuna acts on each line as it stands, so that any error may come of it
+        except Exception as error:  # Optuna does not check the lines, so they may cause any error
             raise not_a_journal(place.store.shown(JOURNAL), error) from error
     with _reached(place):
         return RDBStorage(place.url, engine_kwargs={"connect_args": _connect_args(place.url)}), None
 
 
 def _is_new(url: str) -> bool:
-    """Whether a database has no studies at all: opening it as a storage would make their tables, or its file."""
+    """Whether the database has no studies yet. Opening it with Optuna would make its tables, or its file."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         path = Path(parsed.database or ":memory:")
@@ -202,7 +188,7 @@ def _connect_args(url: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _reached(place: StudyPlace) -> Iterator[None]:
-    """Raises BadInput for what a database that cannot be used raises."""
+    """Inside, the errors of a database that cannot be used become BadInput."""
     try:
         yield
     except (ImportError, OSError, SQLAlchemyError, OptunaError, ValueError) as error:
@@ -216,18 +202,17 @@ def _reached(place: StudyPlace) -> Iterator[None]:
         ) from error
 
 
-def study_errors() -> tuple[type[Exception], ...]:
-    """What a study's storage raises while a search runs."""
-    return (OptunaError, sqlalchemy.exc.SQLAlchemyError)
-
-
-def study_error(error: Exception) -> StudyError:
-    """As the one line that ends a search."""
-    return StudyError(f"the study's storage failed: {_one_line(error)}")
+@contextlib.contextmanager
+def study_errors() -> Iterator[None]:
+    """Inside, an error of the study's storage becomes StudyError."""
+    try:
+        yield
+    except (OptunaError, SQLAlchemyError) as error:
+        raise StudyError(f"the study's storage failed: {_one_line(error)}") from error
 
 
 def _one_line(error: BaseException) -> str:
-    """The innermost cause's first line."""
+    """The type and the first line of the innermost cause."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines() or [""]

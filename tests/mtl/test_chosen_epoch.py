@@ -13,7 +13,7 @@ from mtl.errors import BadInput
 from mtl.training import Training, set_deterministic
 from mtl.vocabulary.files import HISTORY, RESULTS
 from search.cli import main
-from search.recipe import load_recipe, recipe_names
+from search.recipe_file import load_recipe, recipe_names
 from tests.support.in_process import without_ray, words
 from tests.support.small import TASKS, arrays, config
 

@@ -17,7 +17,7 @@ from mtl.networks.model_size import BLOCKS, count_activations, count_parameters
 from search import sweep as sweep_module
 from search.cli import main
 from search.engine.context import RunContext
-from search.engine.placement import trials_run_here
+from search.engine.runner import trials_run_here
 from search.engine.trial import run_trial
 from tests.support.commands import refused
 from tests.support.small import TASKS, config

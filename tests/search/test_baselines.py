@@ -11,7 +11,7 @@ from mtl.vocabulary.delta_m import delta_m
 from mtl.vocabulary.files import HISTORY, RESULTS, SWEEP
 from search.cli import main
 from search.engine.runner import RayRunner
-from search.recipe import load_recipe
+from search.recipe_file import load_recipe
 from search.run import run_one, run_sweep
 from search.store.results import read_results
 from search.store.reuse import reuse_trials

@@ -7,7 +7,8 @@ import pytest
 
 from mtl.config import TrialSettings
 from mtl.errors import BadInput
-from search.recipe import Recipe, differing_settings, expand, format_recipe, load_recipe, recipe_name, recipe_names
+from search.recipe import Recipe, differing_settings, expand
+from search.recipe_file import format_recipe, load_recipe, recipe_name, recipe_names
 from tests.support.small import config
 
 PAPERS_LAMBDAS = (0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)

@@ -10,7 +10,7 @@ from mtl.errors import TrialFailed
 from mtl.training import Training
 from mtl.vocabulary.files import HISTORY, LAYERS
 from search.cli import main
-from tests.support.commands import Place, finished, halted, parsimony, rows, run_here, said_here
+from tests.support.commands import Place, finished, halted, rows, run_here, said_here
 from tests.support.in_process import without_ray
 
 # A trial of rooms at 32 x 32 and a few images: some 20 epochs a second.
@@ -25,7 +25,7 @@ def words(command: str, storage: Path, *sets: str) -> list[str]:
     return [command, "rooms", "--storage", str(storage), *overrides]
 
 
-LONG = ["lambdas=0,1e-2,1e-1,1", "epochs=12", "checkpoint_seconds=1e9"]
+LONG = ["lambdas=0,1e-2,1e-1,1", "epochs=6", "checkpoint_seconds=1e9"]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_interrupted_once_it_saves_what_runs_and_goes_on_to_the_same_numbers(
         driver.send_signal(number)
         driver.send_signal(signal.SIGCONT)
         out, err = finished(driver, 1)
-    assert "running trials end their epoch and save" in err
+    assert "running trials finish their epoch and save" in err
     assert "Traceback" not in err
     assert "0 failed" in out
     # Checkpoints are written at an interrupt alone, as no time is long enough for another.
@@ -67,7 +67,7 @@ def test_interrupted_twice_it_stops_at_once_and_can_go_on(tmp_path: Path) -> Non
         driver.send_signal(signal.SIGCONT)
         _, err = finished(driver, 130)
     assert "Traceback" not in err
-    assert err.splitlines()[-1] == "parsimony: interrupted; the same command goes on"
+    assert err.splitlines()[-1] == "parsimony: interrupted; the same command continues it"
 
 
 def failing(times: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -112,7 +112,7 @@ def test_a_trial_that_keeps_failing_is_a_row(tmp_path: Path, monkeypatch: pytest
 def test_early_stopping_leaves_rows_and_is_undone_by_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sets = ["lambdas=0,1e-4,1e-3,1e-2,1e-1,1,10", "epochs=9"]
     asha = ["early_stopping=asha", "grace_epochs=1", "reduction_factor=3", "objectives=val_depth_mae"]
-    finished(parsimony(*words("sweep", tmp_path, *sets, *asha)), 0)
+    run_here(words("sweep", tmp_path, *sets, *asha), 0, capsys)
     folder = tmp_path / "rooms"
     table = rows(folder)
     assert len(table) == 7

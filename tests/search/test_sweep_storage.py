@@ -12,7 +12,8 @@ from mtl.datasets.registry import load_dataset
 from search.cli import main
 from search.engine.context import RunContext
 from search.engine.trial import TrialRun
-from search.recipe import expand, load_recipe
+from search.recipe import expand
+from search.recipe_file import load_recipe
 from search.store.errors import StorageError
 from search.store.lease import Lease
 from search.store.results import read_results
@@ -110,7 +111,7 @@ def test_a_full_disk_ends_with_one_line_and_the_same_command_goes_on(
     err = capsys.readouterr().err.splitlines()
     assert len(err) == 1
     assert err[0].startswith(f"parsimony: storage {tmp_path}/rooms: cannot be written (tried for")
-    assert err[0].endswith("the same command goes on")
+    assert err[0].endswith("the same command continues it")
     assert not list((tmp_path / "rooms").rglob("result.json"))
     assert main(words("train", str(tmp_path))) == 0
 

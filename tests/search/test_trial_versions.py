@@ -15,7 +15,8 @@ from mtl.vocabulary.files import RESULTS, SWEEP
 from search.cli import main
 from search.engine.context import RunContext
 from search.engine.trial import TrialRun
-from search.recipe import differing_settings, expand, load_recipe
+from search.recipe import differing_settings, expand
+from search.recipe_file import load_recipe
 from search.store.results import TrialResult, mixed_versions
 from search.tuning.space import make_space
 from tests.support.in_process import without_ray, words
@@ -96,12 +97,12 @@ def test_a_sweep_of_another_method_or_precision_is_refused_in_a_line(
     rewritten(swept, method_version=1)
     assert main(words("sweep", swept)) == 2
     said = capsys.readouterr().err
-    assert f"was run with method 1, this version of parsimony has {METHOD_VERSION}" in said
+    assert f"was run with method 1, this version of parsimony has method {METHOD_VERSION}" in said
     assert said.count("\n") == 1
     rewritten(swept, method_version=METHOD_VERSION)
     assert main(words("sweep", swept, sets=("gpus_per_trial=1",))) == 2
     said = capsys.readouterr().err
-    assert "gpus_per_trial = 0.0, this recipe has 1.0, so that trials are of bfloat16: allowed: " in said
+    assert "gpus_per_trial = 0.0, this recipe has 1.0, so its trials use bfloat16: allowed: " in said
     assert (swept / "rooms" / RESULTS).read_bytes() == before
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -104,28 +103,6 @@ def rows(folder: Path, name: str = RESULTS) -> pd.DataFrame:
     table = pd.read_parquet(folder / name)
     keys = ["trial_id"] + (["epoch"] if "epoch" in table else [])
     return table.drop(columns=[c for c in CLOCK if c in table]).sort_values(keys).reset_index(drop=True)
-
-
-def trial_processes(driver: int) -> list[int]:
-    """The processes of Ray's trial actors below this driver."""
-    parents: dict[int, int] = {}
-    actors: list[int] = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                # Ray names its processes after the actor's class; Tune wraps ours in one called ResourceTrainable.
-                if re.match(rb"ray::(ResourceTrainable|TrialActor)", (entry / "cmdline").read_bytes()):
-                    actors.append(int(entry.name))
-
-    def below(pid: int) -> bool:
-        while pid > 1:
-            if pid == driver:
-                return True
-            pid = parents.get(pid, 0)
-        return False
-
-    return [pid for pid in actors if below(pid)]
 
 
 def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -10,7 +10,7 @@ import optuna
 from mtl.config import TrialConfig
 from mtl.vocabulary.metric import Metric
 from mtl.vocabulary.objective import Objective
-from search.recipe import load_recipe
+from search.recipe_file import load_recipe
 from search.store.results import TrialResult
 from search.tuning.baselines import Baselines
 from search.tuning.proposals import Proposal

@@ -10,7 +10,7 @@ from analysis.compute.paper_tables import PaperTable, paper_tables
 from analysis.compute.published import TABLES, published_numbers
 from analysis.compute.settings import settings_table
 from analysis.read.load import load_sweep
-from search.recipe import load_recipe
+from search.recipe_file import load_recipe
 from tests.support.fake_sweep import METRICS, write_sweep
 from tests.support.written import edit_info
 

@@ -12,8 +12,9 @@ READ = """
 import os, sys
 from pathlib import Path
 from analysis.read.load import load_sweep
-from search.store.results import count_results, search_columns
+from search.store.results import count_results
 from search.store.storage import Store
+from search.store.tables import search_columns
 
 folder = Path(sys.argv[1])
 before = len(os.listdir("/proc/self/task"))

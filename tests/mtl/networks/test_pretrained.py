@@ -21,7 +21,7 @@ from mtl.vocabulary.files import SWEEP
 from search.cli import main
 from search.engine.context import RunContext
 from search.engine.trial import run_trial
-from search.recipe import load_recipe
+from search.recipe_file import load_recipe
 from search.store.results import TrialResult
 from search.sweep import open_sweep
 from search.sweep_file import Plan, describe

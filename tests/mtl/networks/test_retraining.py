@@ -225,7 +225,7 @@ def test_a_sweep_compares_retrainings(tmp_path: Path, monkeypatch: pytest.Monkey
 def _check_analysis(folder: Path, results: list[Any]) -> None:
     from mtl.objectives.metrics import metric_infos
     from mtl.vocabulary.metric import Metric
-    from search.store.results import results_table
+    from search.store.tables import results_table
 
     task = TASKS[1]
     infos = metric_infos(task, "standard")

@@ -16,7 +16,7 @@ from mtl.task_weighting.nash import NashBargaining
 from mtl.task_weighting.registry import TASK_WEIGHTINGS
 from mtl.tasks import Task
 from mtl.training import make_optimizer
-from search.recipe import load_recipe
+from search.recipe_file import load_recipe
 from tests.support.small import TASKS, config
 
 AGGREGATIONS = ("pcgrad", "cagrad", "nash_mtl", "mgda")

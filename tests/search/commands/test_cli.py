@@ -37,8 +37,14 @@ from tests.support.commands import refused
     ],
 )
 def test_refused(
-    command: str, words: list[str], said: list[str], empty: Path, capsys: pytest.CaptureFixture[str]
+    command: str,
+    words: list[str],
+    said: list[str],
+    empty: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("search.store.storage.CHECK_SECONDS", 0.1)
     line = refused([command, *words], capsys)
     for word in said:
         assert word in line

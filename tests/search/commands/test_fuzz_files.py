@@ -23,7 +23,7 @@ from tests.support.in_process import without_ray, words
 
 SEED = 12
 # Of the many single fields of a file, so many are drawn.
-FIELDS = 8
+FIELDS = 5
 SEARCH = ["--trials", "2", "--set", "sampler=random", "--set", "search_space.lr=[1e-3,1e-2]"]
 CLAIM = {
     "id": "abc",

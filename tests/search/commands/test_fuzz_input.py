@@ -15,7 +15,8 @@ from mtl.config import LARGEST_STRENGTH
 from mtl.errors import BadInput
 from mtl.paths import user_path
 from search.cli import MOST_SHOWN, main, one_line
-from search.recipe import MOST_RECIPE_BYTES, MOST_TRIALS, Recipe, expand, load_recipe
+from search.recipe import MOST_TRIALS, Recipe, expand
+from search.recipe_file import MOST_RECIPE_BYTES, load_recipe
 from tests.support.commands import refused
 from tests.support.waiting import DEADLINE_SECONDS
 
@@ -326,8 +327,14 @@ def test_output_that_cannot_show_a_letter(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["search_space.lambda=5e-324,1e-323"], "allowed: two positive ends of a range, or a list of values, 1e-30 to"),
-        (["search_space.lambda=1e-3,1e300"], "allowed: two positive ends of a range, or a list of values, 1e-30 to"),
+        (
+            ["search_space.lambda=5e-324,1e-323"],
+            "allowed: the two positive ends of a range, or a list of values, 1e-30 to",
+        ),
+        (
+            ["search_space.lambda=1e-3,1e300"],
+            "allowed: the two positive ends of a range, or a list of values, 1e-30 to",
+        ),
         (["search_space.lambda=1e-3,1e400"], "search_space.lambda = [0.001, inf]; allowed: a list of at most 1,000"),
         (["search_space.backbone_width=8,100000000"], "search_space.backbone_width has 100000000; allowed: less than"),
         (

@@ -49,7 +49,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     storage = tmp_path_factory.mktemp("searched")
     target = ["--trials", "3", "--target", TARGET]
     out, err = finished(parsimony(*words(storage, *OPEN), *target), 0)
-    assert "0 proposals made before, 0 told from a sweep, 3 to make, 2 seeds each" in err
+    assert "0 proposals made before, 0 taken from a sweep, 3 to make, 2 seeds each" in err
     return storage / "rooms", out
 
 
@@ -138,7 +138,7 @@ def test_the_same_command_does_nothing_and_a_larger_number_extends(
     before, journal = results_files(folder), (folder / JOURNAL).read_bytes()
     again, err = said_here([*same, "3"], 0, capsys)
     assert again == out
-    assert "3 proposals made before, 0 told from a sweep, 0 to make" in err
+    assert "3 proposals made before, 0 taken from a sweep, 0 to make" in err
     assert results_files(folder) == before
     assert (folder / JOURNAL).read_bytes().startswith(journal)
     longer, _ = run_here([*same, "5"], 0, capsys)
@@ -174,7 +174,7 @@ def test_baselines_and_results_of_a_sweep_in_the_same_storage_are_not_run_again(
     assert len(trials) == 4
     one = [*words(tmp_path), "--trials", "1", "--name", "new", "--warm-start", str(tmp_path / "grid")]
     out, err = run_here(one, 0, capsys)
-    assert "0 proposals made before, 2 told from a sweep, 1 to make" in err
+    assert "0 proposals made before, 2 taken from a sweep, 1 to make" in err
     folder = tmp_path / "new"
     found = {path.parent.name: path.read_bytes() for path in folder.rglob("result.json")}
     dense = {name: data for name, data in trials.items() if json.loads(data)["config"]["strength"] == 0}

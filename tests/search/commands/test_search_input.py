@@ -9,7 +9,7 @@ import pytest
 
 from mtl.vocabulary.files import JOURNAL
 from search.cli import main
-from search.recipe import load_recipe
+from search.recipe_file import load_recipe
 from search.tuning.samplers import quiet
 from search.tuning.search import open_search
 from search.tuning.study import open_study
@@ -139,14 +139,17 @@ def test_dry_run_says_what_would_be_searched_and_writes_nothing(
         ({"op_code": 5, "trial_id": 0, "param_name": "lambda"}, "is not Optuna's journal (KeyError"),
         (
             {"op_code": 8, "trial_id": 0, "user_attr": {"trial_ids": 7}},
-            "trial 0: user.trial_ids is 7, not a valid list",
+            "trial 0: trial_ids is 7, not a valid list",
         ),
         ({"op_code": 8, "trial_id": 0, "user_attr": {"trial_ids": ["x"]}}, "trial 0: parameter lambda is missing"),
         (
             {"op_code": 9, "trial_id": 0, "system_attr": {"fixed_params": {"lambda": "x"}}},
-            "parameter lambda is x, not of",
+            "parameter lambda is x, outside this search's space",
         ),
-        ({"op_code": 9, "trial_id": 0, "system_attr": {"fixed_params": {"lr": 1}}}, "parameter lr is 1, not of"),
+        (
+            {"op_code": 9, "trial_id": 0, "system_attr": {"fixed_params": {"lr": 1}}},
+            "parameter lr is 1, outside this search's space",
+        ),
         ({"op_code": 6, "trial_id": 0, "state": 1, "values": [1]}, "trial 0: its values are [1], not 2 numbers"),
     ],
 )

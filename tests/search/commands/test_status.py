@@ -29,7 +29,7 @@ def second_line(store: Store) -> str:
     return read_status(str(store.folder)).splitlines()[1]
 
 
-NOT_RUNNING = f"not running since {LONG_AGO}; the same command goes on with it"
+NOT_RUNNING = f"not running since {LONG_AGO}; the same command continues it"
 
 
 def test_a_driver_that_lives_is_running_however_long_it_was_silent(store: Store) -> None:

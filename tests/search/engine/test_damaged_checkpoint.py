@@ -91,7 +91,7 @@ def test_it_starts_anew(
     assert numbers(result) == numbers(whole)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{store.shown(name)}: is no checkpoint of this trial (")
-    assert line.endswith("); the trial starts anew")
+    assert line.endswith("); the trial starts again")
 
 
 @pytest.mark.parametrize("damage", [lambda content: content, edited(lambda state: state.pop("trial_id"))])

@@ -49,9 +49,9 @@ Fatal Python error: Aborted
         (
             DIED + NO_WORD,
             "*** of the trial's own\n",
-            "its process ended without a word, as when the system kills it (signal 9) for want of memory",
+            "its process ended without a message, as if the system had killed it (signal 9) to free memory",
         ),
-        (DIED + NO_WORD, None, "its process died, and what it wrote last cannot be read"),
+        (DIED + NO_WORD, None, "its process died, and its log cannot be read"),
         (DIED + "Worker exits with an exit code 4.", "", "its process ended with exit status 4"),
         (
             DIED + "Worker exits with an exit code 1. The process receives a SIGTERM.",
@@ -65,7 +65,7 @@ Fatal Python error: Aborted
             "its process could not start: OSError: Failed to download runtime_env file package from the GCS to the Ray "
             "worker node.",
         ),
-        (MEMORY, None, "its process was ended by Ray as the machine's memory ran out"),
+        (MEMORY, None, "Ray ended its process because the machine's memory ran out"),
         (STEP, None, "TrialFailed: no such thing"),
         ("The actor died because its node has died. Node Id: 2b", None, "its machine was lost"),
         ("", None, "its process died"),

@@ -18,7 +18,7 @@ from mtl.errors import BadInput
 from search.cli import main
 from search.engine import ray_cluster as ray_connection
 from search.engine.ray_cluster import start_ray
-from tests.support.commands import rows
+from tests.support.commands import rows, run_here
 
 # A dataset of the user's own. The process of the first trial that opens it dies.
 DEADLY = """
@@ -80,7 +80,7 @@ def other_sweep(alone: None) -> Iterator[None]:
 def test_a_trial_that_dies_beside_another_run(
     other_sweep: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The user's own dataset reaches the trials, and a death is one line, without a word of Ray's."""
+    """The user's own dataset reaches the trials. A death is one line, and the same command runs its trial again."""
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     (tmp_path / "deadly.py").write_text(DEADLY)
     (tmp_path / "data").mkdir()
@@ -100,6 +100,10 @@ def test_a_trial_that_dies_beside_another_run(
     assert len(told) == 1
     assert told[0].startswith(f"failed: {failed['trial_id']} ")
     assert told[0].endswith(failed["error"])
+    _, err = run_here(command, 0, capsys=capfd)
+    assert "1 done before, 1 to run" in err
+    assert set(rows(folder)["status"]) == {"done"}
+    assert not list(tmp_path.rglob("error.txt"))
 
 
 @contextlib.contextmanager

@@ -28,7 +28,8 @@ from mtl.errors import BadInput
 from search.listener import Listener
 from search.loggers.background import WAITING_CALLS, Background
 from search.loggers.registry import make_loggers
-from search.recipe import differing_settings, expand, format_recipe, load_recipe
+from search.recipe import differing_settings, expand
+from search.recipe_file import format_recipe, load_recipe
 from search.store.results import Status, TrialResult
 from search.store.storage import Store
 from tests.support.small import config
@@ -293,7 +294,8 @@ def test_mlflow_server_goes_on_with_the_run_of_a_resumed_trial(
 
 
 def test_mlflow_that_cannot_be_used_is_refused(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.loggers.mlflow.CHECK_SECONDS", 1)
+    one_try = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "1"}
+    monkeypatch.setattr("search.loggers.mlflow.ONE_TRY", one_try)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")

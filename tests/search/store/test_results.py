@@ -20,12 +20,10 @@ from search.store.results import (
     TrialResult,
     count_results,
     read_results,
-    results_table,
-    search_columns,
     stopped_result,
-    write_tables,
 )
 from search.store.storage import Store
+from search.store.tables import results_table, search_columns, write_tables
 from tests.support.small import TASKS, config, sweep_file
 
 METRICS = {
@@ -243,7 +241,7 @@ def test_what_other_files_tell_is_passed_over_with_a_line(tmp_path: Path, capsys
             ["damaged", store.shown(RESULTS)],
             ["damaged", store.shown(PROGRESS)],
         ]
-        assert all(line.endswith("; the next run makes it anew") for line in lines[2:])
+        assert all(line.endswith("; the next run makes it again") for line in lines[2:])
         assert search_columns(store) == {}
         assert capsys.readouterr().err.count("\n") == 1
 

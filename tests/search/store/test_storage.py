@@ -107,7 +107,14 @@ def test_a_missing_bucket_is_bad_input_and_is_not_created(s3: S3Server) -> None:
     assert "no bucket other" in refused(s3.uri("other/prefix"))
 
 
-def test_an_endpoint_that_nobody_listens_at(s3: S3Server) -> None:
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less waiting before a message, and between two attempts."""
+    monkeypatch.setattr(storage, "CHECK_SECONDS", 0.5)
+    monkeypatch.setattr(storage, "LONGEST_PAUSE_SECONDS", 0.25)
+
+
+def test_an_endpoint_that_nobody_listens_at(s3: S3Server, hasty: None) -> None:
     with s3.outage():
         # In the words of libcurl, of which releases differ.
         assert re.search(r"Could(n't| not) connect", refused(s3.uri("bucket/prefix")))
@@ -143,7 +150,7 @@ def test_missing_rights_are_told_at_once(s3: S3Server, monkeypatch: pytest.Monke
     denied()
 
 
-def test_an_outage_is_waited_for_and_told(s3: S3Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_outage_is_waited_for_and_told(s3: S3Server, hasty: None, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(s3.uri("bucket/prefix"), "sweep")
     store.write("sweep.json", b"before")
     read: list[bytes | None] = []
@@ -168,7 +175,7 @@ def test_an_outage_is_waited_for_and_told(s3: S3Server, capsys: pytest.CaptureFi
 
 
 def test_an_outage_without_end_is_an_error(s3: S3Server) -> None:
-    store = Store(s3.uri("bucket/prefix"), "sweep", patience=1)
+    store = Store(s3.uri("bucket/prefix"), "sweep", patience=0.51)
     with s3.outage():
         for action in (
             lambda: store.read("a"),
@@ -195,7 +202,7 @@ def full_disk() -> Iterator[None]:
 
 
 def test_a_full_disk_loses_nothing_and_is_waited_for(tmp_path: Path) -> None:
-    store = Store(str(tmp_path), "sweep", patience=1)
+    store = Store(str(tmp_path), "sweep", patience=0.51)
     store.write("a/result.json", b"first")
     big = b"x" * 10_000
     with full_disk():
@@ -232,7 +239,7 @@ def writer(folder: Path, letter: str, times: int) -> subprocess.Popen[bytes]:
 
 def test_two_processes_that_write_one_name_leave_one_whole_file(tmp_path: Path) -> None:
     store = Store(str(tmp_path), "sweep")
-    writers = [writer(tmp_path, letter, 30) for letter in "ab"]
+    writers = [writer(tmp_path, letter, 15) for letter in "ab"]
     while any(process.poll() is None for process in writers):
         data = store.read("a/result.json")
         assert data is None or (len(data) == 300_000 and len(set(data)) == 1)
@@ -283,7 +290,7 @@ def test_no_sweep_at_a_bucket(s3: S3Server) -> None:
             Store.of_sweep(uri)
 
 
-def test_each_listing_waits_out_an_outage(s3: S3Server) -> None:
+def test_each_listing_waits_out_an_outage(s3: S3Server, hasty: None) -> None:
     store = Store(s3.uri("bucket"), "sweep", patience=60)
     store.write("trials/a/model.pt", b"")
     store.write("sweep.json", b"")

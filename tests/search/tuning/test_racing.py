@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.racing import RULES, measure
-from search.tuning.racing import FEWEST, WRONG, Values, p_not_dominated, pooled_spread
+from search.tuning.racing import FEWEST, WRONG, Values, p_not_dominated, pooled_variance
 
 
 def costs(*rows: list[float]) -> list[Values]:
@@ -17,21 +17,21 @@ def costs(*rows: list[float]) -> list[Values]:
 
 def test_pooled_variance_by_hand() -> None:
     groups = [np.array([[1.0, 10.0], [3.0, 10.0]]), np.array([[5.0, 0.0]]), np.array([[0.0, 1], [3.0, 2], [6.0, 3]])]
-    found = pooled_spread(groups)
+    found = pooled_variance(groups)
     assert found.degrees == 1 + 0 + 2
     # Squares about the means: 1 + 1 and 9 + 0 + 9; 0 and 1 + 0 + 1.
     assert found.variance == pytest.approx([20 / 3, 2 / 3])
 
 
 def test_without_replicates_nothing_is_known() -> None:
-    found = pooled_spread(costs([1.0], [2.0]))
+    found = pooled_variance(costs([1.0], [2.0]))
     assert (found.degrees, found.variance.tolist()) == (0, [0.0])
 
 
 @pytest.mark.parametrize("degrees", range(FEWEST + 1))
 def test_nothing_is_dropped_before_the_spread_is_known(degrees: int) -> None:
     groups = costs([100.0], *[[0.0, 0.1]] * degrees, [0.0])
-    assert pooled_spread(groups).degrees == degrees
+    assert pooled_variance(groups).degrees == degrees
     assert (p_not_dominated(groups, 0) < 1e-3) == (degrees >= FEWEST)
 
 
@@ -47,7 +47,7 @@ def test_of_one_objective_and_one_other_it_is_students_test(sizes: tuple[int, in
 def test_every_objective_is_tested_and_the_surest_of_the_others_counts_for_all() -> None:
     rng = np.random.default_rng(2)
     groups = [rng.normal(mean, size=(n, 2)) for n, mean in ((3, [2, 1.5]), (2, [0, 0]), (4, [-0.3, 0.5]))]
-    spread = pooled_spread(groups)
+    spread = pooled_variance(groups)
     pairs = []
     for other in groups[1:]:
         error = np.sqrt(spread.variance * (1 / 3 + 1 / len(other)))

@@ -16,7 +16,7 @@ from tests.support.made_up_search import OBJECTIVES, none_wanted, run, searcher,
 
 quiet()
 # More than the first, which are laid out, and past the first generation of the genetic ones; a GP takes longer.
-PROPOSALS, FEWER = 16, 9
+PROPOSALS, FEWER = 16, 7
 SPARSITY = (Objective("group_sparsity", "maximize"),)
 LISTS = ("search_space.lambda=[1e-3, 4e-3, 2e-2, 0.1, 1]", "search_space.penalty=group_lasso,group_mcp,l1")
 RANGES = ("search_space.lambda=[1e-3, 10]", "search_space.penalty=group_lasso,l1", "search_space.lr=[1e-3, 2e-2]")
@@ -117,8 +117,8 @@ def module_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (":Own", "sampler = :Own: cannot be imported"),
         (f"{__name__}:", "cannot be imported"),
         (f"{__name__}:Missing", "cannot be imported"),
-        (f"{__name__}:proposals", "no sampler; allowed: a class derived from optuna.samplers.BaseSampler"),
-        ("pathlib:Path", "sampler = pathlib:Path: no sampler"),
+        (f"{__name__}:proposals", "not a sampler; allowed: a class derived from optuna.samplers.BaseSampler"),
+        ("pathlib:Path", "sampler = pathlib:Path: not a sampler"),
         ("broken_module:Own", "cannot be imported (NameError: name 'undefined' is not defined)"),
         (
             f"{__name__}:OneObjective",

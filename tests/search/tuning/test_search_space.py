@@ -14,7 +14,7 @@ from mtl.errors import BadInput
 from mtl.networks.model import build_model
 from mtl.task_weighting.registry import TASK_WEIGHTINGS
 from mtl.training import make_optimizer
-from search.recipe import load_recipe
+from search.recipe_file import load_recipe
 from search.tuning.space import DENSE_BIN, LAMBDA, STAGES, SearchSpace, make_space
 from tests.support.made_up_search import space
 from tests.support.small import TASKS, config
@@ -200,7 +200,7 @@ def test_factors_of_1_leave_a_trials_id_as_it_was_before_there_were_any() -> Non
 
 
 def test_a_recipe_of_dense_models_alone_leaves_no_lambda_to_search() -> None:
-    with pytest.raises(BadInput, match=r"^search_space\.lambda = \[\]; allowed: two positive ends"):
+    with pytest.raises(BadInput, match=r"^search_space\.lambda = \[\]; allowed: the two positive ends"):
         make_space(load_recipe("nyuv2-small", ["lambdas=0"]), "made up")
 
 
@@ -208,8 +208,8 @@ def test_a_recipe_of_dense_models_alone_leaves_no_lambda_to_search() -> None:
     ("overrides", "said"),
     [
         (["search_space.lamda=1"], ["search_space: 'lamda'", "allowed: lambda, combination, lambda_stage1"]),
-        (["search_space.lambda=1e-3"], ["search_space.lambda = [0.001]", "allowed: two positive ends"]),
-        (["search_space.lambda=[0, 1]"], ["search_space.lambda = [0, 1]", "allowed: two positive ends"]),
+        (["search_space.lambda=1e-3"], ["search_space.lambda = [0.001]", "allowed: the two positive ends"]),
+        (["search_space.lambda=[0, 1]"], ["search_space.lambda = [0, 1]", "allowed: the two positive ends"]),
         (["search_space.lambda=[-1, 1]"], ["search_space.lambda = [-1, 1]", "allowed"]),
         (["search_space.lambda=[]"], ["search_space.lambda = []", "allowed"]),
         (["search_space.lambda=[1e-3, inf]"], ["search_space.lambda = [0.001, inf]", "allowed"]),
@@ -217,7 +217,7 @@ def test_a_recipe_of_dense_models_alone_leaves_no_lambda_to_search() -> None:
         (["search_space.lambda=[1e-3, 1e-3]"], ["search_space.lambda = [0.001, 0.001]", "allowed"]),
         (["search_space.lambda=high,low"], ["search_space.lambda = ['high', 'low']", "allowed"]),
         (["search_space.lr=1e-3"], ["search_space.lr = [0.001]", "allowed: two numbers"]),
-        (["search_space.lr=[1e-2, 1e-3]"], ["search_space.lr", "the lower end of its range first"]),
+        (["search_space.lr=[1e-2, 1e-3]"], ["search_space.lr", "the lower end of the range first"]),
         (["search_space.lr=[0, 1e-3]"], ["search_space.lr has 0.0", "allowed: greater than 0"]),
         (["search_space.lr=[1e-3, inf]"], ["search_space.lr", "allowed"]),
         (["search_space.label_smoothing=[0, 1]"], ["search_space.label_smoothing has 1.0", "less than 1"]),

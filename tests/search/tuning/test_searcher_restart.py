@@ -23,7 +23,7 @@ from tests.support.made_up_search import OBJECTIVES, PRIMARIES, baselines, resul
 
 quiet()
 RANGE = "search_space.lambda=[1e-3, 10]"
-PROPOSALS = 10
+PROPOSALS = 8
 HALVED = (Objective("group_sparsity", "maximize"),)
 
 
@@ -145,7 +145,7 @@ def test_broken_off_with_several_at_once(sets: list[str]) -> None:
     of = space("seeds=2", *sets)
     settings = {"proposals": 9, "sampler": "nsga2"}
     whole = Recorded(of, [], {}, **settings).run(at_once=5, of=fails_at_times)
-    for line, known in list(whole.cuts())[::3]:
+    for line, known in list(whole.cuts())[::6]:
         again = Recorded(of, whole.journal.logs[:line], known, **settings).run(at_once=5, of=fails_at_times)
         assert len(set(again.ran)) == len(again.ran)
         proposals = again.searcher.proposals

@@ -16,7 +16,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 from ray.tune.search import Repeater, Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from search.engine.searcher import SourceSearcher
+from search.engine.tune_hooks import SourceSearcher
 from search.tuning.samplers import quiet
 from tests.search.tuning.test_searcher import SPARSITY, epoch, halving
 from tests.support.made_up_search import none_wanted, result, searcher, space, well

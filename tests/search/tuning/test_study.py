@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from mtl.errors import BadInput
 from mtl.vocabulary.constraint import Constraint
+from search.store.errors import StudyError
 from search.store.results import TrialResult
 from search.store.storage import Store
 from search.tuning.journal import JOURNAL
@@ -107,7 +108,7 @@ def test_a_study_of_something_else_is_bad_input(place: StudyPlace, field: str, v
 def test_a_study_that_is_not_of_a_search_is_bad_input(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     optuna.create_study(storage=url, study_name="search")
-    with pytest.raises(BadInput, match=r"search is not of a search; allowed: another --name$"):
+    with pytest.raises(BadInput, match=r"search was not made by a search; allowed: another --name$"):
         check_study(StudyPlace(Store(str(tmp_path), "search"), url), IDENTITY)
 
 
@@ -167,7 +168,8 @@ def test_a_database_that_goes_away_is_an_error_of_the_study(tmp_path: Path) -> N
     place = StudyPlace(Store(str(tmp_path), "search"), f"sqlite:///{tmp_path}/study.db")
     study = opened(place).study
     (tmp_path / "study.db").write_bytes(b"broken" * 1000)
-    with pytest.raises(study_errors()):
+    said = r"^the study's storage failed: DatabaseError: .*not a database"
+    with pytest.raises(StudyError, match=said), study_errors():
         study.enqueue_trial({"lambda": 1})
 
 
