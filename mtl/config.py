@@ -56,8 +56,6 @@ NOT_SETUP = {
     "retraining": "none",
     "compressor": "penalty",
     "target_macs": 1.0,
-    "select_from": 0.2,
-    "select_until": 0.6,
     "measure_latency": False,
     "resident": False,
 }
@@ -249,6 +247,11 @@ class TrialConfig(TrialSettings):
             return f"{self.combination} {self.compressor} target_macs={self.target_macs:g} seed={self.seed}"
         retraining = "" if self.retraining == "none" else f" retraining={self.retraining}"
         return f"{self.combination} lambda={self.strength:g} seed={self.seed}{retraining}"
+
+    @property
+    def dense(self) -> bool:
+        """Whether nothing makes the model smaller."""
+        return self.strength == 0 and self.compressor == "penalty"
 
     @property
     def total_epochs(self) -> int:

@@ -7,7 +7,19 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from mtl.config import LONGER, MOST_EPOCHS, Finite, Integer, Retraining, Seed, Strength, TrialConfig, TrialSettings
+from mtl.config import (
+    LONGER,
+    MOST_EPOCHS,
+    Compressor,
+    Finite,
+    Integer,
+    Retraining,
+    Seed,
+    Share,
+    Strength,
+    TrialConfig,
+    TrialSettings,
+)
 
 # Upper bounds, with reasons as those in mtl.config.
 MOST_TRIALS = 100_000  # in a sweep: the driver keeps each trial's settings in memory
@@ -21,7 +33,7 @@ MOST_TASKS = 255
 # machine, the loggers, and the path of the pretrained weights (their content is compared).
 FREE_FIELDS = frozenset(
     {
-        *("title", "combinations", "lambdas", "seeds", "retraining", "weights"),
+        *("title", "combinations", "lambdas", "seeds", "retraining", "weights", "compressors", "targets"),
         *("search_space", "sampler", "constraints", "racing"),
         *("early_stopping", "grace_epochs", "reduction_factor", "objectives"),
         *("cpus_per_trial", "gpus_per_trial", "max_retries", "checkpoint_seconds"),
@@ -66,6 +78,18 @@ class Recipe(TrialSettings):
         "penalty: fine_tune starts from its weights, scratch from new weights, none does not. A list makes a trial of "
         "each; a search chooses among them. The dense model (lambda 0) is not retrained: another dense model is "
         "trained for as many epochs as a retrained model has in all",
+    )
+    compressors: Annotated[tuple[Compressor, ...], Field(min_length=1)] = Field(
+        ("penalty",),
+        description="how models are made smaller, a list: penalty (one trial for each of lambdas), selection (while "
+        "the network trains, the channels go that matter least for what they cost), magnitude and random (the same, "
+        "but the channels with the smallest weights go, or any), narrow (a narrower network from the start). All but "
+        "penalty make one trial for each of targets, with as many epochs; the dense model, lambda 0, always runs",
+    )
+    targets: tuple[Share, ...] = Field(
+        (),
+        description="shares of the dense model's multiply-accumulates, heads included, that compressors other than "
+        "penalty keep, such as [0.5, 0.25]",
     )
     early_stopping: Literal["none", "asha", "mo_asha"] = Field(
         "none",
@@ -150,7 +174,7 @@ class Recipe(TrialSettings):
 
     @field_validator(
         *("tasks", "lambdas", "augmentation", "backbone_layers", "head_rates", "objectives", "retraining"),
-        "constraints",
+        *("constraints", "compressors", "targets"),
         mode="before",
     )
     @classmethod
@@ -173,7 +197,7 @@ class Recipe(TrialSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for name in ("tasks", "lambdas", "seeds", "objectives", "retraining"):
+        for name in ("tasks", "lambdas", "seeds", "objectives", "retraining", "compressors", "targets"):
             values = getattr(self, name)
             if isinstance(values, tuple) and len(set(values)) < len(values):
                 raise ValueError(f"{name} = {list(values)}; allowed: each value once")
@@ -197,6 +221,11 @@ class Recipe(TrialSettings):
                 f"patience = {self.patience} with lr_schedule one_cycle; allowed: patience = 0, because patience would "
                 "cut the schedule before its end, or lr_schedule = constant"
             )
+        if bool(self.targets) != (self.compressors != ("penalty",)):
+            raise ValueError(
+                f"targets = {list(self.targets)} with compressors = {list(self.compressors)}; allowed: targets for "
+                "compressors other than penalty, and none for penalty alone"
+            )
         # Counted without listing them: 40 tasks have a million million combinations.
         if (count := self.trial_count) > MOST_TRIALS:
             shown = f"{count:,}" if count < 10**12 else f"{float(count):.1e}"
@@ -211,7 +240,22 @@ class Recipe(TrialSettings):
         every = {"all": 2 ** len(self.tasks) - 1, "single": len(self.tasks)}
         combinations = every[self.combinations] if isinstance(self.combinations, str) else len(self.combinations)
         seeds = self.seeds if isinstance(self.seeds, int) else len(self.seeds)
-        return combinations * seeds * sum(len(self.retrainings(strength)) for strength in self.lambdas)
+        return combinations * seeds * len(self._variants)
+
+    @property
+    def _variants(self) -> list[dict[str, Any]]:
+        """The fields in which the trials of one combination and seed differ."""
+        penalised = [strength for strength in self.lambdas if "penalty" in self.compressors or strength == 0]
+        variants: list[dict[str, Any]] = [
+            {"strength": strength, "retraining": retraining}
+            for strength in penalised
+            for retraining in self.retrainings(strength)
+        ]
+        others = [one for one in self.compressors if one != "penalty"]
+        return variants + [
+            {"strength": 0.0, "compressor": one, "target_macs": target}
+            for one, target in itertools.product(others, self.targets)
+        ]
 
     def retrainings(self, strength: float) -> tuple[Retraining | Literal["longer"], ...]:
         """The kinds of retraining of the trials with this strength.
@@ -268,16 +312,16 @@ def expand(recipe: Recipe, data_version: str, weights_version: str = "") -> list
     settings = trial_settings(recipe) | {"data_version": data_version, "weights_version": weights_version}
     combinations = sorted(recipe.task_combinations, key=len, reverse=True)
     return [
-        TrialConfig(**settings, tasks=tasks, strength=strength, seed=seed, retraining=retraining)
-        for tasks, seed, strength in itertools.product(combinations, recipe.seed_list, recipe.lambdas)
-        for retraining in recipe.retrainings(strength)
+        TrialConfig(**settings, tasks=tasks, seed=seed, **variant)
+        for tasks, seed, variant in itertools.product(combinations, recipe.seed_list, recipe._variants)
     ]
 
 
 def differing_fields(recipe: Recipe, config: TrialConfig) -> str:
-    """The settings in which a search's trial differs from the recipe, such as "lr=0.003 metric=euclidean"."""
-    fields = ((name, getattr(config, name)) for name in SEARCHABLE)
-    return " ".join(f"{name}={_short(value)}" for name, value in fields if value != getattr(recipe, name))
+    """The settings in which a trial differs from the recipe's own, such as "lr=0.003" or "compressor=narrow"."""
+    fields = [(name, getattr(config, name), getattr(recipe, name)) for name in SEARCHABLE]
+    fields += [("compressor", config.compressor, "penalty"), ("target_macs", config.target_macs, 1.0)]
+    return " ".join(f"{name}={_short(value)}" for name, value, own in fields if value != own)
 
 
 def _short(value: object) -> str:

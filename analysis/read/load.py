@@ -44,6 +44,8 @@ NUMBERS = ["lambda", "seed", "group_sparsity", "parameter_sparsity", "delta_m", 
 
 def method_name(penalty: str, retraining: str, settings: str) -> str:
     """What people read; two methods have two names."""
+    if settings.startswith("compressor="):
+        return settings.removeprefix("compressor=")  # without a penalty
     name = penalty if retraining == NO_RETRAINING else f"{penalty} + {retraining}"
     if retraining == LONGER:
         name = LONGER_NAME  # without a penalty

@@ -15,7 +15,7 @@ COPIED = (MODEL, RESULT)  # the result last: a trial with a result is done
 
 def is_baseline(config: TrialConfig) -> bool:
     """Whether delta_m may be measured against this trial."""
-    return config.strength == 0 and len(config.tasks) == 1 and config.retraining == "none"
+    return config.dense and len(config.tasks) == 1 and config.retraining == "none"
 
 
 def reuse_trials(store: Store, wanted: Iterable[TrialConfig], more: Sequence[Store] = ()) -> list[TrialResult]:
