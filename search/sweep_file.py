@@ -57,10 +57,10 @@ def prepare(sweep: Sweep, plan: Plan) -> None:
         constants = {"val": earlier.constant_predictor_val, "test": earlier.constant_predictor}
     if not all(set(sweep.metrics) <= set(known) for known in constants.values()):
         constants = constant_predictor(arrays, sweep.tasks, recipe.protocol)
-    sweep.store.write(SWEEP, describe(sweep, constants, plan, earlier).to_json())
+    sweep.store.write(SWEEP, make_sweep_file(sweep, constants, plan, earlier).to_json())
 
 
-def describe(
+def make_sweep_file(
     sweep: Sweep, constants: Mapping[Split, Mapping[str, float]], plan: Plan, earlier: SweepFile | None
 ) -> SweepFile:
     """The content of sweep.json; `earlier` is the content that it replaces."""

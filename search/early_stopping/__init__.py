@@ -1,1 +1,1 @@
-"""Which running trials are stopped early. Why a trial was stopped is told by `policy`."""
+"""Which running trials are stopped early. `policy` explains why a trial was stopped."""

@@ -114,7 +114,7 @@ class TrialRun:
             self.failures += 1
             if self.failures > self.context.retries or isinstance(error, BadInput):  # which would come again
                 tries = f" (tried {self.failures} times)" if self.failures > 1 else ""
-                self._finish("failed", error=_describe(error) + tries, details=traceback.format_exc())
+                self._finish("failed", error=_short_error(error) + tries, details=traceback.format_exc())
             else:
                 self._training = None
             return
@@ -175,7 +175,7 @@ class TrialRun:
                 raise
             except Exception as error:  # for bytes that are no checkpoint torch raises errors of every kind
                 place = self.store.shown(self._file(CHECKPOINT))
-                say(f"{place}: is no checkpoint of this trial ({_describe(error)}); the trial starts again")
+                say(f"{place}: is no checkpoint of this trial ({_short_error(error)}); the trial starts again")
         return Training(self.config, tasks, arrays, device)
 
     def _resume(self, training: Training, content: object) -> None:
@@ -272,7 +272,7 @@ def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in state.items()}
 
 
-def _describe(error: BaseException) -> str:
+def _short_error(error: BaseException) -> str:
     """The error's kind and the first line of its message."""
     lines = str(error).splitlines() or [""]
     return f"{type(error).__name__}: {lines[0]}".rstrip(": ")

@@ -80,7 +80,7 @@ def test_beside_retrained_models_stands_a_dense_one_of_as_many_epochs_that_nothi
     assert table.loc["none", "epochs_run"].tolist() == [2, 2]
     assert (longer["epochs_run"], table.loc["scratch", "epochs_run"]) == (4, 4)
     history = pd.read_parquet(tmp_path / "rooms" / HISTORY).set_index(["trial_id", "epoch"])["train_depth_loss"]
-    # One training: it goes on where the dense model's ends.
+    # A single training: it continues where the dense model's ends.
     assert history[longer["trial_id"]].tolist()[:2] == history[dense["trial_id"]].tolist()
     assert (dense["delta_m"], dense["test_delta_m"]) == (0, 0)
     assert longer["test_delta_m"] == pytest.approx(1 - longer["test_depth_mae"] / dense["test_depth_mae"])

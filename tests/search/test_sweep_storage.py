@@ -40,7 +40,7 @@ def words(command: str, storage: str, *sets: str) -> list[str]:
 def test_a_sweep_on_s3_that_loses_its_storage_for_a_while(s3: S3Server, capsys: pytest.CaptureFixture[str]) -> None:
     uri = s3.uri("bucket/prefix")
     folder = Store(uri, "rooms")
-    sweep = words("sweep", uri, "lambdas=0,1e-2", "epochs=10", "checkpoint_seconds=0", "max_retries=0")
+    sweep = words("sweep", uri, "lambdas=0,1e-2", "epochs=5", "checkpoint_seconds=0", "max_retries=0")
     with halted("epochs", 1, *sweep) as driver:
         assert any("checkpoint.pt" in key for key in s3.keys("bucket"))
         with s3.outage():

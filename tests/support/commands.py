@@ -19,7 +19,7 @@ from tests.support.waiting import DEADLINE_SECONDS, wait_until
 CLOCK = ["train_seconds", "started_at", "ended_at", "seconds"]
 
 RUN = "import sys; from search.cli import main; sys.exit(main())"
-# Stops itself, as Ctrl-Z does, once its progress was told so many times of an epoch, or of a trial's end.
+# Stops itself, as Ctrl-Z does, once its progress has heard so often of an epoch, or of a trial's end.
 HALT = """
 import os, signal, sys
 from search.cli import main
@@ -43,22 +43,19 @@ Place = Literal["ray", "here"]
 
 
 def parsimony(*words: str, program: tuple[str, ...] = (RUN,)) -> subprocess.Popen[str]:
-    """The command in a process of its own, the way a user runs it.
-
-    Where it says nothing of a Ray cluster it starts its own.
-    """
+    """The command in a process of its own, as a user runs it; without --address it starts a Ray of its own."""
     command = [sys.executable, "-c", *program, *_alone(words)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def _alone(words: Sequence[str]) -> list[str]:
-    """The command line of one that joins no Ray cluster which runs on this machine: that would be another's."""
+    """The command line with `--address local`: a Ray cluster that runs on this machine belongs to somebody else."""
     own = words[0] in ("sweep", "search") and "--address" not in words
     return [*words, "--address", "local"] if own else list(words)
 
 
 def said_here(words: Sequence[str], code: int, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
-    """What the command says in this process, which is much faster: where no trial is to run, and so no Ray needed."""
+    """What the command prints in this process, which is much faster; for commands that run no trial."""
     capsys.readouterr()
     assert main(_alone(words)) == code
     ray = sys.modules.get("ray")
@@ -67,7 +64,7 @@ def said_here(words: Sequence[str], code: int, capsys: pytest.CaptureFixture[str
 
 
 def run_here(words: Sequence[str], code: int, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
-    """What the command says in this process, its trials run here too: the same numbers as on Ray, without its start."""
+    """What the command prints in this process, with its trials here too: the same numbers as on Ray, but no start."""
     with without_ray():
         return said_here(words, code, capsys)
 
@@ -76,9 +73,9 @@ def run_here(words: Sequence[str], code: int, capsys: pytest.CaptureFixture[str]
 def halted(
     event: Literal["epochs", "ended"], count: int, *words: str, place: Place = "ray"
 ) -> Iterator[subprocess.Popen[str]]:
-    """The same, stopped as soon as it knows of so many epochs, or ends, of trials, until it gets SIGCONT.
+    """The same, stopped once it has heard of so many epochs or ends of trials, until it gets SIGCONT.
 
-    Trials run on its word alone, so that each ends no more than an epoch meanwhile, however slow the test is.
+    Trials wait for the driver after each epoch, so each ends at most one epoch meanwhile, however slow the test is.
     """
     process = parsimony(*words, program=(HALT, event, str(count), place))
     try:
@@ -99,14 +96,14 @@ def finished(process: subprocess.Popen[str], code: int) -> tuple[str, str]:
 
 
 def rows(folder: Path, name: str = RESULTS) -> pd.DataFrame:
-    """A table without what a clock says, in an order of its own."""
+    """A table without its times, sorted."""
     table = pd.read_parquet(folder / name)
     keys = ["trial_id"] + (["epoch"] if "epoch" in table else [])
     return table.drop(columns=[c for c in CLOCK if c in table]).sort_values(keys).reset_index(drop=True)
 
 
 def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line with which a command line is refused, in this process and before Ray is started."""
+    """The line with which a command is refused, in this process and before Ray starts."""
     assert main(words) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

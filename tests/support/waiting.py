@@ -1,10 +1,10 @@
-"""Waiting for what a test waits for: as long as it takes, and no longer."""
+"""Waits until a condition holds, and no longer."""
 
 import threading
 import time
 from collections.abc import Callable
 
-# Tens of times what the longest takes on an idle machine, as other work may run beside.
+# Tens of times the longest wait on an idle machine, because the machine may be busy.
 DEADLINE_SECONDS = 900.0
 
 

@@ -24,7 +24,7 @@ from search.engine.trial import run_trial
 from search.recipe_file import load_recipe
 from search.store.results import TrialResult
 from search.sweep import open_sweep
-from search.sweep_file import Plan, describe
+from search.sweep_file import Plan, make_sweep_file
 from tests.support.checkpoints import write_checkpoint
 from tests.support.small import TASKS, arrays, config
 
@@ -212,7 +212,7 @@ def test_a_sweep_knows_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     sweep = open_sweep(recipe, str(tmp_path / "results"), "s", None)
     assert {trial.weights for trial in sweep.configs} == {str(tmp_path / "w.pt")}
     assert {trial.weights_version for trial in sweep.configs} == {weights_version("w.pt")}
-    sweep.store.write(SWEEP, describe(sweep, {"val": {}, "test": {}}, Plan(sweep.configs), None).to_json())
+    sweep.store.write(SWEEP, make_sweep_file(sweep, {"val": {}, "test": {}}, Plan(sweep.configs), None).to_json())
     Path("copy.pt").write_bytes(Path("w.pt").read_bytes())
     elsewhere = open_sweep(load_recipe("rooms", [*SMALL, "weights=copy.pt"]), str(tmp_path / "results"), "s", None)
     assert [t.trial_id for t in elsewhere.configs] == [t.trial_id for t in sweep.configs]

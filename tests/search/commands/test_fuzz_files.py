@@ -74,7 +74,7 @@ def content_of(folder: Path) -> dict[str, bytes | str]:
 
 
 def run(case: str, arguments: list[str], folder: Path) -> int:
-    """The exit status: 0, or 2 with a last line that names a file in the folder, and everything as it was."""
+    """The exit status: 0, or 2 with a last line that names a file in the folder, and no file changed."""
     before = content_of(folder)
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

@@ -1,4 +1,4 @@
-"""Whether a sweep runs is told by its driver's claim, not by how old its progress is."""
+"""The driver's claim decides whether a sweep is running, not the age of its progress file."""
 
 import json
 import os

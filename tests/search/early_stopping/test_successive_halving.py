@@ -173,7 +173,7 @@ class TestObjectives:
 class TestDecisions:
     def test_by_hand(self) -> None:
         ran = halving(reduction_factor=3)
-        # Of one to three records one goes on, of four two.
+        # With one to three records one trial goes on, with four records two.
         wanted = [(5.0, True), (6.0, False), (4.0, True), (4.5, True), (4.5, True), (4.6, False)]
         assert [ran.report(trial(n), mae_row(mae)) for n, (mae, _) in enumerate(wanted)] == [go for _, go in wanted]
 

@@ -1,4 +1,4 @@
-"""A checkpoint that cannot be gone on from: the trial starts anew, to the same numbers, and says so."""
+"""A damaged checkpoint: the trial says so, starts again, and gives the same numbers."""
 
 import io
 from collections.abc import Callable

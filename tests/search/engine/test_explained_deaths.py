@@ -1,4 +1,4 @@
-"""Why a trial's process died, told in one line, and nothing that is not known."""
+"""Why a trial's process died, in one line; causes are never guessed."""
 
 import pytest
 

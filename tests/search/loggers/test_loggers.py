@@ -427,7 +427,7 @@ def test_loggers_change_nothing_of_the_trials() -> None:
 
 
 class Notebook:
-    """A service that writes down what it is told, and may be made to wait or to fail at an epoch."""
+    """A service that records its calls, and can be made to wait or to fail at an epoch."""
 
     name = "notebook"
 

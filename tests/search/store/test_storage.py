@@ -86,7 +86,7 @@ def test_an_endpoint_of_the_environment_reaches_processes_that_have_another(
 
 @contextmanager
 def told_soon() -> Iterator[None]:
-    """An outage would be waited out for `PATIENCE_SECONDS`; this is told in a small part of them."""
+    """The error comes much sooner than after `PATIENCE_SECONDS`, the wait for an outage."""
     started = time.monotonic()
     yield
     assert time.monotonic() - started < storage.PATIENCE_SECONDS / 2

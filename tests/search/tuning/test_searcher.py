@@ -298,7 +298,7 @@ def test_a_running_seed_of_what_was_dropped_stops_at_its_next_epoch() -> None:
 
 @pytest.mark.parametrize("at_once", [1, 4, 40])
 def test_baselines_that_end_late(at_once: int) -> None:
-    """Nothing is told before delta_m is known, and then all is, as if they had ended first."""
+    """Nothing is told until delta_m is known; then everything is, as if the baselines had ended first."""
     of = space("seeds=2", "search_space.lambda=[1e-3, 10]")
     late = searcher(of, 6, study())
     first = [late.next() for _ in range(6)]

@@ -1,4 +1,4 @@
-"""A search broken off anywhere goes on as the unbroken one would have: no trial twice, nothing left running."""
+"""A search that is interrupted anywhere continues as if it had not been: no trial twice, nothing left running."""
 
 import json
 import zlib
@@ -53,7 +53,7 @@ class Recorded:
         self.searcher: LambdaSearcher = searcher(of, in_study=study, known=known, on_dropped=self.keep, **more)
 
     def keep(self, found: TrialResult) -> None:
-        """As the store does: before the study is told."""
+        """Keep a result as the store does: before the study is told."""
         self.moments.append((len(self.journal.logs), found))
         self.known[found.config.trial_id] = found
 
@@ -225,7 +225,7 @@ def test_a_sweep_told_before_its_baselines_were_known_is_told_once_they_are() ->
 
 
 def test_without_the_results_a_study_still_tells_what_it_was_told() -> None:
-    """As where a sweep has been told of that is not named again, or a database is shared."""
+    """As when a search is continued without its --warm-start, or when two share a database."""
     of = space("seeds=2", RANGE)
     one = Recorded(of, [], grid_results(of, 2, 0.01), proposals=3).run()
     ids = {config.trial_id for config in baselines(of).configs}
