@@ -8,6 +8,8 @@ tasks, for each seed
     selection   channels go while the network trains, by Taylor's estimate of their worth for what they cost
     magnitude   the same, by the mean square of their weights
     random      the same, any
+    prune + fine_tune   what a user would do instead: the full network for half the epochs, then all channels that must
+                go at once, by their magnitude; the other half trains what is left, on the same schedule
     penalty     the group lasso for all the epochs, at several λ
     penalty + fine_tune   the group lasso for half the epochs, what is left of the network for the other half
 
@@ -49,9 +51,11 @@ def strategies(storage: str, epochs: int, seeds: int) -> list[tuple[str, Sweep]]
     of_compressors = [f"compressors=penalty,{','.join(COMPRESSORS)}", f"targets={','.join(map(str, TARGETS))}"]
     whole = [*recipe, f"epochs={epochs}", f"lambdas=0,{lambdas}", *of_compressors]
     halves = [*recipe, f"epochs={epochs // 2}", f"lambdas={lambdas}", "retraining=fine_tune"]
+    at_once = ["compressors=magnitude", "select_from=0.5", "select_until=0.51", *of_compressors[1:]]
+    pruned = [*recipe, f"epochs={epochs}", "lambdas=0", *at_once]
     return [
         (name, open_sweep(load_recipe("rooms", sets), storage, name, None, here=True))
-        for name, sets in (("whole", whole), ("halves", halves))
+        for name, sets in (("whole", whole), ("halves", halves), ("pruned", pruned))
     ]
 
 
@@ -66,6 +70,8 @@ def train(storage: str, epochs: int, seeds: int) -> pd.DataFrame:
         table["method"] = found["compressor"].fillna("penalty").where(table["lambda"] == 0, "penalty")
         table.loc[(table["lambda"] == 0) & (table["settings"] == ""), "method"] = "dense"
         table.loc[table["retraining"] != "none", "method"] = "penalty + fine_tune"
+        if name == "pruned":
+            table = table[table["method"] == "magnitude"].assign(method="prune + fine_tune")
         primaries = [f"test_{metric.name}" for metric in sweep.primaries.values()]
         tables.append(table[table["status"] == "done"][[*KEPT, *primaries]])
     directions = {f"test_{metric.name}": metric.maximize for metric in sweep.primaries.values()}
