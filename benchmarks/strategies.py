@@ -63,7 +63,8 @@ def train(storage: str, epochs: int, seeds: int) -> pd.DataFrame:
     """Trains what is not done yet in the storage; one row a trial, with the columns `KEPT` and the test metrics."""
     tables = []
     for name, sweep in strategies(storage, epochs, seeds):
-        run_sweep(sweep, RayRunner("local"))
+        if len(run_sweep(sweep, RayRunner("local"))) < len(sweep.configs):
+            sys.exit("broken off; the same command with --storage goes on")
         table = pd.read_parquet(Path(storage) / name / RESULTS)
         found = table["settings"].str.extract(r"compressor=(?P<compressor>\w+) target_macs=(?P<target>[\d.e-]+)")
         table["target_macs"] = found["target"].astype(float)

@@ -66,67 +66,72 @@ class TrialSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dataset: str = Field(description="rooms, nyuv2, celebamask_hq, or my_module:MyDataset for a class of your own")
+    dataset: str = Field(description="rooms, nyuv2, celebamask_hq, or my_module:MyDataset for your own class")
     dataset_options: dict[str, str | bool | Integer | Finite] = Field(
-        {}, description="what the dataset lets choose: nyuv2 classes; celebamask_hq split_seed, split_file"
+        {},
+        description="options of the dataset: nyuv2 has classes and split; celebamask_hq has split_seed and split_file",
     )
     image_size: tuple[Side, Side] = Field(
-        description="height and width in pixels that images and labels are resized to; one number for a square"
+        description="height and width in pixels to which images and labels are resized; a single number for a square"
     )
     protocol: Literal["standard", "paper"] = Field(
         "standard",
-        description="standard: the field's metrics at input resolution; paper: those of arXiv 2308.12114, to compare",
+        description="standard: the usual metrics at input resolution; paper: the metrics of arXiv 2308.12114, to "
+        "compare",
     )
     augmentation: tuple[Literal["flip", "crop", "colour"], ...] = Field(
         (),
-        description="of training images: flip (left to right), crop (a window of 0.6 to 1 of the image, enlarged), "
-        "colour (brightness, contrast, saturation and hue)",
+        description="changes to training images: flip (left to right), crop (a window of 0.6 to 1 of the image, "
+        "enlarged), colour (brightness, contrast, saturation and hue)",
     )
     depth_loss: Literal["l1", "mse", "log_rmse", "scale_invariant"] | None = Field(
         None,
-        description="l1, mse, log_rmse (root of the mean squared difference of logarithms, image by image) or "
-        "scale_invariant (Eigen et al. 2014: a factor common to an image counts half); "
-        "left out: l1, in the paper's protocol mse",
+        description="l1, mse, log_rmse (root of the mean squared difference of the logarithms, for each image) or "
+        "scale_invariant (Eigen et al. 2014: a factor that a whole image shares counts half); left out: l1, or mse in "
+        "the paper's protocol",
     )
     label_smoothing: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = Field(
         None,
-        description="share of a segmentation's and a classification's label that goes to all classes alike, "
-        "0 to less than 1; left out: 0, in the paper's protocol 0.1",
+        description="share of each label of segmentation and classification that is spread evenly over all classes, "
+        "0 to less than 1; left out: 0, or 0.1 in the paper's protocol",
     )
 
     backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = Field(
-        description="a dilated ResNet of output stride 8"
+        description="a dilated ResNet with output stride 8"
     )
     backbone_width: int = Field(
-        64, ge=1, le=LARGEST_WIDTH, description="channels of its stem; 64 is the published ResNet"
+        64, ge=1, le=LARGEST_WIDTH, description="channels of the backbone's stem; the published ResNets have 64"
     )
     backbone_layers: (
         Annotated[tuple[Annotated[int, Field(ge=1, le=MOST_BLOCKS)], ...], Field(min_length=4, max_length=4)] | None
-    ) = Field(None, description="blocks in each of its four stages; left out: the published numbers")
+    ) = Field(None, description="blocks in each of the backbone's four stages; left out: the published numbers")
     weights: str | None = Field(
         None,
-        description="the backbone's at the start: path of a state dict or of a trial's model.pt, from every node the "
-        "same, or a torchvision name such as ResNet50_Weights.IMAGENET1K_V2, downloaded; left out: random",
+        description="pretrained weights of the backbone: the path of a state dict or of a trial's model.pt, the same "
+        "on every node, or a torchvision name such as ResNet50_Weights.IMAGENET1K_V2, which is downloaded; left out: "
+        "random",
     )
-    head_channels: int = Field(256, ge=1, le=LARGEST_WIDTH, description="channels of each task's head")
+    head_channels: int = Field(256, ge=1, le=LARGEST_WIDTH, description="channels of the head of each task")
     head_rates: Annotated[
         tuple[Annotated[int, Field(ge=1, le=LARGEST_SIDE)], ...], Field(min_length=1, max_length=MOST_RATES)
-    ] = Field((12, 24, 36), description="dilation rates of DeepLabV3's pyramid")
+    ] = Field((12, 24, 36), description="dilation rates of the pyramid in DeepLabV3's heads")
 
     penalty: Literal["group_lasso", "group_mcp", "l1"] = Field(
         "group_lasso",
-        description="on the backbone's convolutions: group_lasso or group_mcp (input channels), or l1 (single weights)",
+        description="penalty on the backbone's convolutions: group_lasso or group_mcp (input channels), or l1 "
+        "(weights)",
     )
     metric: Literal["adaptive", "euclidean"] = Field(
-        "adaptive", description="of the proximal step: Adam's own, or plain"
+        "adaptive", description="metric of the proximal step: Adam's own (adaptive), or the plain one (euclidean)"
     )
     stage_factors: tuple[Strength, Strength, Strength, Strength] = Field(
-        (1.0, 1.0, 1.0, 1.0), description="of lambda in the backbone's four stages; its stem has lambda itself"
+        (1.0, 1.0, 1.0, 1.0), description="factors of lambda in the backbone's four stages; the stem has lambda itself"
     )
     task_weighting: Literal["uncertainty", "equal", "dwa", "gradnorm", "pcgrad", "cagrad", "nash_mtl", "mgda"] = Field(
         "uncertainty",
-        description="uncertainty (learned), equal, dwa (how losses fall) or gradnorm: weights of the losses; pcgrad, "
-        "cagrad, nash_mtl or mgda: of each task's gradient of the backbone, a pass backward for each",
+        description="how the tasks' losses are combined. uncertainty (learned), equal, dwa (by how losses fall) and "
+        "gradnorm weight the losses; pcgrad, cagrad, nash_mtl and mgda combine the tasks' gradients of the backbone, "
+        "with a backward pass for each task",
     )
 
     select_from: Share = Field(
@@ -136,40 +141,45 @@ class TrialSettings(BaseModel):
         0.6, description="share of the epochs after which they remove no more, and train what is left"
     )
 
-    lr: Positive = Field(1e-4, description="learning rate, the highest where it has a schedule")
+    lr: Positive = Field(1e-4, description="learning rate; the highest one, where it has a schedule")
     weighting_lr: Positive = Field(
         0.025,
-        description="learning rate of task weights that are trained with the network (uncertainty); same schedule",
+        description="learning rate of task weights that are trained with the network (uncertainty), on the same "
+        "schedule",
     )
-    lr_schedule: Literal["constant", "one_cycle"] = Field("constant", description="over the whole training")
+    lr_schedule: Literal["constant", "one_cycle"] = Field(
+        "constant", description="learning rate over the whole training"
+    )
     weight_decay: Annotated[float, Field(ge=0, le=LARGEST_RATE, allow_inf_nan=False)] = Field(
-        0.0, description="decoupled (AdamW), on weights but not on biases and norms"
+        0.0, description="decoupled weight decay (AdamW), on weights but not on biases and norms"
     )
     loss_stride: int = Field(
         1,
         ge=1,
         le=LARGEST_SIDE,
-        description="training compares every so-many-th pixel of a row and column; metrics always use all",
+        description="training uses every nth pixel of each row and column for the loss; metrics always use all pixels",
     )
-    batch_size: int = Field(16, ge=2, le=LARGEST_BATCH, description="images a step")
-    epochs: int = Field(ge=1, le=MOST_EPOCHS, description="passes over the training split, at most")
+    batch_size: int = Field(16, ge=2, le=LARGEST_BATCH, description="images per step")
+    epochs: int = Field(ge=1, le=MOST_EPOCHS, description="the most passes over the training split")
     patience: int = Field(
         0,
         ge=0,
         le=MOST_EPOCHS,
-        description="stop after so many epochs in which validation metrics got no better and the sparsity moved by no "
-        "more than a hundredth; 0: never, which one_cycle needs",
+        description="stop after this many epochs without better validation metrics, in which the sparsity moved by "
+        "at most a hundredth; 0: never, which one_cycle needs",
     )
     resident: bool = Field(
-        False, description="on CUDA: true keeps the whole dataset in the GPU's memory, for every trial that runs there"
+        False,
+        description="on CUDA: true keeps the whole dataset in the GPU's memory, once for each trial that runs there",
     )
     precision: Literal["auto", "float32"] = Field(
-        "auto", description="auto: bfloat16 autocast where gpus_per_trial is above 0, else float32"
+        "auto", description="auto: bfloat16 autocast if gpus_per_trial is above 0, else float32"
     )
     measure_latency: bool = Field(
         False,
-        description="true times each trial's compacted backbone at its end, for one image: the column latency_ms; what "
-        "else runs on the machine, such as other trials, disturbs it (cpus_per_trial = all cores runs one at a time)",
+        description="true times the compacted backbone of each trial at its end, for one image: the column latency_ms. "
+        "Whatever else runs on the machine disturbs it, such as other trials (with cpus_per_trial = all cores only one "
+        "trial runs at a time)",
     )
 
     @field_validator("image_size", mode="before")

@@ -3,8 +3,8 @@
 import logging
 import os
 import time
-from collections.abc import Mapping
-from unittest.mock import patch
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 # MLflow reads these: it sends no usage data, and prints nothing among the sweep's results on standard output.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -42,7 +42,7 @@ class MLflow:
         uri = _tracking_uri(location)
         try:
             # One try of a few seconds; MLflow's default, minutes, is right during a sweep.
-            with patch.dict(os.environ, ONE_TRY):
+            with _environment(ONE_TRY):
                 self._client = MlflowClient(uri)
                 found = self._client.get_experiment_by_name(sweep)
                 self._experiment = found.experiment_id if found else self._client.create_experiment(sweep)
@@ -113,3 +113,17 @@ def _reason(error: Exception) -> str:
     if isinstance(error, MlflowException) and not isinstance(error, RestException) and "API request" in str(error):
         return "no MLflow server answers there"
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets environment variables, and puts them back as they were."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
