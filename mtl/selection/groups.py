@@ -4,8 +4,10 @@ A channel of a residual stream is written by several layers and read by several:
 anything saved. Torch-Pruning's dependency graph finds these groups (Fang et al. 2023, arXiv 2301.12900).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -23,7 +25,8 @@ class Member:
     """A layer's part in a group.
 
     kind: whether the group's channels are what the layer writes (out), what it reads (in), or what a batch norm scales.
-    index: (k,) the layer's own channels; group: (k,) for each of them the group's channel, 0 to size - 1.
+    index: (k,) the layer's own channels; group: (k,) for each of them the group's channel, 0 to size - 1; both on the
+    layer's device.
     """
 
     name: str
@@ -40,58 +43,65 @@ class Group:
     size: int
     members: tuple[Member, ...]
 
+    @property
+    def device(self) -> torch.device:
+        return self.members[0].index.device
+
+    @cached_property
+    def layers(self) -> list[tuple[Member, Tensor]]:
+        """Convolutions and linear layers, each with (size,) how many of its channels belong to each of the group's."""
+        layers = [member for member in self.members if isinstance(member.module, Layer)]
+        return [(member, torch.bincount(member.group.cpu(), minlength=self.size)) for member in layers]
+
 
 class ChannelGroups:
     """The groups of a model, which of their channels are left, and what they cost.
 
     Attributes:
-        alive: for each group (size,) bool, on the CPU; set by the owner.
+        alive: for each group (size,) bool, on the CPU: which of its channels are left. `keep` and `remove` change it.
     """
 
     def __init__(self, model: nn.Module, images: Tensor, outputs: Sequence[nn.Module]) -> None:
         """images: (N, 3, H, W) on the model's device; outputs: layers whose output channels stay: users read them."""
-        self._pixels = _output_pixels(model, images[:1])
+        pixels = _output_pixels(model, images[:1])
         self.groups = tuple(_find_groups(model, images[:1], outputs))
-        self.alive = [torch.ones(group.size, dtype=torch.bool) for group in self.groups]
+        # Of one channel written and one read: multiply-accumulates of one image.
+        self._macs = {layer: count * _kernel_size(layer) for layer, count in pixels.items()}
+        self.keep([torch.ones(group.size, dtype=torch.bool) for group in self.groups])
 
-    def channels(self) -> dict[nn.Module, tuple[int, int]]:
-        """Of each layer how many channels it still writes and reads."""
-        left = {layer: [*_channels(layer)] for layer in self._pixels}
-        for group, alive in zip(self.groups, self.alive, strict=True):
-            for member in group.members:
-                if isinstance(member.module, Layer):
-                    left[member.module][member.kind == "in"] -= int((~alive[member.group]).sum())
-        return {layer: (writes, reads) for layer, (writes, reads) in left.items()}
+    def keep(self, alive: Sequence[Tensor]) -> None:
+        """Have these channels left, (size,) bool for each group, and no others."""
+        self.alive = [one.clone() for one in alive]
+        self._left = {layer: list(_channels(layer)) for layer in self._macs}
+        for group, one in zip(self.groups, self.alive, strict=True):
+            for member, count in group.layers:
+                self._left[member.module][member.kind == "in"] -= int((count * ~one).sum())
+
+    def remove(self, number: int, channel: int) -> None:
+        """Take one channel of a group away."""
+        self.alive[number][channel] = False
+        for member, count in self.groups[number].layers:
+            self._left[member.module][member.kind == "in"] -= int(count[channel])
 
     def macs(self) -> int:
         """Multiply-accumulates of one image, of convolutions and linear layers with the channels that are left."""
-        return sum(writes * reads * self._macs_a_pair(layer) for layer, (writes, reads) in self.channels().items())
+        return sum(writes * reads * self._macs[layer] for layer, (writes, reads) in self._left.items())
 
     def smallest_macs(self) -> int:
         """Those with one channel left in each group."""
         before = self.alive
-        self.alive = [torch.arange(group.size) == 0 for group in self.groups]
+        self.keep([torch.arange(group.size) == 0 for group in self.groups])
         least = self.macs()
-        self.alive = before
+        self.keep(before)
         return least
 
-    def savings(self) -> Tensor:
-        """(groups,) what one channel less of each group saves now, in multiply-accumulates."""
-        channels = self.channels()
-        saved = torch.zeros(len(self.groups), dtype=torch.float64)
-        for number, group in enumerate(self.groups):
-            for member in group.members:
-                if isinstance(member.module, Layer):
-                    writes, reads = channels[member.module]
-                    others = writes if member.kind == "in" else reads
-                    share = len(member.index) / group.size
-                    saved[number] += share * others * self._macs_a_pair(member.module)
+    def saving(self, number: int) -> float:
+        """What one channel less of a group saves now, in multiply-accumulates."""
+        group, saved = self.groups[number], 0.0
+        for member, _ in group.layers:
+            others = self._left[member.module][member.kind != "in"]
+            saved += len(member.index) / group.size * others * self._macs[member.module]
         return saved
-
-    def _macs_a_pair(self, layer: nn.Module) -> int:
-        """Of one channel read and one written."""
-        kernel = layer.kernel_size if isinstance(layer, nn.Conv2d) else ()
-        return self._pixels[layer] * int(torch.tensor(kernel or [1]).prod())
 
     @torch.no_grad()
     def clear(self) -> None:
@@ -100,10 +110,9 @@ class ChannelGroups:
             if alive.all():
                 continue
             for member in group.members:
-                gone = member.index[~alive[member.group]]
+                gone = member.index[~alive.to(member.group.device)[member.group]]
                 weight, bias = member.module.weight, member.module.bias
                 assert isinstance(weight, Tensor)
-                gone = gone.to(weight.device)
                 if member.kind == "in":
                     weight[:, gone] = 0
                 else:
@@ -128,10 +137,14 @@ def _find_groups(model: nn.Module, images: Tensor, outputs: Sequence[nn.Module])
                     kind = "out" if graph.is_out_channel_pruning_fn(part.dep.handler) else "in"
                 else:
                     continue
-                index, group = torch.tensor(part.idxs), torch.tensor(part.root_idxs)
+                index, group = (torch.tensor(one, device=images.device) for one in (part.idxs, part.root_idxs))
                 members.append(Member(names[module], module, kind, index, group))
             groups.append(Group(len(parts[0].idxs), tuple(members)))
     return groups
+
+
+def _kernel_size(layer: nn.Module) -> int:
+    return math.prod(layer.kernel_size) if isinstance(layer, nn.Conv2d) else 1
 
 
 def _channels(layer: nn.Module) -> tuple[int, int]:

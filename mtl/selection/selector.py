@@ -60,6 +60,7 @@ class Selector:
             torch.rand(group.size, generator=generator) if importance == "random" else torch.zeros(group.size)
             for group in groups.groups
         ]
+        self._worths = [one.to(group.device) for one, group in zip(self._worths, groups.groups, strict=True)]
 
     @property
     def share(self) -> float:
@@ -71,7 +72,7 @@ class Selector:
         if self._importance != "taylor" or not self._start <= self._step < self._end:
             return
         for worth, gain in zip(self._worths, self._gains(), strict=True):
-            worth.mul_(1 - NEW_SHARE).add_(NEW_SHARE * gain.square().cpu())
+            worth.mul_(1 - NEW_SHARE).add_(NEW_SHARE * gain.square())
 
     def apply(self) -> None:
         """After the optimizer's step: remove what is due, and keep at zero what was removed."""
@@ -85,8 +86,9 @@ class Selector:
         return {"step": self._step, "worths": self._worths, "alive": self._groups.alive}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._step, self._worths = state["step"], [worth.cpu() for worth in state["worths"]]
-        self._groups.alive = [alive.cpu() for alive in state["alive"]]
+        self._step = state["step"]
+        self._worths = [one.to(own.device) for one, own in zip(state["worths"], self._worths, strict=True)]
+        self._groups.keep([alive.cpu() for alive in state["alive"]])
 
     @torch.no_grad()
     def _gains(self) -> list[Tensor]:
@@ -94,17 +96,13 @@ class Selector:
         gains = []
         for group in self._groups.groups:
             norms = [member for member in group.members if member.kind == "norm"]
-            gain = torch.zeros(group.size)
+            gain = torch.zeros(group.size, device=group.device)
             for member in norms or [member for member in group.members if member.kind == "out"]:
                 for name in ("weight", "bias"):
                     parameter = getattr(member.module, name)
                     if isinstance(parameter, nn.Parameter) and parameter.grad is not None:
-                        terms = (
-                            (parameter * parameter.grad).flatten(1).sum(1)
-                            if parameter.ndim > 1
-                            else (parameter * parameter.grad)
-                        )
-                        gain.index_add_(0, member.group, terms.detach().float().cpu()[member.index])
+                        terms = (parameter * parameter.grad).reshape(len(parameter), -1).sum(1).float()
+                        gain.index_add_(0, member.group, terms[member.index])
             gains.append(gain)
         return gains
 
@@ -113,30 +111,29 @@ class Selector:
         """For each group (size,): the mean square of the weights that write or read each channel."""
         means = []
         for group in self._groups.groups:
-            squares, counts = torch.zeros(group.size), torch.zeros(group.size)
+            squares, counts = (torch.zeros(group.size, device=group.device) for _ in range(2))
             for member in group.members:
                 if not isinstance(member.module, Layer):
                     continue
                 weight = member.module.weight.transpose(0, 1) if member.kind == "in" else member.module.weight
                 rows = weight.flatten(1).square()
-                squares.index_add_(0, member.group, rows.sum(1).float().cpu()[member.index])
-                counts.index_add_(0, member.group, torch.full((len(member.index),), float(rows.shape[1])))
+                squares.index_add_(0, member.group, rows.sum(1).float()[member.index])
+                counts.index_add_(0, member.group, torch.full_like(squares[member.group], rows.shape[1]))
             means.append(squares / counts)
         return means
 
     def _remove_to(self, macs: float) -> None:
         """Take channels away until no more than `macs` are left; one channel of each group stays."""
         worths: Sequence[Tensor] = self._mean_squares() if self._importance == "magnitude" else self._worths
-        groups = self._groups
+        worths, groups = [worth.cpu() for worth in worths], self._groups
         while groups.macs() > macs:
-            savings = groups.savings()
             least: tuple[float, int, int] | None = None
             for number, (worth, alive) in enumerate(zip(worths, groups.alive, strict=True)):
                 if int(alive.sum()) > 1:
                     channel = int(torch.where(alive, worth, math.inf).argmin())
-                    price = float(worth[channel]) / float(savings[number])
+                    price = float(worth[channel]) / groups.saving(number)
                     if least is None or price < least[0]:
                         least = (price, number, channel)
             if least is None:
                 return
-            groups.alive[least[1]][least[2]] = False
+            groups.remove(*least[1:])

@@ -41,9 +41,10 @@ def test_what_goes_is_removed_by_compaction_and_nothing_else_changes(backbone: s
     model, groups = made(backbone=backbone)
     assert groups.macs() == count_macs(model, (32, 48))
     generator = torch.Generator().manual_seed(seed)
-    for alive in groups.alive:
-        alive &= torch.rand(len(alive), generator=generator) > share
-        alive[0] = True
+    kept = [torch.rand(group.size, generator=generator) > share for group in groups.groups]
+    for one in kept:
+        one[0] = True
+    groups.keep(kept)
     groups.clear()
     model.eval()
     small = compact(model, IMAGES, selections="always", memory_format="channels_last")
@@ -53,12 +54,13 @@ def test_what_goes_is_removed_by_compaction_and_nothing_else_changes(backbone: s
 
 def test_savings_are_what_the_next_channel_saves() -> None:
     _, groups = made()
-    savings = groups.savings()
-    for number, alive in enumerate(groups.alive):
-        before = groups.macs()
-        alive[0] = False
-        assert before - groups.macs() == pytest.approx(float(savings[number]))
-        alive[0] = True
+    for number in range(len(groups.groups)):
+        saving, before = groups.saving(number), groups.macs()
+        groups.remove(number, 0)
+        assert before - groups.macs() == pytest.approx(saving)
+    after = groups.macs()
+    groups.keep(groups.alive)
+    assert groups.macs() == after, "counted channel by channel or at once"
 
 
 def test_heads_and_residual_streams_are_among_the_groups_and_outputs_are_not() -> None:
@@ -119,7 +121,7 @@ def test_the_worth_is_what_the_loss_loses_to_first_order() -> None:
                     own = member.index[member.group == channel]
                     member.module.weight[own] *= scale  # type: ignore[index, operator]
                     member.module.bias[own] *= scale  # type: ignore[index, operator]
-        values.append(float(loss()))
+        values.append(loss().item())
         model.load_state_dict(kept)
     assert (values[1] - values[0]) / (2 * step) == pytest.approx(float(gains[number][channel]), rel=0.05)
 
