@@ -24,10 +24,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from scipy.stats import t as student
+from tabulate import tabulate
 
+from analysis import text
 from mtl.vocabulary.delta_m import relative_change
 from mtl.vocabulary.files import RESULTS
 from search.engine.runner import RayRunner
@@ -86,15 +89,15 @@ def with_delta_m(rows: pd.DataFrame, directions: dict[str, bool]) -> pd.DataFram
     return rows.assign(delta_m=sum(changes) / len(changes), cost=rows["model_macs"] / dense["model_macs"].to_numpy())
 
 
-def summary(rows: pd.DataFrame) -> list[dict[str, object]]:
+def summary(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """One row a method and setting: its mean cost, Δm with its interval, and over how many seeds."""
-    summed: list[dict[str, object]] = []
+    summed: list[dict[str, Any]] = []
     for (method, target, strength), some in rows.groupby(["method", "target_macs", "lambda"], dropna=False, sort=False):
         mean, half = interval(some["delta_m"].tolist())
         setting = f"target {target:g}" if target == target else f"lambda {strength:g}" if strength else ""
         about = {"method": method, "setting": setting, "cost": some["cost"].mean(), "seeds": len(some)}
         summed.append(about | {"delta_m": mean, "half_interval": half})
-    return sorted(summed, key=lambda row: -float(str(row["cost"])))
+    return sorted(summed, key=lambda row: -row["cost"])
 
 
 def interval(values: Sequence[float]) -> Interval:
@@ -103,13 +106,19 @@ def interval(values: Sequence[float]) -> Interval:
     return float(series.mean()), float(student.ppf(0.975, len(series) - 1) * series.sem())
 
 
-def table(rows: list[dict[str, object]]) -> str:
-    lines = [f"{'cost':>7}  {'Δm over dense':>18}  {'seeds':>5}  method"]
-    for row in rows:
-        delta = f"{100 * float(str(row['delta_m'])):+.1f} ± {100 * float(str(row['half_interval'])):.1f} %"
-        cost = f"{100 * float(str(row['cost'])):.1f} %"
-        lines.append(f"{cost:>7}  {delta:>18}  {row['seeds']:>5}  {row['method']} {row['setting']}")
-    return "\n".join(lines)
+def table(rows: list[dict[str, Any]], form: str) -> str:
+    """The summary as tabulate lays it out in this form."""
+    cells = [
+        (
+            f"{row['method']} {row['setting']}".strip(),
+            f"{100 * row['cost']:.1f} %",
+            f"{100 * row['delta_m']:+.1f} ± {100 * row['half_interval']:.1f} %".replace("-", text.MINUS),
+            row["seeds"],
+        )
+        for row in rows
+    ]
+    heads = ("strategy", "share of the MACs", "Δm over the dense model", "seeds")
+    return tabulate(cells, heads, form, disable_numparse=True, colalign=("left", "right", "right", "right"))
 
 
 def main() -> None:
@@ -119,6 +128,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"of every strategy (default {EPOCHS})")
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"of each (default {SEEDS})")
     parser.add_argument("--out", type=Path, default=RECORDING, help="the recording to read or write")
+    parser.add_argument("--markdown", action="store_true", help="the table in Markdown")
     parser.add_argument("--json", action="store_true", help="the summary as JSON")
     options = parser.parse_args()
     if options.run:
@@ -126,7 +136,7 @@ def main() -> None:
             rows = train(options.storage or scratch, options.epochs, options.seeds)
         rows.to_parquet(options.out, index=False)
     rows = summary(pd.read_parquet(options.out))
-    print(json.dumps(rows, indent=1) if options.json else table(rows))
+    print(json.dumps(rows, indent=1) if options.json else table(rows, "github" if options.markdown else "simple"))
 
 
 if __name__ == "__main__":
