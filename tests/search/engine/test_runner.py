@@ -12,7 +12,7 @@ from mtl.vocabulary.files import CHECKPOINT, trial_file
 from search.engine.runner import LocalRunner
 from search.engine.source import ListedTrials
 from search.listener import Listener
-from search.recipe import load_recipe
+from search.recipe_file import load_recipe
 from search.store.errors import SweepStopped
 from search.store.results import TrialResult, read_result
 from search.sweep import Sweep, open_sweep
