@@ -84,7 +84,7 @@ class Recipe(TrialSettings):
         description="how models are made smaller, a list: penalty (one trial for each of lambdas), selection (while "
         "the network trains, the channels go that matter least for what they cost), magnitude and random (the same, "
         "but the channels with the smallest weights go, or any), narrow (a narrower network from the start). All but "
-        "penalty make one trial for each of targets, with as many epochs; the dense model, lambda 0, always runs",
+        "penalty make one trial for each of targets, with as many epochs, and the dense model runs beside them",
     )
     targets: tuple[Share, ...] = Field(
         (),
@@ -245,7 +245,8 @@ class Recipe(TrialSettings):
     @property
     def _variants(self) -> list[dict[str, Any]]:
         """The fields in which the trials of one combination and seed differ."""
-        penalised = [strength for strength in self.lambdas if "penalty" in self.compressors or strength == 0]
+        # Without the penalty the dense model remains, which the others are compared with.
+        penalised = self.lambdas if "penalty" in self.compressors else (0.0,)
         variants: list[dict[str, Any]] = [
             {"strength": strength, "retraining": retraining}
             for strength in penalised
@@ -265,7 +266,8 @@ class Recipe(TrialSettings):
         """
         if strength:
             return self.retraining
-        return ("none", LONGER) if self.retraining != ("none",) and any(self.lambdas) else ("none",)
+        retrained = self.retraining != ("none",) and any(self.lambdas) and "penalty" in self.compressors
+        return ("none", LONGER) if retrained else ("none",)
 
     @property
     def seed_list(self) -> tuple[int, ...]:

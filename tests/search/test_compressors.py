@@ -67,6 +67,8 @@ def test_the_trials_of_a_recipe() -> None:
         *((name, 0, target) for name in ("selection", "narrow") for target in (0.5, 0.25)),
     ]
     assert recipe("compressors=selection,narrow", "targets=0.5,0.25").trial_count == 5
+    without_dense = expand(recipe("lambdas=1e-2", "compressors=narrow", "targets=0.5"), "data")
+    assert [(one.compressor, one.strength) for one in without_dense] == [("penalty", 0), ("narrow", 0)]
     assert made[0].trial_id == expand(recipe("lambdas=0"), "data")[0].trial_id
 
 
