@@ -22,7 +22,7 @@ from tests.support.fake_sweep import write_sweep
 from tests.support.written import copied, edit_info, edit_table
 
 FIGURES = (
-    *("claims", "front", "attainment", "fig3a", "fig3b", "fig3c", "fig3d", "fig3d_sparsity"),
+    *("claims", "cost", "front", "attainment", "fig3a", "fig3b", "fig3c", "fig3d", "fig3d_sparsity"),
     *("fig1", "stages", "layers", "overlap", "affinity"),
 )
 TABLES = (
