@@ -272,7 +272,8 @@ class Training:
         outputs = [last_layer(head) for head in self.model.heads.values()]
         groups = ChannelGroups(self.model, images, outputs)
         steps = config.epochs * self._steps_an_epoch
-        start, end = round(config.select_from * steps), round(config.select_until * steps)
+        end = max(1, round(config.select_until * steps))
+        start = min(round(config.select_from * steps), end - 1)  # few steps may round to the same
         return Selector(groups, IMPORTANCES[config.compressor], config.target_macs, (start, end), config.seed)
 
     @property

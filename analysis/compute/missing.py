@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.read.load import LONGER, Sweep, method_name
+from analysis.read.load import LONGER, Sweep, is_compressed, method_name
 from mtl.vocabulary.delta_m import NO_RETRAINING
 
 COLUMNS = ["sweep", "tasks", "method", "lambda", "seed", "state"]
@@ -20,10 +20,12 @@ def missing_table(sweep: Sweep) -> pd.DataFrame:
     """
     rows: list[tuple[object, ...]] = []
     for part in sweep.parts or (sweep,):
-        ended = part.results[["tasks", "method", "retraining", "lambda", "seed", "status"]]
+        ended = part.results[["tasks", "method", "settings", "retraining", "lambda", "seed", "status"]]
         for row in ended[ended["status"] != "done"].to_dict("records"):
             rows.append((part.name, row["tasks"], row["method"], row["lambda"], row["seed"], row["status"]))
-        known = set(zip(ended["tasks"], ended["lambda"], ended["seed"], ended["retraining"], strict=True))
+        # A compressed trial stands at λ = 0 too, and is not the dense one.
+        penalised = ended[~is_compressed(ended)]
+        known = set(zip(*(penalised[key] for key in ("tasks", "lambda", "seed", "retraining")), strict=True))
         penalty = str(part.info["recipe"].get("penalty"))
         for tasks, strength, seed in _planned(part, part.info["recipe"]):
             for again in _retrainings(part.info, strength):
@@ -47,6 +49,8 @@ def _planned(sweep: Sweep, recipe: dict[str, Any]) -> list[tuple[str, float, flo
     if "search" in sweep.info:
         return []  # it makes its trials as it goes
     combinations, strengths, seeds = recipe.get("combinations"), recipe.get("lambdas"), recipe.get("seeds")
+    if "penalty" not in recipe.get("compressors", ["penalty"]):
+        strengths = [0.0]
     names = list(sweep.tasks)
     if combinations in ("all", "single"):
         sizes = range(1, (len(names) if combinations == "all" else 1) + 1)

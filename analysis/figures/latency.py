@@ -10,7 +10,8 @@ from analysis.figures.curves import Look, draw_curve, sparsity_axis, spread_note
 from analysis.figures.drawing import Drawing, Layout, Panel, Words, draw_sheet
 from analysis.figures.palette import GREY, SERIES
 from analysis.figures.strength_axis import strength_axis
-from analysis.read.load import LONGER, Sweep
+from analysis.read.load import Sweep, is_compressed
+from mtl.vocabulary.delta_m import is_own
 
 ABSENT = "No trial's latency was measured, so there is no figure of it: run the recipe with --set measure_latency=true."
 PROPORTIONAL = "proportional_to_macs_ms"
@@ -29,13 +30,14 @@ def latency_panels(sweep: Sweep) -> list[Panel]:
     done = sweep.trials("done")
     if "latency_ms" not in done or done["latency_ms"].isna().all():
         return []
-    timed = done[done["latency_ms"].notna()]
+    # Other compressors have costs instead of λ: they stand in the figure of performance against cost.
+    timed = done[done["latency_ms"].notna() & ~is_compressed(done)]
     methods = timed.loc[timed["lambda"] > 0, "method"].unique().tolist() or [timed["method"].iloc[0]]
     panels = []
     for combination, some in timed.groupby("tasks", sort=False):
         for method in methods:
             # At λ = 0 there is no penalty, so each method shows the dense model; trained longer, it is no faster.
-            trials = some[(some["method"] == method) | ((some["lambda"] == 0) & (some["retraining"] != LONGER))]
+            trials = some[(some["method"] == method) | ((some["lambda"] == 0) & is_own(some))]
             if (trials["method"] == method).any():
                 title = f"{combination}, {method}" if len(methods) > 1 else str(combination)
                 rows = _means(trials).assign(tasks=combination, method=method)

@@ -38,18 +38,24 @@ FURTHER: Kinds = {"retraining": TEXT, "settings": TEXT, "train_seconds": NUMBER,
 LARGEST = 1e30
 MOST_GROUPS, MOST_EPOCHS = 10**7, 10**7
 LONGER = "longer"  # a dense trial, trained once, for as many epochs as a retrained trial has in all
+COMPRESSED = "compressor="  # before the settings of a trial that another compressor than the penalty made smaller
 LONGER_NAME = "dense, 2 × epochs"
 NUMBERS = ["lambda", "seed", "group_sparsity", "parameter_sparsity", "delta_m", "test_delta_m"]
 
 
 def method_name(penalty: str, retraining: str, settings: str) -> str:
     """What people read; two methods have two names."""
-    if settings.startswith("compressor="):
-        return settings.removeprefix("compressor=")  # without a penalty
+    if settings.startswith(COMPRESSED):
+        return settings.removeprefix(COMPRESSED)  # without a penalty
     name = penalty if retraining == NO_RETRAINING else f"{penalty} + {retraining}"
     if retraining == LONGER:
         name = LONGER_NAME  # without a penalty
     return f"{name} · {settings}" if settings else name
+
+
+def is_compressed(results: pd.DataFrame) -> "pd.Series[bool]":
+    """Which trials were made smaller by another compressor than the penalty: at λ = 0, they are no dense models."""
+    return results["settings"].str.startswith(COMPRESSED)
 
 
 def reported_column(column: str) -> str:

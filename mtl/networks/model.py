@@ -66,19 +66,20 @@ def narrowed(config: TrialConfig, tasks: Sequence[Task]) -> TrialConfig:
     Raises BadInput where a width of 1 costs more.
     """
 
-    def cost(width: int) -> int:
+    def sized(width: int) -> TrialConfig:
         heads = max(1, round(config.head_channels * width / config.backbone_width))
-        sized = config.model_copy(update={"backbone_width": width, "head_channels": heads, "compressor": "penalty"})
-        return count_macs(build_model(sized, tasks), config.image_size)
+        return config.model_copy(update={"backbone_width": width, "head_channels": heads, "compressor": "penalty"})
+
+    def cost(width: int) -> int:
+        return count_macs(build_model(sized(width), tasks), config.image_size)
 
     most = config.target_macs * cost(config.backbone_width)
-    # The largest width whose cost is not above: cost grows with the width.
+    # Cost grows with the width: the largest width that costs no more.
     width = bisect.bisect_right(range(1, config.backbone_width + 1), most, key=cost)
     if width == 0:
         least = cost(1) / cost(config.backbone_width)
         raise BadInput(f"target_macs = {config.target_macs:g}; allowed with narrow: {least:.2g} or more")
-    heads = max(1, round(config.head_channels * width / config.backbone_width))
-    return config.model_copy(update={"backbone_width": width, "head_channels": heads})
+    return sized(width)
 
 
 def build_model(config: TrialConfig, tasks: Sequence[Task]) -> MultiTaskModel:

@@ -1,10 +1,13 @@
 """Ways to make a model smaller, side by side in one sweep: trials like any other, each at its share of the cost."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from analysis.compute.missing import missing_table
+from analysis.figures.latency import latency_panels
 from analysis.read.load import load_sweep
 from mtl.errors import BadInput
 from search.cli import main
@@ -48,6 +51,19 @@ def test_they_are_methods_of_their_own_in_the_analysis(swept: Path) -> None:
     methods = set(load_sweep(swept).results["method"])
     assert {"group_lasso", "selection target_macs=0.2", "narrow target_macs=0.5"} <= methods
     assert main(["analyze", str(swept)]) == 0
+
+
+def test_nothing_of_the_analysis_takes_them_for_dense_models(swept: Path) -> None:
+    """They stand at λ = 0 too: a dense model that has not ended is missing, and its latency is its own."""
+    sweep = load_sweep(swept)
+    results = sweep.results.assign(latency_ms=sweep.results["model_macs"])
+    dense = results["lambda"].eq(0) & results["settings"].eq("")
+    (panel,) = latency_panels(replace(sweep, results=results))
+    at_zero = panel.rows.loc[panel.rows["lambda"] == 0, "latency_ms_mean"]
+    assert at_zero.tolist() == results.loc[dense, "latency_ms"].tolist()
+    assert missing_table(sweep).empty
+    without = missing_table(replace(sweep, results=results[~dense]))
+    assert without["lambda"].tolist() == [0]
 
 
 def test_more_targets_run_only_the_new_trials(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:

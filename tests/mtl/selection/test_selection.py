@@ -151,6 +151,12 @@ def test_a_trial_keeps_to_its_target_and_is_chosen_after_its_channels_are() -> N
     assert 0.27 <= count_macs(small, (32, 48)) / whole <= 0.3
 
 
+def test_a_window_of_less_than_a_step_still_comes_to_its_target() -> None:
+    training, result = trained(trial("magnitude", select_from=0.5, select_until=0.51))
+    assert result["model_macs"] <= 0.3 * count_macs(build_model(config(), TASKS), (32, 48))
+    assert training.best_epoch >= 3
+
+
 @pytest.mark.parametrize("compressor", ["selection", "magnitude", "random"])
 @pytest.mark.parametrize("stop", [2, 5])
 def test_a_resumed_trial_is_the_unbroken_one(compressor: str, stop: int) -> None:
