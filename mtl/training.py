@@ -18,7 +18,7 @@ from mtl.datasets.batches.load import SplitArrays, evaluation_batches, resident,
 from mtl.errors import TrialFailed
 from mtl.networks.backbones import DilatedResNet
 from mtl.networks.costs import model_costs
-from mtl.networks.model import MultiTaskModel, build_model, last_layer, start_from_constants
+from mtl.networks.model import MultiTaskModel, build_model, start_from_constants
 from mtl.networks.pretrained import load_weights
 from mtl.networks.retraining import FirstTraining, end_first_training, new_compact_model, sparsities
 from mtl.objectives.constant_predictor import best_constant
@@ -27,16 +27,13 @@ from mtl.objectives.metrics import TaskMetrics
 from mtl.optimizer import ProximalAdamW
 from mtl.penalties import PENALTIES
 from mtl.proximal.groups import plain_convolutions
-from mtl.selection.groups import ChannelGroups
-from mtl.selection.selector import Importance, Selector
+from mtl.selection.compression import make_compression
 from mtl.sparsity import surviving_groups
 from mtl.task_weighting.registry import TASK_WEIGHTINGS
 from mtl.tasks import Task
 
 Arrays = Mapping[Split, Mapping[str, np.ndarray]]
 Tensors = Mapping[str, Tensor]
-# Compressors that take channels away while the network trains, and by what they choose.
-IMPORTANCES: Mapping[str, Importance] = {"selection": "taylor", "magnitude": "magnitude", "random": "random"}
 
 
 class Training:
@@ -77,7 +74,8 @@ class Training:
         config = self.config.model_copy(update={"strength": 0.0}) if self.first else self.config
         self.optimizer = make_optimizer(self.model, self.weighting, config)
         self.scheduler = self._make_scheduler()
-        self.selector = self._make_selector()
+        steps = self.config.epochs * self._steps_an_epoch
+        self.compression = make_compression(self.config, self.model, self.optimizer, steps)
         self.best_epoch = -1
         self.best_model: dict[str, Tensor] = {}
 
@@ -101,7 +99,7 @@ class Training:
     @property
     def _first_choice(self) -> int:
         """The first epoch after which no more channels go: whatever came before gives way to it."""
-        return math.ceil(self.config.select_until * self.config.epochs) - 1 if self.selector else 0
+        return math.ceil(self.config.select_until * self.config.epochs) - 1 if self.compression else 0
 
     @property
     def survivors(self) -> dict[str, np.ndarray]:
@@ -153,7 +151,7 @@ class Training:
             "weighting": self.weighting.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
-            "selector": self.selector.state_dict() if self.selector else None,
+            "compression": self.compression.state_dict() if self.compression else None,
             "history": self.history,
             "best_epoch": self.best_epoch,
             "best_model": self.best_model,
@@ -166,8 +164,8 @@ class Training:
             self._start(new_compact_model(self.first.plan, self.config, self.tasks))
         for name in ("model", "weighting", "optimizer", *(["scheduler"] if self.scheduler else [])):
             getattr(self, name).load_state_dict(state[name])
-        if self.selector:
-            self.selector.load_state_dict(state["selector"])
+        if self.compression:
+            self.compression.load_state_dict(state["compression"])
         self.history = list(state["history"])
         self.best_epoch, self.best_model = state["best_epoch"], state["best_model"]
 
@@ -205,15 +203,15 @@ class Training:
             steps.append(torch.stack([losses[task.name].detach() for task in self.tasks]))
             self.optimizer.zero_grad()
             self.weighting.backward(losses, features, self.model)
-            if self.selector:
-                self.selector.observe()
+            if self.compression:
+                self.compression.observe()
             try:
                 self.optimizer.step()
             except TrialFailed:
                 self._check_losses(torch.stack(steps), epoch)  # names the loss, where it is why the gradient is bad
                 raise
-            if self.selector:
-                self.selector.apply()
+            if self.compression:
+                self.compression.apply()
             if self.scheduler:
                 self.scheduler.step()
         # Checked once an epoch: to check at each step would make the device wait.
@@ -263,18 +261,6 @@ class Training:
         images, targets = batch
         images = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
         return images, {name: target.to(self.device, non_blocking=True) for name, target in targets.items()}
-
-    def _make_selector(self) -> Selector | None:
-        config = self.config
-        if config.compressor not in IMPORTANCES:
-            return None
-        images = torch.zeros(1, 3, *config.image_size, device=self.device)
-        outputs = [last_layer(head) for head in self.model.heads.values()]
-        groups = ChannelGroups(self.model, images, outputs)
-        steps = config.epochs * self._steps_an_epoch
-        end = max(1, round(config.select_until * steps))
-        start = min(round(config.select_from * steps), end - 1)  # few steps may round to the same
-        return Selector(groups, IMPORTANCES[config.compressor], config.target_macs, (start, end), config.seed)
 
     @property
     def _steps_an_epoch(self) -> int:

@@ -1,0 +1,55 @@
+"""What makes a network smaller while it trains, as the training sees it."""
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from mtl.config import TrialConfig
+from mtl.networks.model import MultiTaskModel, last_layer
+from mtl.optimizer import ProximalAdamW
+from mtl.selection.groups import ChannelGroups
+from mtl.selection.selector import Importance, Selector
+
+IMPORTANCES: dict[str, Importance] = {"selection": "taylor", "magnitude": "magnitude", "random": "random"}
+
+
+class Compression(Protocol):
+    """Takes channels away between two steps of a training, and keeps at zero what is gone.
+
+    `observe` is called between each backward pass and the optimizer's step, `apply` after the step. The state is
+    tensors and plain data, and resumes to the same numbers.
+    """
+
+    def observe(self) -> None: ...
+
+    def apply(self) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def make_compression(
+    config: TrialConfig, model: MultiTaskModel, optimizer: ProximalAdamW, steps: int
+) -> Compression | None:
+    """That of the trial's compressor; None for one that leaves the training alone.
+
+    Args:
+        optimizer: of the model's parameters; `mtl.training.make_optimizer` has set up its penalties.
+        steps: of the whole training.
+
+    Raises BadInput where the network cannot be made so small.
+    """
+    if config.compressor not in IMPORTANCES:
+        return None
+    end = max(1, round(config.select_until * steps))
+    start = min(round(config.select_from * steps), end - 1)  # few steps may round to the same
+    groups = channel_groups(model, config.image_size)
+    return Selector(groups, IMPORTANCES[config.compressor], config.target_macs, (start, end), config.seed)
+
+
+def channel_groups(model: MultiTaskModel, image_size: tuple[int, int]) -> ChannelGroups:
+    """The model's channels that must go together; what its heads give stays."""
+    images: Tensor = torch.zeros(1, 3, *image_size, device=next(model.parameters()).device)
+    return ChannelGroups(model, images, [last_layer(head) for head in model.heads.values()])
