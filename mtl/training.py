@@ -1,6 +1,5 @@
 """One trial's training: epochs, validation, the best model, early stopping, resuming, and the test at the end."""
 
-import copy
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ from mtl.optimizer import ProximalAdamW
 from mtl.penalties import PENALTIES
 from mtl.proximal.groups import plain_convolutions
 from mtl.selection.compression import make_compression
+from mtl.selection.removal import Removal
 from mtl.sparsity import surviving_groups
 from mtl.task_weighting.registry import TASK_WEIGHTINGS
 from mtl.tasks import Task
@@ -76,6 +76,7 @@ class Training:
         self.scheduler = self._make_scheduler()
         steps = self.config.epochs * self._steps_an_epoch
         self.compression = make_compression(self.config, self.model, self.optimizer, steps)
+        self.removal = Removal(self.model)
         self.best_epoch = -1
         self.best_model: dict[str, Tensor] = {}
 
@@ -117,11 +118,12 @@ class Training:
         if epoch == 0 and self.config.weights:
             # Only now: a trial that goes on from a checkpoint does not need the file.
             load_weights(cast(DilatedResNet, self.model.backbone), self.config)
-        row = {"epoch": epoch, **self._train_epoch(epoch), **self._evaluate("val")}
-        row |= sparsities(self.model, self.first)
+        row = {"epoch": epoch, **self._train_epoch(epoch)}
+        self._remove_gone()
+        row |= {**self._evaluate("val"), **sparsities(self.removal.whole(), self.first)}
         best = self.history[self.best_epoch] if self.best_epoch >= self._first_choice else None
         if takes_over(self.tasks, row, best):
-            self.best_epoch, self.best_model = epoch, copy.deepcopy(self.model.state_dict())
+            self.best_epoch, self.best_model = epoch, self.removal.whole_state(self.model.state_dict())
         row["seconds"] = time.perf_counter() - started
         self.history.append(row)
         return row
@@ -152,6 +154,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
             "compression": self.compression.state_dict() if self.compression else None,
+            "kept": self.compression.groups.kept if self.compression else None,
             "history": self.history,
             "best_epoch": self.best_epoch,
             "best_model": self.best_model,
@@ -162,17 +165,25 @@ class Training:
         if first := state.get("first"):  # not in checkpoints from before there was a second training
             self.first = FirstTraining(**first)
             self._start(new_compact_model(self.first.plan, self.config, self.tasks))
+        if self.compression:
+            self.compression.groups.keep([kept.cpu() for kept in state["kept"]])
+            self._remove_gone()
+            self.compression.load_state_dict(state["compression"])
         for name in ("model", "weighting", "optimizer", *(["scheduler"] if self.scheduler else [])):
             getattr(self, name).load_state_dict(state[name])
-        if self.compression:
-            self.compression.load_state_dict(state["compression"])
         self.history = list(state["history"])
         self.best_epoch, self.best_model = state["best_epoch"], state["best_model"]
 
     def _load_best(self) -> None:
         if self.best_epoch < 0:
             raise TrialFailed("no epoch ended with a finite validation loss")
+        self.model = cast(MultiTaskModel, self.removal.whole())
         self.model.load_state_dict(self.best_model)
+
+    def _remove_gone(self) -> None:
+        """Train on without the channels that are gone."""
+        if self.compression and not all(bool(alive.all()) for alive in self.compression.groups.alive):
+            self.compression.removed(self.removal.remove(self.compression.groups, self.optimizer))
 
     def _start_second(self) -> None:
         """Go from the first training to the second."""

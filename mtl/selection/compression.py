@@ -1,5 +1,6 @@
 """What makes a network smaller while it trains, as the training sees it."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -17,13 +18,21 @@ IMPORTANCES: dict[str, Importance] = {"selection": "taylor", "magnitude": "magni
 class Compression(Protocol):
     """Takes channels away between two steps of a training, and keeps at zero what is gone.
 
-    `observe` is called between each backward pass and the optimizer's step, `apply` after the step. The state is
-    tensors and plain data, and resumes to the same numbers.
+    `observe` is called between each backward pass and the optimizer's step, `apply` after the step. After each epoch
+    the channels that are gone are taken out of the network, and `removed` is told what stayed. The state is tensors
+    and plain data, of the groups as they are then, and resumes to the same numbers.
+
+    Attributes:
+        groups: those whose channels go.
     """
+
+    groups: ChannelGroups
 
     def observe(self) -> None: ...
 
     def apply(self) -> None: ...
+
+    def removed(self, stayed: Sequence[Tensor]) -> None: ...
 
     def state_dict(self) -> dict[str, Any]: ...
 

@@ -5,10 +5,10 @@ anything saved. Torch-Pruning's dependency graph finds these groups (Fang et al.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch_pruning as tp  # type: ignore[import-untyped]
@@ -54,11 +54,20 @@ class Group:
         return [(member, torch.bincount(member.group.cpu(), minlength=self.size)) for member in layers]
 
 
+class Place(NamedTuple):
+    """A dimension of a layer's or norm's tensors: 0, what it writes, or 1, what it reads."""
+
+    name: str
+    module: nn.Module
+    dimension: int
+
+
 class ChannelGroups:
     """The groups of a model, which of their channels are left, and what they cost.
 
     Attributes:
         alive: for each group (size,) bool, on the CPU: which of its channels are left. `keep` and `remove` change it.
+        kept: the same, of the groups as they were found: `forget_removed` makes the groups themselves smaller.
     """
 
     def __init__(self, model: nn.Module, images: Tensor, outputs: Sequence[nn.Module]) -> None:
@@ -68,6 +77,7 @@ class ChannelGroups:
         # Of one channel written and one read: multiply-accumulates of one image.
         self._macs = {layer: count * _kernel_size(layer) for layer, count in pixels.items()}
         self.keep([torch.ones(group.size, dtype=torch.bool) for group in self.groups])
+        self.kept = [alive.clone() for alive in self.alive]
 
     def keep(self, alive: Sequence[Tensor]) -> None:
         """Have these channels left, (size,) bool for each group, and no others."""
@@ -102,6 +112,42 @@ class ChannelGroups:
             others = self._left[member.module][member.kind != "in"]
             saved += len(member.index) / group.size * others * self._macs[member.module]
         return saved
+
+    def places_left(self) -> dict[Place, Tensor]:
+        """Of the layers and norms that have lost channels: the places of their tensors that are left, (k,)."""
+        left: dict[Place, Tensor] = {}
+        for group, alive in zip(self.groups, self.alive, strict=True):
+            if alive.all():
+                continue
+            for member in group.members:
+                dimension = int(member.kind == "in")
+                key = Place(member.name, member.module, dimension)
+                weight = member.module.weight
+                assert isinstance(weight, Tensor)
+                mask = left.setdefault(key, weight.new_ones(weight.shape[dimension], dtype=torch.bool))
+                mask[member.index[~alive.to(member.group.device)[member.group]]] = False
+        return {key: mask.nonzero().flatten() for key, mask in left.items()}
+
+    def forget_removed(self, places: Mapping[Place, Tensor]) -> list[Tensor]:
+        """Be the groups of a model whose layers have lost all but these places, which `places_left` gave.
+
+        Returns for each group (size,) bool, which of its channels stayed.
+        """
+        stayed, groups = self.alive, []
+        for group, alive in zip(self.groups, stayed, strict=True):
+            members = []
+            for member in group.members:
+                here = alive.to(member.group.device)[member.group]
+                found = places.get(Place(member.name, member.module, int(member.kind == "in")))
+                index = member.index[here] if found is None else torch.searchsorted(found, member.index[here])
+                number = (alive.cumsum(0) - 1).to(member.group.device)[member.group[here]]
+                members.append(replace(member, index=index, group=number))
+            groups.append(Group(int(alive.sum()), tuple(members)))
+        self.groups = tuple(groups)
+        for first, alive in zip(self.kept, stayed, strict=True):
+            first[first.clone()] = alive
+        self.keep([torch.ones(group.size, dtype=torch.bool) for group in self.groups])
+        return stayed
 
     @torch.no_grad()
     def clear(self) -> None:

@@ -47,7 +47,7 @@ class Selector:
     ) -> None:
         """target: share of the multiply-accumulates to keep; steps: start and end. Raises BadInput where it is less
         than what one channel in each group costs."""
-        self._groups, self._importance, self._target = groups, importance, target
+        self.groups, self._importance, self._target = groups, importance, target
         self._start, self._end = steps
         self._full = groups.macs()
         if (least := groups.smallest_macs() / self._full) > target:
@@ -65,7 +65,7 @@ class Selector:
     @property
     def share(self) -> float:
         """Of the multiply-accumulates at first that are left."""
-        return self._groups.macs() / self._full
+        return self.groups.macs() / self._full
 
     def observe(self) -> None:
         """Look at a step's gradients."""
@@ -80,21 +80,24 @@ class Selector:
         if self._start < self._step <= self._end and (self._step % EVERY == 0 or self._step == self._end):
             passed = (self._step - self._start) / (self._end - self._start)
             self._remove_to(self._full * (1 - (1 - self._target) * math.sqrt(passed)))
-        self._groups.clear()
+        self.groups.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"step": self._step, "worths": self._worths, "alive": self._groups.alive}
+        return {"step": self._step, "worths": self._worths}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._step = state["step"]
         self._worths = [one.to(own.device) for one, own in zip(state["worths"], self._worths, strict=True)]
-        self._groups.keep([alive.cpu() for alive in state["alive"]])
+
+    def removed(self, stayed: Sequence[Tensor]) -> None:
+        """The groups have become smaller: these of their channels stayed, (size,) bool for each."""
+        self._worths = [worth[one.to(worth.device)] for worth, one in zip(self._worths, stayed, strict=True)]
 
     @torch.no_grad()
     def _gains(self) -> list[Tensor]:
         """For each group (size,): by how much the loss would rise, to first order, without each of its channels."""
         gains = []
-        for group in self._groups.groups:
+        for group in self.groups.groups:
             norms = [member for member in group.members if member.kind == "norm"]
             gain = torch.zeros(group.size, device=group.device)
             for member in norms or [member for member in group.members if member.kind == "out"]:
@@ -110,7 +113,7 @@ class Selector:
     def _mean_squares(self) -> list[Tensor]:
         """For each group (size,): the mean square of the weights that write or read each channel."""
         means = []
-        for group in self._groups.groups:
+        for group in self.groups.groups:
             squares, counts = (torch.zeros(group.size, device=group.device) for _ in range(2))
             for member in group.members:
                 if not isinstance(member.module, Layer):
@@ -125,7 +128,7 @@ class Selector:
     def _remove_to(self, macs: float) -> None:
         """Take channels away until no more than `macs` are left; one channel of each group stays."""
         worths: Sequence[Tensor] = self._mean_squares() if self._importance == "magnitude" else self._worths
-        worths, groups = [worth.cpu() for worth in worths], self._groups
+        worths, groups = [worth.cpu() for worth in worths], self.groups
         while groups.macs() > macs:
             least: tuple[float, int, int] | None = None
             for number, (worth, alive) in enumerate(zip(worths, groups.alive, strict=True)):

@@ -188,7 +188,7 @@ class TrialRun:
         history = check(list[EpochRow], training.history)
         if [row["epoch"] for row in history] != list(range(len(history))) or training.best_epoch >= len(history):
             raise Damaged("its history lacks epochs")
-        own = training.model.state_dict()
+        own = training.removal.whole().state_dict()
         if training.best_epoch >= 0 and _shapes(training.best_model) != _shapes(own):
             raise Damaged("its best model is of another network")
         self.train_seconds, self.started_at = state.train_seconds, state.started_at

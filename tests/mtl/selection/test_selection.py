@@ -110,8 +110,8 @@ def test_the_worth_is_what_the_loss_loses_to_first_order() -> None:
 
     loss().backward()
     gains = one._gains()
-    number = next(i for i, group in enumerate(one._groups.groups) if len(group.members) > 4)  # a residual stream
-    group, channel, step = one._groups.groups[number], 3, 1e-2
+    number = next(i for i, group in enumerate(one.groups.groups) if len(group.members) > 4)  # a residual stream
+    group, channel, step = one.groups.groups[number], 3, 1e-2
     values = []
     for scale in (1 - step, 1 + step):
         kept = {name: value.clone() for name, value in model.state_dict().items()}
