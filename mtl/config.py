@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -26,12 +27,13 @@ Seed = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 Integer = Annotated[int, Field(strict=True, ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Retraining = Literal["none", "scratch", "fine_tune"]
-Compressor = Literal["penalty", "selection", "magnitude", "random", "narrow"]
+Compressor = Literal["penalty", "path", "selection", "magnitude", "random", "narrow"]
 LONGER: Literal["longer"] = "longer"  # without a penalty: one training, as long as the two of a retrained trial
 # Of how a trial is trained, chosen and measured. Raise it with every change that gives other numbers for the same
 # settings: it is part of a trial's id, so that trials of two methods are never taken for the same.
 # 2: the epoch is chosen on metrics once the sparsity has settled, and learned task weights have their own rate.
-METHOD_VERSION = 2
+# 3: channels that are gone leave the network after each epoch, and they go at an even rate.
+METHOD_VERSION = 3
 # Fields that were added later, and their values in files without them. With these values they are no part of a trial's
 # id, so that results of earlier versions keep theirs.
 LATER_FIELDS = {
@@ -45,6 +47,8 @@ LATER_FIELDS = {
     "target_macs": 1.0,
     "select_from": 0.2,
     "select_until": 0.6,
+    "path_epochs": 0,
+    "warm_started_from": "",
 }
 
 # The fields in which trials of one setup may differ, each with one value for all.
@@ -56,6 +60,7 @@ NOT_SETUP = {
     "retraining": "none",
     "compressor": "penalty",
     "target_macs": 1.0,
+    "warm_started_from": "",
     "measure_latency": False,
     "resident": False,
 }
@@ -138,7 +143,13 @@ class TrialSettings(BaseModel):
         0.2, description="share of the epochs after which selection, magnitude and random begin to remove channels"
     )
     select_until: Share = Field(
-        0.6, description="share of the epochs after which they remove no more, and train what is left"
+        0.6, description="share of the epochs after which they, and path, remove no more, and train what is left"
+    )
+    path_epochs: int = Field(
+        0,
+        ge=0,
+        le=MOST_EPOCHS,
+        description="epochs of each step of a path, from one of targets to the next; 0: a quarter of epochs",
     )
 
     lr: Positive = Field(1e-4, description="learning rate; the highest one, where it has a schedule")
@@ -214,6 +225,7 @@ class TrialConfig(TrialSettings):
     retraining: Retraining | Literal["longer"] = "none"
     compressor: Compressor = "penalty"
     target_macs: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
+    warm_started_from: str = Field("", description="trial_id of the trial whose model this trial starts from")
 
     @model_validator(mode="after")
     def _distinct_tasks(self) -> Self:
@@ -223,6 +235,11 @@ class TrialConfig(TrialSettings):
             raise ValueError(f"target_macs = {self.target_macs:g} with a penalty, whose strength decides the cost")
         if self.compressor != "penalty" and (self.strength or self.retraining != "none"):
             raise ValueError(f"compressor {self.compressor} with a penalty or a second training; allowed: neither")
+        if (self.compressor == "path") != bool(self.warm_started_from):
+            raise ValueError(
+                f"warm_started_from = {self.warm_started_from!r} with compressor {self.compressor}; allowed: a trial's "
+                "id with path, and none without"
+            )
         return self
 
     @classmethod
@@ -265,7 +282,9 @@ class TrialConfig(TrialSettings):
 
     @property
     def total_epochs(self) -> int:
-        """The most epochs, with those of a second training."""
+        """The most epochs, with those of a second training; without those of the trial that this one starts from."""
+        if self.compressor == "path":
+            return self.path_epochs or math.ceil(self.epochs / 4)
         return self.epochs if self.retraining == "none" else 2 * self.epochs
 
     @property

@@ -50,10 +50,21 @@ class Training:
     With `config.retrained` a second training follows: of the first's best model without its zero channels, for as many
     epochs again, without a penalty. The history goes on, and the best model is then one of the second training.
 
-    arrays: by split, what `mtl.datasets.cache.build.materialise` gives. Raises TrialFailed when a loss is not finite.
+    Raises TrialFailed when a loss is not finite.
+
+    Args:
+        arrays: by split, what `mtl.datasets.cache.build.materialise` gives.
+        warm_start: the state of the model of `config.warm_started_from`, which this one starts from.
     """
 
-    def __init__(self, config: TrialConfig, tasks: Sequence[Task], arrays: Arrays, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: TrialConfig,
+        tasks: Sequence[Task],
+        arrays: Arrays,
+        device: torch.device,
+        warm_start: Tensors | None = None,
+    ) -> None:
         self.config, self.tasks, self.device = config, list(tasks), device
         self.arrays: Mapping[Split, SplitArrays] = arrays
         self.first: FirstTraining | None = None  # set when the second training starts
@@ -64,6 +75,10 @@ class Training:
         self.history: list[dict[str, float]] = []
         torch.manual_seed(config.seed)
         self._start(build_model(config, tasks))
+        if warm_start is not None and self.compression:
+            self.model.load_state_dict(warm_start)
+            self.compression.groups.keep_used()
+            self._remove_gone()
 
     def _start(self, model: MultiTaskModel) -> None:
         """Set up all that the first or the second training begins with, from an untrained model."""
@@ -74,7 +89,7 @@ class Training:
         config = self.config.model_copy(update={"strength": 0.0}) if self.first else self.config
         self.optimizer = make_optimizer(self.model, self.weighting, config)
         self.scheduler = self._make_scheduler()
-        steps = self.config.epochs * self._steps_an_epoch
+        steps = self.config.epochs_a_training * self._steps_an_epoch
         self.compression = make_compression(self.config, self.model, self.optimizer, steps)
         self.removal = Removal(self.model)
         self.best_epoch = -1
@@ -100,7 +115,8 @@ class Training:
     @property
     def _first_choice(self) -> int:
         """The first epoch after which no more channels go: whatever came before gives way to it."""
-        return math.ceil(self.config.select_until * self.config.epochs) - 1 if self.compression else 0
+        config = self.config
+        return math.ceil(config.select_until * config.epochs_a_training) - 1 if self.compression else 0
 
     @property
     def survivors(self) -> dict[str, np.ndarray]:
@@ -115,7 +131,7 @@ class Training:
         if self._ended:
             self._start_second()
         epoch = self.epochs_run
-        if epoch == 0 and self.config.weights:
+        if epoch == 0 and self.config.weights and not self.config.warm_started_from:
             # Only now: a trial that goes on from a checkpoint does not need the file.
             load_weights(cast(DilatedResNet, self.model.backbone), self.config)
         row = {"epoch": epoch, **self._train_epoch(epoch)}

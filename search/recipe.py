@@ -82,9 +82,11 @@ class Recipe(TrialSettings):
     compressors: Annotated[tuple[Compressor, ...], Field(min_length=1)] = Field(
         ("penalty",),
         description="how models are made smaller, a list: penalty (one trial for each of lambdas), selection (while "
-        "the network trains, the channels go that matter least for what they cost), magnitude and random (the same, "
-        "but the channels with the smallest weights go, or any), narrow (a narrower network from the start). All but "
-        "penalty make one trial for each of targets, with as many epochs, and the dense model runs beside them",
+        "the network trains, the channels go that matter least for what they cost), path (the same from target to "
+        "target: the first trial starts from the dense model, each other one from the model of the next larger target, "
+        "for path_epochs), magnitude and random (as selection, but the channels with the smallest weights go, or any), "
+        "narrow (a narrower network from the start). All but penalty make one trial for each of targets, all but path "
+        "with as many epochs, and the dense model runs beside them",
     )
     targets: tuple[Share, ...] = Field(
         (),
@@ -245,8 +247,10 @@ class Recipe(TrialSettings):
     @property
     def _variants(self) -> list[dict[str, Any]]:
         """The fields in which the trials of one combination and seed differ."""
-        # Without the penalty the dense model remains, which the others are compared with.
+        # Without the penalty the dense model remains, which the others are compared with and a path starts from.
         penalised = self.lambdas if "penalty" in self.compressors else (0.0,)
+        if "path" in self.compressors and 0 not in penalised:
+            penalised = (0.0, *penalised)
         variants: list[dict[str, Any]] = [
             {"strength": strength, "retraining": retraining}
             for strength in penalised
@@ -255,7 +259,8 @@ class Recipe(TrialSettings):
         others = [one for one in self.compressors if one != "penalty"]
         return variants + [
             {"strength": 0.0, "compressor": one, "target_macs": target}
-            for one, target in itertools.product(others, self.targets)
+            # From large to small, as a path goes.
+            for one, target in itertools.product(others, sorted(self.targets, reverse=True))
         ]
 
     def retrainings(self, strength: float) -> tuple[Retraining | Literal["longer"], ...]:
@@ -313,10 +318,17 @@ def expand(recipe: Recipe, data_version: str, weights_version: str = "") -> list
     the end."""
     settings = trial_settings(recipe) | {"data_version": data_version, "weights_version": weights_version}
     combinations = sorted(recipe.task_combinations, key=len, reverse=True)
-    return [
-        TrialConfig(**settings, tasks=tasks, seed=seed, **variant)
-        for tasks, seed, variant in itertools.product(combinations, recipe.seed_list, recipe._variants)
-    ]
+    trials: list[TrialConfig] = []
+    for tasks, seed in itertools.product(combinations, recipe.seed_list):
+        before = ""  # what the next step of a path starts from
+        for variant in recipe._variants:
+            on_path = variant.get("compressor") == "path"
+            start = before if on_path else ""
+            config = TrialConfig(**settings, tasks=tasks, seed=seed, **variant, warm_started_from=start)
+            if on_path or (config.dense and config.retraining == "none"):
+                before = config.trial_id
+            trials.append(config)
+    return trials
 
 
 def differing_fields(recipe: Recipe, config: TrialConfig) -> str:

@@ -141,14 +141,15 @@ def _run_sweep(sweep: Sweep, runner: Runner, lease: Lease) -> list[TrialResult]:
         say(f"sweep {store}: {mixed}")
     # A trial that an earlier run planned and never ran is not missing, unless this recipe has it too.
     plan = Plan(sweep.configs, keep=set(results))
-    run = Run(sweep, lease, results, Progress(store, to_run, done_before), sweep.write_tables)
+    source = ListedTrials(to_run, policy)
+    run = Run(sweep, lease, results, Progress(store, to_run, done_before), sweep.write_tables, [source])
     if to_run:
         for config in to_run:
             results.pop(config.trial_id, None)
         if policy is not None:
             for result in results.values():
                 stays(policy, result.config, result.history, ended=True)
-        run.go(runner, ListedTrials(to_run, policy), plan)
+        run.go(runner, source, plan)
     elif reused or _is_outdated(sweep, plan):
         prepare(sweep, plan)
     run.finish()

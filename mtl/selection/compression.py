@@ -12,7 +12,12 @@ from mtl.optimizer import ProximalAdamW
 from mtl.selection.groups import ChannelGroups
 from mtl.selection.selector import Importance, Selector
 
-IMPORTANCES: dict[str, Importance] = {"selection": "taylor", "magnitude": "magnitude", "random": "random"}
+IMPORTANCES: dict[str, Importance] = {
+    "selection": "taylor",
+    "path": "taylor",
+    "magnitude": "magnitude",
+    "random": "random",
+}
 
 
 class Compression(Protocol):
@@ -53,7 +58,8 @@ def make_compression(
     if config.compressor not in IMPORTANCES:
         return None
     end = max(1, round(config.select_until * steps))
-    start = min(round(config.select_from * steps), end - 1)  # few steps may round to the same
+    first = 0.0 if config.compressor == "path" else config.select_from
+    start = min(round(first * steps), end - 1)  # few steps may round to the same
     groups = channel_groups(model, config.image_size)
     return Selector(groups, IMPORTANCES[config.compressor], config.target_macs, (start, end), config.seed)
 

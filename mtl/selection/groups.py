@@ -87,6 +87,21 @@ class ChannelGroups:
             for member, count in group.layers:
                 self._left[member.module][member.kind == "in"] -= int((count * ~one).sum())
 
+    def keep_used(self) -> None:
+        """Have those channels left that some layer writes with weights that are not zero, and one of each group."""
+        used = []
+        for group in self.groups:
+            alive = torch.zeros(group.size, dtype=torch.bool)
+            for member in group.members:
+                if member.kind == "out":
+                    weight = member.module.weight
+                    assert isinstance(weight, Tensor)
+                    writes = weight.detach().flatten(1).ne(0).any(1)
+                    alive[member.group[writes[member.index]].cpu()] = True
+            alive[0] |= not alive.any()
+            used.append(alive)
+        self.keep(used)
+
     def remove(self, number: int, channel: int) -> None:
         """Take one channel of a group away."""
         self.alive[number][channel] = False

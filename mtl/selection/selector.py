@@ -12,8 +12,10 @@ from mtl.selection.groups import ChannelGroups, Layer
 
 Importance = Literal["taylor", "magnitude", "random"]
 
-# Steps between two removals: a channel's worth is known from many batches, and the others get used to its absence.
-EVERY = 10
+# Steps between two removals: many small ones let the channels that stay get used to the absence of the others.
+EVERY = 2
+# Steps, at least, that a worth is the mean of; fewer where there are fewer than twice as many in all.
+OBSERVED = 10
 # Of the running mean of what channels are worth: the share of the new step.
 NEW_SHARE = 0.1
 
@@ -22,12 +24,12 @@ class Selector:
     """Removes channels until a model costs a share of what it cost at first.
 
     Between the steps `start` and `end` those channels go whose worth divided by the multiply-accumulates that their
-    removal saves is least. What is left at a step is
+    removal saves is least. What is left of the cost falls at an even rate, from the share s at the start: at a step it
+    is
 
-        1 - (1 - target) √((step - start) / (end - start))
+        s (target / s) ^ ((step - start) / (end - start))
 
-    of the cost: many channels go early, when a network has more than it uses, and few late. After `end` no more
-    channels go. The worth of a channel is
+    After `end` no more channels go. The worth of a channel is
 
         taylor      the running mean of (Σ γ ∂L/∂γ + β ∂L/∂β)² over the batch norms of its group, or of weights where it
                     has none: an estimate of what the loss gains by it (Molchanov et al. 2019, arXiv 1906.10771)
@@ -54,7 +56,7 @@ class Selector:
             raise BadInput(
                 f"target_macs = {target:g}; allowed: {least:.2g} or more, with one channel left in each layer"
             )
-        self._step = 0
+        self._step, self._first_share = 0, 1.0
         generator = torch.Generator().manual_seed(seed)
         self._worths = [
             torch.rand(group.size, generator=generator) if importance == "random" else torch.zeros(group.size)
@@ -76,17 +78,21 @@ class Selector:
 
     def apply(self) -> None:
         """After the optimizer's step: remove what is due, and keep at zero what was removed."""
+        if self._step == self._start:
+            self._first_share = self.share
         self._step += 1
-        if self._start < self._step <= self._end and (self._step % EVERY == 0 or self._step == self._end):
-            passed = (self._step - self._start) / (self._end - self._start)
-            self._remove_to(self._full * (1 - (1 - self._target) * math.sqrt(passed)))
+        observed, window = self._step - self._start, self._end - self._start
+        due = self._step % EVERY == 0 and observed >= min(OBSERVED, window // 2)
+        if 0 < observed <= window and (due or observed == window):
+            share = self._first_share * min(1.0, self._target / self._first_share) ** (observed / window)
+            self._remove_to(self._full * share)
         self.groups.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"step": self._step, "worths": self._worths}
+        return {"step": self._step, "first_share": self._first_share, "worths": self._worths}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._step = state["step"]
+        self._step, self._first_share = state["step"], state["first_share"]
         self._worths = [one.to(own.device) for one, own in zip(state["worths"], self._worths, strict=True)]
 
     def removed(self, stayed: Sequence[Tensor]) -> None:

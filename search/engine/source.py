@@ -1,11 +1,12 @@
 """Where the trials of a run come from: a list, or a search that proposes trials while others run."""
 
-from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
 from mtl.config import TrialConfig
 from search.early_stopping.policy import StoppingPolicy
+from search.listener import Listener
+from search.store.results import TrialResult
 
 # A cluster's autoscaler starts machines for the trials that wait for room.
 AHEAD = 200
@@ -33,17 +34,23 @@ class TrialSource(Protocol):
         """Whether no more trials will come."""
 
 
-class ListedTrials:
-    """The trials of a list, in its order."""
+class ListedTrials(Listener):
+    """The trials of a list, in its order; one that starts from another's model waits until the other has ended."""
 
     ahead = AHEAD
 
     def __init__(self, configs: Iterable[TrialConfig], policy: StoppingPolicy | None = None) -> None:
-        self._left = deque(configs)
+        self._left = list(configs)
+        self._not_ended = {config.trial_id for config in self._left}
         self.policy = policy
 
     def next(self) -> TrialConfig | None:
-        return self._left.popleft() if self._left else None
+        ready = (i for i, one in enumerate(self._left) if one.warm_started_from not in self._not_ended)
+        place = next(ready, None)
+        return None if place is None else self._left.pop(place)
+
+    def ended(self, result: TrialResult) -> None:
+        self._not_ended.discard(result.config.trial_id)
 
     @property
     def exhausted(self) -> bool:

@@ -176,7 +176,26 @@ class TrialRun:
             except Exception as error:  # for bytes that are no checkpoint torch raises errors of every kind
                 place = self.store.shown(self._file(CHECKPOINT))
                 say(f"{place}: is no checkpoint of this trial ({_short_error(error)}); the trial starts again")
-        return Training(self.config, tasks, arrays, device)
+        return Training(self.config, tasks, arrays, device, self._warm_start(device))
+
+    def _warm_start(self, device: torch.device) -> Mapping[str, torch.Tensor] | None:
+        """The state of the model that this trial starts from. Raises BadInput where there is none."""
+        if not (start := self.config.warm_started_from):
+            return None
+        file = trial_file(start, MODEL)
+        content = self.store.read(file)
+        if content is None:
+            raise BadInput(f"{self.store.shown(file)}: is missing; this trial starts from it, so it must be done first")
+        try:
+            state: Mapping[str, torch.Tensor] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)[
+                "model"
+            ]
+        except Exception as error:  # for bytes that are no checkpoint torch raises errors of every kind
+            raise BadInput(
+                f"{self.store.shown(file)}: is no model ({_short_error(error)}); remove the trial's folder, and the "
+                "same command trains it again"
+            ) from error
+        return state
 
     def _resume(self, training: Training, content: object) -> None:
         """Continue from a checkpoint's content. Raises Damaged if `save_checkpoint` cannot have written it, and torch's

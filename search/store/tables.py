@@ -19,7 +19,16 @@ from search.store.storage import Store
 
 IDENTITY = ("trial_id", "status", "tasks", "penalty", "lambda", "seed", "epochs_run")
 DELTAS = {"delta_m": "val", "test_delta_m": "test"}
-RUN = ("settings", "retraining", "train_seconds", "started_at", "ended_at", "torch_version", "error")
+RUN = (
+    "settings",
+    "retraining",
+    "warm_started_from",
+    "train_seconds",
+    "started_at",
+    "ended_at",
+    "torch_version",
+    "error",
+)
 LAYERS_SCHEMA = pa.schema(
     {
         "trial_id": pa.string(),
@@ -84,6 +93,7 @@ def _row(result: TrialResult) -> dict[str, Any]:
         "epochs_run": len(result.history),
         **result.metrics,
         "retraining": result.config.retraining,
+        "warm_started_from": result.config.warm_started_from or None,
         "train_seconds": result.train_seconds,
         "started_at": result.started_at,
         "ended_at": result.ended_at,

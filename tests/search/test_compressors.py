@@ -1,5 +1,6 @@
 """Ways to make a model smaller, side by side in one sweep: trials like any other, each at its share of the cost."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from search.recipe_file import load_recipe
 from tests.support.commands import rows, run_here
 from tests.support.in_process import without_ray, words
 
-ALL = ("penalty", "selection", "magnitude", "random", "narrow")
+ALL = ("penalty", "path", "selection", "magnitude", "random", "narrow")
 SETS = ("epochs=3", f"compressors={','.join(ALL)}", "targets=0.5,0.2", "head_channels=8", "backbone_width=8")
 
 
@@ -34,7 +35,9 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_compressor_keeps_to_its_targets_for_the_same_epochs(swept: Path) -> None:
     table = rows(swept)
-    assert (len(table), set(table["status"]), set(table["epochs_run"])) == (2 + 4 * 2, {"done"}, {3})
+    assert (len(table), set(table["status"])) == (2 + 5 * 2, {"done"})
+    path = table["settings"].str.startswith("compressor=path")
+    assert (set(table["epochs_run"][~path]), set(table["epochs_run"][path])) == ({3}, {1})
     dense = table[(table["lambda"] == 0) & (table["settings"] == "")]
     (full,) = dense["model_macs"]
     for compressor in ALL[1:]:
@@ -45,6 +48,28 @@ def test_each_compressor_keeps_to_its_targets_for_the_same_epochs(swept: Path) -
             assert row["delta_m"] != 0
     # Only the dense model itself is what delta_m is measured against.
     assert dense["delta_m"].tolist() == [0]
+
+
+def test_a_path_starts_from_the_dense_model_and_goes_from_target_to_target(swept: Path) -> None:
+    table = pd.read_parquet(swept / "results.parquet").set_index("settings")
+    dense, half, fifth = (table.loc[f"compressor=path target_macs={t}"] if t else table.loc[""] for t in ("", 0.5, 0.2))
+    ids = dense.loc[dense["lambda"] == 0, "trial_id"].tolist()
+    assert [half["warm_started_from"], fifth["warm_started_from"]] == [*ids, half["trial_id"]]
+    assert half["started_at"] >= dense.loc[dense["lambda"] == 0, "ended_at"].item()
+    assert fifth["started_at"] >= half["ended_at"]
+    assert table["warm_started_from"].notna().sum() == 2
+
+
+def test_a_step_of_a_path_without_the_model_before_says_so(swept: Path, tmp_path: Path) -> None:
+    table = rows(swept).set_index("settings")
+    half, fifth = (table.loc[f"compressor=path target_macs={t}", "trial_id"] for t in (0.5, 0.2))
+    shutil.copytree(swept, tmp_path / "rooms")
+    (tmp_path / "rooms" / "trials" / half / "model.pt").unlink()
+    shutil.rmtree(tmp_path / "rooms" / "trials" / fifth)
+    with without_ray():
+        assert main(words("sweep", tmp_path, sets=SETS)) == 1
+    error = rows(tmp_path / "rooms").set_index("trial_id").loc[fifth, "error"]
+    assert f"trials/{half}/model.pt: is missing; this trial starts from it" in error
 
 
 def test_they_are_methods_of_their_own_in_the_analysis(swept: Path) -> None:
@@ -94,7 +119,7 @@ def test_the_trials_of_a_recipe() -> None:
         (["compressors=selection"], "targets = [] with compressors = ['selection']"),
         (["targets=0.5"], "targets = [0.5] with compressors = ['penalty']"),
         (["compressors=selection", "targets=1.5"], "targets = 1.5; allowed: less than or equal to 1"),
-        (["compressors=prune", "targets=0.5"], "compressors = prune; allowed: 'penalty', 'selection'"),
+        (["compressors=prune", "targets=0.5"], "compressors = prune; allowed: 'penalty', 'path'"),
         (["compressors=narrow,narrow", "targets=0.5"], "compressors = ['narrow', 'narrow']; allowed: each value once"),
     ],
 )

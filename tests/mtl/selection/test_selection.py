@@ -193,6 +193,8 @@ def test_a_narrow_network_costs_no_more_than_its_target_and_the_next_wider_one_m
     [
         ({"compressor": "selection", "strength": 0.1}, "compressor selection with a penalty"),
         ({"target_macs": 0.5}, "target_macs = 0.5 with a penalty"),
+        ({"compressor": "path", "strength": 0.0}, "warm_started_from = '' with compressor path; allowed: a trial's id"),
+        ({"warm_started_from": "abc"}, "warm_started_from = 'abc' with compressor penalty; allowed: a trial's id"),
         ({"select_from": 0.6, "select_until": 0.6}, "select_from = 0.6 and select_until = 0.6; allowed"),
         ({"compressor": "selection", "strength": 0.0, "target_macs": 0.0}, "greater than 0"),
     ],
@@ -208,3 +210,41 @@ def test_ids_of_trials_with_a_penalty_stay() -> None:
         len({trial(target=target).trial_id for target in (0.2, 0.3)} | {config(strength=0.0, epochs=6).trial_id}) == 3
     )
     assert trial().setup_id == config(epochs=6).setup_id
+
+
+def step_of_a_path(target: float, **fields: Any) -> TrialConfig:
+    return trial("path", target, head_channels=4, warm_started_from="0" * 16, path_epochs=3, **fields)
+
+
+def test_a_path_goes_on_from_the_model_before() -> None:
+    """Each step has its own epochs, and channels that are gone do not come back."""
+    before, _ = trained(trial(target=0.5, head_channels=4))
+    start = {name: value.clone() for name, value in before.model.state_dict().items()}
+    one = Training(step_of_a_path(0.2), TASKS, arrays(), CPU, start)
+    # Before its first epoch it is the model that it starts from.
+    assert one.compression is not None
+    assert all(torch.equal(value, start[name]) for name, value in one.removal.whole().state_dict().items())
+    cost = one.compression.groups.macs()
+    assert cost == count_macs(one.model, (32, 48)) < 0.51 * count_macs(before.model, (32, 48))
+    while not one.done:
+        one.run_epoch()
+    assert one.epochs_run == 3
+    assert one.test()["model_macs"] <= 0.2 * count_macs(before.model, (32, 48)) < cost
+    for name, survivors in before.survivors.items():
+        assert not (one.survivors[name] & ~survivors).any(), name
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_a_resumed_step_of_a_path_is_the_unbroken_one(stop: int) -> None:
+    torch.manual_seed(0)
+    start = build_model(config(head_channels=4), TASKS).state_dict()
+    whole, broken = (Training(step_of_a_path(0.3), TASKS, arrays(), CPU, start) for _ in range(2))
+    for _ in range(stop):
+        broken.run_epoch()
+    resumed = Training(step_of_a_path(0.3), TASKS, arrays(), CPU)
+    resumed.load_state_dict(broken.state_dict())
+    for one in (whole, resumed):
+        while not one.done:
+            one.run_epoch()
+    assert resumed.test() == whole.test()
+    assert all(torch.equal(value, resumed.model.state_dict()[name]) for name, value in whole.model.state_dict().items())
