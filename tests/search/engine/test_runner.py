@@ -100,3 +100,22 @@ def test_a_listener_that_raises_ends_the_run(sweep: Sweep) -> None:
     with pytest.raises(SweepStopped, match="taken over"):
         run(sweep, log)
     assert log.told == []
+
+
+def test_a_trial_that_starts_from_anothers_model_waits_until_that_has_ended(sweep: Sweep) -> None:
+    dense, penalised = sweep.configs
+
+    def step(before: TrialConfig) -> TrialConfig:
+        new = {"compressor": "path", "strength": 0.0, "target_macs": 0.5, "warm_started_from": before.trial_id}
+        return before.model_copy(update=new)
+
+    first, stranger = step(dense), step(dense.model_copy(update={"seed": 9}))
+    second = step(first)
+    source = ListedTrials([second, first, dense, stranger, penalised])
+    # What starts from a trial that this run does not have need not wait for it.
+    assert [source.next(), source.next(), source.next(), source.next()] == [dense, stranger, penalised, None]
+    for ended, freed in ((penalised, None), (dense, first), (first, second), (second, None)):
+        assert not source.exhausted or ended == second
+        source.ended(TrialResult(ended, "failed", "", ""))
+        assert source.next() == freed
+    assert source.exhausted
