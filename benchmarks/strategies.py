@@ -8,10 +8,14 @@ tasks, for each seed
     selection   channels go while the network trains, by Taylor's estimate of their worth for what they cost
     magnitude   the same, by the mean square of their weights
     random      the same, any
-    prune + fine_tune   what a user would do instead: the full network for half the epochs, then all channels that must
-                go at once, by their magnitude; the other half trains what is left, on the same schedule
+    torch_pruning_norm  what a user of Torch-Pruning would do instead: the full network for half the epochs, with the
+                sparse training of its GroupNormPruner; then its pruner takes channels until the cost is reached, by
+                group norms; the other half of the epochs trains what is left
+    torch_pruning_taylor   the same without sparse training, by GroupTaylorImportance
     penalty     the group lasso for all the epochs, at several λ
     penalty + fine_tune   the group lasso for half the epochs, what is left of the network for the other half
+
+`shallow` is not among them: the network of `rooms` has one block in each stage.
 
 A cost is the share of the dense model's multiply-accumulates, heads included, that the compacted model has. Δm is over
 the dense model of the same seed, on the test split, over the tasks' first metrics; with its 95 % interval over seeds
@@ -42,7 +46,7 @@ RECORDING = Path(__file__).parent / "recordings" / "strategies.parquet"
 EPOCHS, SEEDS = 16, 5
 TARGETS = (0.5, 0.25, 0.12, 0.06)
 LAMBDAS = (1e-3, 4e-3, 2e-2)
-COMPRESSORS = ("narrow", "selection", "magnitude", "random")
+COMPRESSORS = ("narrow", "selection", "magnitude", "random", "torch_pruning_norm", "torch_pruning_taylor")
 KEPT = ["method", "target_macs", "lambda", "seed", "epochs_run", "model_macs", "model_parameters", "group_sparsity"]
 Interval = tuple[float, float]
 
@@ -54,11 +58,9 @@ def strategies(storage: str, epochs: int, seeds: int) -> list[tuple[str, Sweep]]
     of_compressors = [f"compressors=penalty,{','.join(COMPRESSORS)}", f"targets={','.join(map(str, TARGETS))}"]
     whole = [*recipe, f"epochs={epochs}", f"lambdas=0,{lambdas}", *of_compressors]
     halves = [*recipe, f"epochs={epochs // 2}", f"lambdas={lambdas}", "retraining=fine_tune"]
-    at_once = ["compressors=magnitude", "select_from=0.5", "select_until=0.51", *of_compressors[1:]]
-    pruned = [*recipe, f"epochs={epochs}", "lambdas=0", *at_once]
     return [
         (name, open_sweep(load_recipe("rooms", sets), storage, name, None, here=True))
-        for name, sets in (("whole", whole), ("halves", halves), ("pruned", pruned))
+        for name, sets in (("whole", whole), ("halves", halves))
     ]
 
 
@@ -74,8 +76,6 @@ def train(storage: str, epochs: int, seeds: int) -> pd.DataFrame:
         table["method"] = found["compressor"].fillna("penalty").where(table["lambda"] == 0, "penalty")
         table.loc[(table["lambda"] == 0) & (table["settings"] == ""), "method"] = "dense"
         table.loc[table["retraining"] != "none", "method"] = "penalty + fine_tune"
-        if name == "pruned":
-            table = table[table["method"] == "magnitude"].assign(method="prune + fine_tune")
         primaries = [f"test_{metric.name}" for metric in sweep.primaries.values()]
         tables.append(table[table["status"] == "done"][[*KEPT, *primaries]])
     directions = {f"test_{metric.name}": metric.maximize for metric in sweep.primaries.values()}

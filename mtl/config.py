@@ -26,7 +26,9 @@ Seed = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 Integer = Annotated[int, Field(strict=True, ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Retraining = Literal["none", "scratch", "fine_tune"]
-Compressor = Literal["penalty", "selection", "magnitude", "random", "narrow"]
+Compressor = Literal[
+    "penalty", "selection", "magnitude", "random", "narrow", "shallow", "torch_pruning_norm", "torch_pruning_taylor"
+]
 LONGER: Literal["longer"] = "longer"  # without a penalty: one training, as long as the two of a retrained trial
 # Of how a trial is trained, chosen and measured. Raise it with every change that gives other numbers for the same
 # settings: it is part of a trial's id, so that trials of two methods are never taken for the same.
@@ -45,6 +47,7 @@ LATER_FIELDS = {
     "target_macs": 1.0,
     "select_from": 0.2,
     "select_until": 0.6,
+    "prune_at": 0.5,
 }
 
 # The fields in which trials of one setup may differ, each with one value for all.
@@ -139,6 +142,11 @@ class TrialSettings(BaseModel):
     )
     select_until: Share = Field(
         0.6, description="share of the epochs after which they remove no more, and train what is left"
+    )
+
+    prune_at: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = Field(
+        0.5,
+        description="share of the epochs after which torch_pruning_norm and torch_pruning_taylor prune the network",
     )
 
     lr: Positive = Field(1e-4, description="learning rate; the highest one, where it has a schedule")

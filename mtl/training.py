@@ -73,9 +73,9 @@ class Training:
         self.weighting = TASK_WEIGHTINGS[self.config.task_weighting](self.tasks).to(self.device)
         config = self.config.model_copy(update={"strength": 0.0}) if self.first else self.config
         self.optimizer = make_optimizer(self.model, self.weighting, config)
-        self.scheduler = self._make_scheduler()
         steps = self.config.epochs * self._steps_an_epoch
         self.compression = make_compression(self.config, self.model, self.optimizer, steps)
+        self.scheduler = self._make_scheduler()
         self.best_epoch = -1
         self.best_model: dict[str, Tensor] = {}
 
@@ -99,7 +99,7 @@ class Training:
     @property
     def _first_choice(self) -> int:
         """The first epoch after which no more channels go: whatever came before gives way to it."""
-        return math.ceil(self.config.select_until * self.config.epochs) - 1 if self.compression else 0
+        return math.ceil(self.compression.last_step / self._steps_an_epoch) - 1 if self.compression else 0
 
     @property
     def survivors(self) -> dict[str, np.ndarray]:

@@ -83,8 +83,10 @@ class Recipe(TrialSettings):
         ("penalty",),
         description="how models are made smaller, a list: penalty (one trial for each of lambdas), selection (while "
         "the network trains, the channels go that matter least for what they cost), magnitude and random (the same, "
-        "but the channels with the smallest weights go, or any), narrow (a narrower network from the start). All but "
-        "penalty make one trial for each of targets, with as many epochs, and the dense model runs beside them",
+        "but the channels with the smallest weights go, or any), narrow and shallow (a network with fewer channels, or "
+        "fewer blocks, from the start), torch_pruning_norm and torch_pruning_taylor (the dense network is trained, "
+        "pruned at once by Torch-Pruning, and trained on). All but penalty make one trial for each of targets, with as "
+        "many epochs, and the dense model runs beside them",
     )
     targets: tuple[Share, ...] = Field(
         (),
