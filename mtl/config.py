@@ -27,7 +27,17 @@ Seed = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 Integer = Annotated[int, Field(strict=True, ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Retraining = Literal["none", "scratch", "fine_tune"]
-Compressor = Literal["penalty", "path", "selection", "magnitude", "random", "narrow"]
+Compressor = Literal[
+    "penalty",
+    "path",
+    "selection",
+    "magnitude",
+    "random",
+    "narrow",
+    "shallow",
+    "torch_pruning_norm",
+    "torch_pruning_taylor",
+]
 LONGER: Literal["longer"] = "longer"  # without a penalty: one training, as long as the two of a retrained trial
 # Of how a trial is trained, chosen and measured. Raise it with every change that gives other numbers for the same
 # settings: it is part of a trial's id, so that trials of two methods are never taken for the same.
@@ -49,6 +59,7 @@ LATER_FIELDS = {
     "select_until": 0.6,
     "path_epochs": 0,
     "warm_started_from": "",
+    "prune_at": 0.5,
 }
 
 # The fields in which trials of one setup may differ, each with one value for all.
@@ -150,6 +161,11 @@ class TrialSettings(BaseModel):
         ge=0,
         le=MOST_EPOCHS,
         description="epochs of each step of a path, from one of targets to the next; 0: a quarter of epochs",
+    )
+
+    prune_at: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = Field(
+        0.5,
+        description="share of the epochs after which torch_pruning_norm and torch_pruning_taylor prune the network",
     )
 
     lr: Positive = Field(1e-4, description="learning rate; the highest one, where it has a schedule")

@@ -115,8 +115,7 @@ class Training:
     @property
     def _first_choice(self) -> int:
         """The first epoch after which no more channels go: whatever came before gives way to it."""
-        config = self.config
-        return math.ceil(config.select_until * config.epochs_a_training) - 1 if self.compression else 0
+        return math.ceil(self.compression.last_step / self._steps_an_epoch) - 1 if self.compression else 0
 
     @property
     def survivors(self) -> dict[str, np.ndarray]:

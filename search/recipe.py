@@ -85,8 +85,10 @@ class Recipe(TrialSettings):
         "the network trains, the channels go that matter least for what they cost), path (the same from target to "
         "target: the first trial starts from the dense model, each other one from the model of the next larger target, "
         "for path_epochs), magnitude and random (as selection, but the channels with the smallest weights go, or any), "
-        "narrow (a narrower network from the start). All but penalty make one trial for each of targets, all but path "
-        "with as many epochs, and the dense model runs beside them",
+        "narrow and shallow (a network with fewer channels, or fewer blocks, from the start), torch_pruning_norm and "
+        "torch_pruning_taylor (the dense network is trained, pruned at once by Torch-Pruning, and trained on). All but "
+        "penalty make one trial for each of targets, all but path with as many epochs, and the dense model runs beside "
+        "them",
     )
     targets: tuple[Share, ...] = Field(
         (),

@@ -28,6 +28,7 @@ from search.store.messages import say
 from search.store.results import TrialResult, read_result, read_results
 from search.store.storage import PATIENCE_SECONDS, Store
 from search.store.tables import search_columns, write_tables
+from search.targets import check_targets
 
 # Batch normalisation needs two training images.
 FEWEST_IMAGES: dict[Split, int] = {"train": 2, "val": 1, "test": 1}
@@ -138,6 +139,7 @@ def open_sweep(
     root = None if data is None else user_path("--data", data).absolute()
     dataset = load_dataset(recipe.dataset, root, recipe.dataset_options)
     _check_dataset(recipe, dataset)
+    check_targets(recipe, dataset.tasks)
     if here and not recipe.gpus_per_trial:
         largest = [dataset.tasks[task] for task in max(recipe.task_combinations, key=len)]
         check_memory(recipe, largest, dataset.size("train"), machine_memory())

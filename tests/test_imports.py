@@ -17,6 +17,7 @@ SEARCH = (
     ("search.run",),
     ("search.sweep_file",),
     ("search.sweep",),
+    ("search.targets",),
     ("search.engine",),
     ("search.loggers", "search.progress"),
     ("search.listener",),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.read.load import LONGER, Sweep, is_compressed, method_name
+from analysis.read.load import COMPRESSED, LONGER, Sweep, is_compressed, method_name
 from mtl.vocabulary.delta_m import NO_RETRAINING
 
 COLUMNS = ["sweep", "tasks", "method", "lambda", "seed", "state"]
@@ -32,6 +32,11 @@ def missing_table(sweep: Sweep) -> pd.DataFrame:
                 if (tasks, strength, seed, again) not in known:
                     rows.append((part.name, tasks, method_name(penalty, again, ""), strength, seed, NOT_FINISHED))
                     known.add((tasks, strength, seed, again))
+        compressed = ended[is_compressed(ended)]
+        found = set(zip(*(compressed[key] for key in ("tasks", "settings", "seed")), strict=True))
+        for tasks, settings, seed in _planned_compressed(part, part.info["recipe"]):
+            if (tasks, settings, seed) not in found:
+                rows.append((part.name, tasks, method_name(penalty, NO_RETRAINING, settings), 0.0, seed, NOT_FINISHED))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -46,18 +51,39 @@ def _retrainings(info: dict[str, Any], strength: float) -> list[str]:
 
 
 def _planned(sweep: Sweep, recipe: dict[str, Any]) -> list[tuple[str, float, float]]:
+    """Combination, λ and seed of each trial with a penalty, and of the dense ones."""
+    strengths = recipe.get("lambdas") if "penalty" in recipe.get("compressors", ["penalty"]) else [0.0]
+    combinations, seeds = _combinations_and_seeds(sweep, recipe)
+    if not isinstance(strengths, list):
+        return []
+    return [(tasks, float(one), seed) for tasks, one, seed in itertools.product(combinations, strengths, seeds)]
+
+
+def _planned_compressed(sweep: Sweep, recipe: dict[str, Any]) -> list[tuple[str, str, float]]:
+    """Combination, settings and seed of each trial of the other compressors."""
+    compressors, targets = recipe.get("compressors"), recipe.get("targets")
+    if not (isinstance(compressors, list) and isinstance(targets, list)):
+        return []  # of a sweep from before there were any
+    settings = [
+        f"{COMPRESSED}{compressor} target_macs={target:g}"
+        for compressor, target in itertools.product(compressors, targets)
+        if compressor != "penalty"
+    ]
+    combinations, seeds = _combinations_and_seeds(sweep, recipe)
+    return list(itertools.product(combinations, settings, seeds))
+
+
+def _combinations_and_seeds(sweep: Sweep, recipe: dict[str, Any]) -> tuple[list[str], list[float]]:
+    """Both empty where they are not known."""
     if "search" in sweep.info:
-        return []  # it makes its trials as it goes
-    combinations, strengths, seeds = recipe.get("combinations"), recipe.get("lambdas"), recipe.get("seeds")
-    if "penalty" not in recipe.get("compressors", ["penalty"]):
-        strengths = [0.0]
+        return [], []  # it makes its trials as it goes
+    combinations, seeds = recipe.get("combinations"), recipe.get("seeds")
     names = list(sweep.tasks)
     if combinations in ("all", "single"):
         sizes = range(1, (len(names) if combinations == "all" else 1) + 1)
         combinations = ["+".join(some) for size in sizes for some in itertools.combinations(names, size)]
     if isinstance(seeds, int):
         seeds = list(range(seeds))
-    if not (isinstance(combinations, list) and isinstance(strengths, list) and isinstance(seeds, list)):
-        return []
-    in_order = ["+".join(sweep.tasks_of(tasks)) for tasks in combinations]
-    return [(tasks, float(one), float(seed)) for tasks, one, seed in itertools.product(in_order, strengths, seeds)]
+    if not (isinstance(combinations, list) and isinstance(seeds, list)):
+        return [], []
+    return ["+".join(sweep.tasks_of(tasks)) for tasks in combinations], list(map(float, seeds))

@@ -1,16 +1,15 @@
 """Hard parameter sharing: one backbone, run once, and a head for each task."""
 
-import bisect
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from mtl.config import TrialConfig
-from mtl.errors import BadInput, TrialFailed
+from mtl.errors import TrialFailed
 from mtl.networks.backbones import DilatedResNet
 from mtl.networks.heads import make_head
-from mtl.networks.measurement import count_macs
+from mtl.networks.smaller import SIZES, resized
 from mtl.tasks import Task
 
 
@@ -60,32 +59,10 @@ def start_from_constants(model: MultiTaskModel, constants: Mapping[str, Tensor])
             layer.bias.copy_(constants[name])
 
 
-def narrowed(config: TrialConfig, tasks: Sequence[Task]) -> TrialConfig:
-    """With the widest backbone, and heads in proportion, that cost no more than `target_macs` of the full network.
-
-    Raises BadInput where a width of 1 costs more.
-    """
-
-    def sized(width: int) -> TrialConfig:
-        heads = max(1, round(config.head_channels * width / config.backbone_width))
-        return config.model_copy(update={"backbone_width": width, "head_channels": heads, "compressor": "penalty"})
-
-    def cost(width: int) -> int:
-        return count_macs(build_model(sized(width), tasks), config.image_size)
-
-    most = config.target_macs * cost(config.backbone_width)
-    # Cost grows with the width: the largest width that costs no more.
-    width = bisect.bisect_right(range(1, config.backbone_width + 1), most, key=cost)
-    if width == 0:
-        least = cost(1) / cost(config.backbone_width)
-        raise BadInput(f"target_macs = {config.target_macs:g}; allowed with narrow: {least:.2g} or more")
-    return sized(width)
-
-
 def build_model(config: TrialConfig, tasks: Sequence[Task]) -> MultiTaskModel:
     """The untrained model of a trial. Its weights come from torch's global generator."""
-    if config.compressor == "narrow":
-        config = narrowed(config, tasks)
+    if config.compressor in SIZES:
+        config = resized(config, tasks)
     backbone = DilatedResNet(config.backbone, config.backbone_width, config.backbone_layers)
     heads = {t.name: make_head(backbone.out_channels, t, config.head_channels, config.head_rates) for t in tasks}
     return MultiTaskModel(backbone, heads)

@@ -4,7 +4,7 @@ The counts are those of the networks of `mtl.networks.model.build_model`; a test
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mtl.config import TrialSettings
@@ -22,12 +22,16 @@ BLOCKS = {
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution with its batch norm, whose output is `stride` times smaller than the image in both directions."""
+    """A convolution with its batch norm, whose output is `stride` times smaller than the image in both directions.
+
+    sources: what it reads at least: the image's channels, or one channel of each layer that it reads.
+    """
 
     inputs: int
     outputs: int
     kernel: int
     stride: int
+    sources: int = 1
 
     @property
     def parameters(self) -> int:
@@ -46,16 +50,40 @@ def count_parameters(settings: TrialSettings, tasks: Sequence[Task]) -> int:
 
 def count_activations(settings: TrialSettings, tasks: Sequence[Task]) -> int:
     """Numbers of one image that a forward pass keeps for the backward pass, at least: the inputs of batch norms."""
+    return sum(layer.outputs * _pixels(settings, layer.stride) for layer in _layers(settings, tasks))
+
+
+def count_macs(settings: TrialSettings, tasks: Sequence[Task]) -> int:
+    """Multiply-accumulates of one image, as `mtl.networks.measurement.count_macs` counts them."""
+    layers = ((layer.inputs * layer.outputs, layer) for layer in _layers(settings, tasks))
+    return _macs(settings, tasks, layers, settings.head_channels)
+
+
+def fewest_macs(settings: TrialSettings, tasks: Sequence[Task]) -> int:
+    """Those of the network with a single channel in each layer; what a head gives stays."""
+    return _macs(settings, tasks, ((layer.sources, layer) for layer in _layers(settings, tasks)), 1)
+
+
+def _macs(
+    settings: TrialSettings, tasks: Sequence[Task], layers: Iterable[tuple[int, Layer]], head_channels: int
+) -> int:
+    """layers: each with how many pairs of a channel read and one written it has."""
+    count = sum(pairs * layer.kernel**2 * _pixels(settings, layer.stride) for pairs, layer in layers)
+    for task in tasks:
+        # See `count_parameters`.
+        outputs = head_channels * task.channels
+        count += outputs * _pixels(settings, OUTPUT_STRIDE) if task.dense else head_channels**2 + outputs
+    return count
+
+
+def _pixels(settings: TrialSettings, stride: int) -> int:
     height, width = settings.image_size
-    return sum(
-        layer.outputs * math.ceil(height / layer.stride) * math.ceil(width / layer.stride)
-        for layer in _layers(settings, tasks)
-    )
+    return math.ceil(height / stride) * math.ceil(width / stride)
 
 
 def _layers(settings: TrialSettings, tasks: Sequence[Task]) -> Iterator[Layer]:
     width, (bottleneck, published) = settings.backbone_width, BLOCKS[settings.backbone]
-    yield Layer(3, width, 7, 2)
+    yield Layer(3, width, 7, 2, sources=3)
     inputs = width
     for stage, blocks in enumerate(settings.backbone_layers or published):
         inner = width * 2**stage
@@ -79,7 +107,8 @@ def _layers(settings: TrialSettings, tasks: Sequence[Task]) -> Iterator[Layer]:
             yield from (Layer(inputs, channels, 3, OUTPUT_STRIDE) for _ in settings.head_rates)
             # The mean over the whole image is one pixel.
             yield Layer(inputs, channels, 1, max(settings.image_size))
-            yield Layer((2 + len(settings.head_rates)) * channels, channels, 1, OUTPUT_STRIDE)
+            branches = 2 + len(settings.head_rates)
+            yield Layer(branches * channels, channels, 1, OUTPUT_STRIDE, sources=branches)
             yield Layer(channels, channels, 3, OUTPUT_STRIDE)
         else:
             yield Layer(inputs, channels, 3, OUTPUT_STRIDE)

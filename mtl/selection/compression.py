@@ -1,5 +1,6 @@
 """What makes a network smaller while it trains, as the training sees it."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ from mtl.config import TrialConfig
 from mtl.networks.model import MultiTaskModel, last_layer
 from mtl.optimizer import ProximalAdamW
 from mtl.selection.groups import ChannelGroups
+from mtl.selection.pruned_once import Criterion, PrunedOnce
 from mtl.selection.selector import Importance, Selector
 
 IMPORTANCES: dict[str, Importance] = {
@@ -18,6 +20,7 @@ IMPORTANCES: dict[str, Importance] = {
     "magnitude": "magnitude",
     "random": "random",
 }
+CRITERIA: dict[str, Criterion] = {"torch_pruning_norm": "norm", "torch_pruning_taylor": "taylor"}
 
 
 class Compression(Protocol):
@@ -29,9 +32,13 @@ class Compression(Protocol):
 
     Attributes:
         groups: those whose channels go.
+        last_step: the number of steps after which no more channels go.
     """
 
     groups: ChannelGroups
+
+    @property
+    def last_step(self) -> int: ...
 
     def observe(self) -> None: ...
 
@@ -55,6 +62,11 @@ def make_compression(
 
     Raises BadInput where the network cannot be made so small.
     """
+    if config.compressor in CRITERIA:
+        step = min(max(1, round(config.prune_at * steps)), steps)
+        criterion, watched = CRITERIA[config.compressor], math.ceil(steps / config.epochs)
+        groups = channel_groups(model, config.image_size)
+        return PrunedOnce(model, groups, config.image_size, criterion, config.target_macs, step, watched)
     if config.compressor not in IMPORTANCES:
         return None
     end = max(1, round(config.select_until * steps))

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mtl.errors import BadInput
 from mtl.selection.groups import ChannelGroups, Layer
+from mtl.selection.target import check_target
 
 Importance = Literal["taylor", "magnitude", "random"]
 
@@ -52,10 +52,7 @@ class Selector:
         self.groups, self._importance, self._target = groups, importance, target
         self._start, self._end = steps
         self._full = groups.macs()
-        if (least := groups.smallest_macs() / self._full) > target:
-            raise BadInput(
-                f"target_macs = {target:g}; allowed: {least:.2g} or more, with one channel left in each layer"
-            )
+        check_target(groups, target)
         self._step, self._first_share = 0, 1.0
         generator = torch.Generator().manual_seed(seed)
         self._worths = [
@@ -63,6 +60,10 @@ class Selector:
             for group in groups.groups
         ]
         self._worths = [one.to(group.device) for one, group in zip(self._worths, groups.groups, strict=True)]
+
+    @property
+    def last_step(self) -> int:
+        return self._end
 
     @property
     def share(self) -> float:

@@ -55,10 +55,14 @@ class RecipeInfo(BaseModel):
     seeds: Annotated[int, Field(ge=0, le=MOST_PLANNED)] | list[Annotated[int, Field(ge=0)]] | None = None
     penalty: Name | None = None
     retraining: list[Name] | None = None
+    compressors: list[Name] | None = None
+    targets: list[Number] | None = None
 
     @model_validator(mode="after")
     def _not_too_many(self) -> Self:
-        sizes = [_length(self.combinations), _length(self.lambdas), _length(self.retraining)]
+        variants = _length(self.lambdas) * max(_length(self.retraining), 1)
+        variants += _length(self.compressors) * _length(self.targets)
+        sizes = [_length(self.combinations), variants]
         sizes.append(self.seeds if isinstance(self.seeds, int) else _length(self.seeds))
         if self.combinations == "all":
             sizes[0] = 2 ** min(len(self.tasks or ()), 64)

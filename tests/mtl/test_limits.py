@@ -12,8 +12,11 @@ from mtl.datasets.cache.build import check_room, materialise
 from mtl.datasets.rooms.dataset import Rooms
 from mtl.errors import BadInput
 from mtl.limits import bytes_needed, check_memory, machine_memory
+from mtl.networks import measurement
 from mtl.networks.model import build_model
-from mtl.networks.model_size import BLOCKS, count_activations, count_parameters
+from mtl.networks.model_size import BLOCKS, count_activations, count_macs, count_parameters, fewest_macs
+from mtl.selection.compression import channel_groups
+from mtl.tasks import Task
 from search import sweep as sweep_module
 from search.cli import main
 from search.engine.context import RunContext
@@ -46,6 +49,16 @@ def test_counts_are_those_of_the_network(
             module.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0].numel()))
     model(torch.zeros(2, 3, *size, device="meta"))
     assert 2 * count_activations(settings, TASKS) == sum(kept)
+    assert count_macs(settings, TASKS) == measurement.count_macs(model, size)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("tasks", [TASKS, TASKS[1:2], TASKS[-1:]])
+def test_the_smallest_network_is_that_of_a_single_channel_in_each_group(backbone: str, tasks: list[Task]) -> None:
+    settings = config(backbone=backbone, backbone_width=3, backbone_layers=(1, 2, 1, 1), image_size=(37, 51))
+    groups = channel_groups(build_model(settings, tasks), (37, 51))
+    assert count_macs(settings, tasks) == groups.macs()
+    assert fewest_macs(settings, tasks) == groups.smallest_macs()
 
 
 def test_what_is_needed_is_a_lower_bound() -> None:

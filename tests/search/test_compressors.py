@@ -1,5 +1,6 @@
 """Ways to make a model smaller, side by side in one sweep: trials like any other, each at its share of the cost."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +11,21 @@ import pytest
 from analysis.compute.missing import missing_table
 from analysis.figures.latency import latency_panels
 from analysis.read.load import load_sweep
+from mtl.datasets.registry import load_dataset
 from mtl.errors import BadInput
+from mtl.networks.smaller import SIZES, resized
+from mtl.vocabulary.files import MODEL, trial_file
 from search.cli import main
 from search.recipe import Recipe, expand
 from search.recipe_file import load_recipe
-from tests.support.commands import rows, run_here
+from search.targets import check_targets
+from tests.support.commands import refused, rows, run_here
 from tests.support.in_process import without_ray, words
 
-ALL = ("penalty", "path", "selection", "magnitude", "random", "narrow")
+ALL = (
+    *("penalty", "path", "selection", "magnitude", "random", "narrow"),
+    *("torch_pruning_norm", "torch_pruning_taylor"),
+)
 SETS = ("epochs=3", f"compressors={','.join(ALL)}", "targets=0.5,0.2", "head_channels=8", "backbone_width=8")
 
 
@@ -35,7 +43,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_compressor_keeps_to_its_targets_for_the_same_epochs(swept: Path) -> None:
     table = rows(swept)
-    assert (len(table), set(table["status"])) == (2 + 5 * 2, {"done"})
+    assert (len(table), set(table["status"])) == (2 + 7 * 2, {"done"})
     path = table["settings"].str.startswith("compressor=path")
     assert (set(table["epochs_run"][~path]), set(table["epochs_run"][path])) == ({3}, {1})
     dense = table[(table["lambda"] == 0) & (table["settings"] == "")]
@@ -91,6 +99,35 @@ def test_nothing_of_the_analysis_takes_them_for_dense_models(swept: Path) -> Non
     assert without["lambda"].tolist() == [0]
 
 
+def test_unfinished_ones_are_named(swept: Path) -> None:
+    sweep = load_sweep(swept)
+    gone = sweep.results["settings"].isin(["compressor=narrow target_macs=0.5", "compressor=random target_macs=0.2"])
+    missing = missing_table(replace(sweep, results=sweep.results[~gone]))
+    assert missing["method"].tolist() == ["random target_macs=0.2", "narrow target_macs=0.5"]
+    assert (missing[["lambda", "seed"]] == 0).all(axis=None)
+    assert set(missing["state"]) == {"not finished"}
+    failed = sweep.results.assign(status=sweep.results["status"].where(~gone, "failed"))
+    named = missing_table(replace(sweep, results=failed))
+    assert (sorted(named["method"]), set(named["state"])) == (sorted(missing["method"]), {"failed"})
+
+
+def test_a_shallow_network_is_a_trial_like_any_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ("epochs=1", "backbone_layers=1,2,1,3", "head_channels=8", "backbone_width=4", "seeds=1")
+    sets = (*sizes, "compressors=shallow", "targets=0.9,0.6", "combinations=depth")
+    with without_ray():
+        assert main(words("sweep", tmp_path, sets=sets)) == 0
+    table = rows(tmp_path / "rooms").sort_values("model_macs")
+    assert table["settings"].tolist() == [
+        "compressor=shallow target_macs=0.6",
+        "compressor=shallow target_macs=0.9",
+        "",
+    ]
+    shares = table["model_macs"] / table["model_macs"].max()
+    assert shares.iloc[0] <= 0.6 < shares.iloc[1] <= 0.9
+    model = tmp_path / "rooms" / trial_file(table["trial_id"].iloc[0], MODEL)
+    run_here(["compact", str(model), "--out", str(tmp_path / "small.pt")], 0, capsys)
+
+
 def test_more_targets_run_only_the_new_trials(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in swept.rglob("result.json")}
     _, err = run_here(
@@ -120,6 +157,7 @@ def test_the_trials_of_a_recipe() -> None:
         (["targets=0.5"], "targets = [0.5] with compressors = ['penalty']"),
         (["compressors=selection", "targets=1.5"], "targets = 1.5; allowed: less than or equal to 1"),
         (["compressors=prune", "targets=0.5"], "compressors = prune; allowed: 'penalty', 'path'"),
+        (["prune_at=1"], "prune_at = 1; allowed: less than 1"),
         (["compressors=narrow,narrow", "targets=0.5"], "compressors = ['narrow', 'narrow']; allowed: each value once"),
     ],
 )
@@ -127,3 +165,50 @@ def test_what_does_not_fit_together_is_refused(sets: list[str], said: str) -> No
     with pytest.raises(BadInput) as caught:
         recipe(*sets)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        (
+            ["compressors=selection", "targets=0.5,0.001"],
+            r"targets has 0\.001, which compressor selection cannot reach; ",
+        ),
+        (["compressors=torch_pruning_norm", "targets=0"], r"compressor torch_pruning_norm cannot reach; allowed: 0\.0"),
+        (["compressors=narrow", "targets=1e-4"], "cannot reach; allowed: 0.* or more, what .* costs with a width of 1"),
+        (
+            ["compressors=shallow", "targets=0.9,0.2", "backbone_layers=2,2,2,2"],
+            r"targets has 0\.2, which compressor shallow cannot reach; allowed: 0\.\d+ or more, what "
+            r"segmentation\+depth costs with one block in each stage",
+        ),
+        (
+            ["compressors=shallow", "targets=0.5"],
+            "compressors has shallow, but the network has one block in each stage",
+        ),
+    ],
+)
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_target_out_of_reach_is_refused_before_anything_runs(
+    sets: list[str], said: str, more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    combinations = ("tasks=segmentation,depth", "combinations=depth,segmentation+depth")
+    err = refused([*words("sweep", tmp_path, sets=("epochs=1", *combinations, *sets)), *more], capsys)
+    assert re.search(said, err)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("compressor", [*ALL[1:], "shallow"])
+def test_the_least_that_is_named_is_allowed(compressor: str) -> None:
+    """And a little less is not."""
+    tasks = load_dataset("rooms", None, {}).tasks
+    sets = ("combinations=all", f"compressors={compressor}", "backbone_layers=2,2,2,2")
+    with pytest.raises(BadInput) as caught:
+        check_targets(recipe(*sets, "targets=1e-6"), tasks)
+    least = float(str(caught.value).split("allowed: ")[1].split()[0])
+    check_targets(recipe(*sets, f"targets={least}"), tasks)
+    with pytest.raises(BadInput):
+        check_targets(recipe(*sets, f"targets={0.9 * least}"), tasks)
+    one = expand(recipe(*sets, f"targets={least}"), "data")
+    for config in one:
+        if compressor in SIZES and config.compressor == compressor:
+            resized(config, [tasks[name] for name in config.tasks])

@@ -12,7 +12,8 @@ from mtl.compaction import certify, compact
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
 from mtl.networks.measurement import count_macs
-from mtl.networks.model import MultiTaskModel, build_model, last_layer, narrowed
+from mtl.networks.model import MultiTaskModel, build_model, last_layer
+from mtl.networks.smaller import depths, resized
 from mtl.selection.groups import ChannelGroups
 from mtl.selection.selector import Importance, Selector
 from mtl.training import Training
@@ -94,7 +95,7 @@ def test_the_target_is_held_and_shares_fall_on_the_way(importance: Importance, t
 
 
 def test_a_target_below_one_channel_a_layer_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"^target_macs = 1e-05; allowed: 0\.\d+ or more, with one channel left"):
+    with pytest.raises(BadInput, match=r"^target_macs = 1e-05; allowed: 0\.\d+ or more, what one channel in each"):
         selector(1e-5)
 
 
@@ -179,13 +180,30 @@ def test_a_resumed_trial_is_the_unbroken_one(compressor: str, stop: int) -> None
 def test_a_narrow_network_costs_no_more_than_its_target_and_the_next_wider_one_more(target: float) -> None:
     full = trial("narrow", target, backbone_width=16, head_channels=16)
     whole = count_macs(build_model(config(backbone_width=16, head_channels=16), TASKS), (32, 48))
-    chosen = narrowed(full, TASKS)
+    chosen = resized(full, TASKS)
     cost = count_macs(build_model(full, TASKS), (32, 48))
     width = chosen.backbone_width + 1
     wider = count_macs(build_model(config(backbone_width=width, head_channels=width), TASKS), (32, 48))
     assert cost <= target * whole < wider
     with pytest.raises(BadInput, match="allowed with narrow: "):
-        narrowed(trial("narrow", 1e-4), TASKS)
+        resized(trial("narrow", 1e-4), TASKS)
+
+
+def test_a_shallow_network_has_the_most_blocks_that_fit_and_loses_them_evenly() -> None:
+    full = config(backbone="resnet50", backbone_layers=None)
+    order = [one.backbone_layers for one in depths(full)]
+    assert order[:6] == [(3, 4, 6, 3), (3, 4, 6, 2), (3, 4, 5, 2), (3, 3, 5, 2), (2, 3, 5, 2), (2, 3, 4, 2)]
+    assert order[-1] == (1, 1, 1, 1)
+    assert [sum(layers) for layers in order if layers] == list(range(16, 3, -1))
+    costs = [count_macs(build_model(one, TASKS), (32, 48)) for one in depths(full)]
+    for target in (0.9, 0.6):
+        one = full.model_copy(update={"compressor": "shallow", "target_macs": target})
+        chosen = next(layers for layers, cost in zip(order, costs, strict=True) if cost <= target * costs[0])
+        assert resized(one, TASKS).backbone_layers == chosen
+        assert count_macs(build_model(one, TASKS), (32, 48)) == costs[order.index(chosen)]
+        assert build_model(one, TASKS).backbone.conv1.out_channels == 8  # type: ignore[union-attr]
+    with pytest.raises(BadInput, match=r"^target_macs = 0\.01; allowed with shallow: 0\.\d+ or more"):
+        resized(full.model_copy(update={"compressor": "shallow", "target_macs": 0.01}), TASKS)
 
 
 @pytest.mark.parametrize(

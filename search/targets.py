@@ -1,0 +1,48 @@
+"""Whether a recipe's compressors can reach its targets, known from the settings before anything runs."""
+
+from collections.abc import Mapping, Sequence
+
+from mtl.config import Compressor
+from mtl.errors import BadInput
+from mtl.networks.model_size import count_macs
+from mtl.networks.smaller import ONE_CHANNEL, SIZES, SMALLEST, least_macs, rounded_up
+from mtl.tasks import Task
+from search.recipe import Recipe
+
+
+def check_targets(recipe: Recipe, tasks: Mapping[str, Task]) -> None:
+    """Raise BadInput where a compressor cannot make a network of the recipe smaller, or not as small as a target."""
+    for compressor in recipe.compressors:
+        if compressor == "penalty":
+            continue
+        if compressor in SIZES and len(SIZES[compressor](recipe)) == 1:
+            raise BadInput(
+                f"compressors has {compressor}, but the network has {SMALLEST[compressor]}; allowed: {compressor} with "
+                "a larger network"
+            )
+        least, combination = max(_least_shares(recipe, compressor, tasks))
+        if (target := min(recipe.targets)) < least:
+            raise BadInput(
+                f"targets has {target:g}, which compressor {compressor} cannot reach; allowed: {rounded_up(least):g} "
+                f"or more, what {combination} costs with {SMALLEST.get(compressor, ONE_CHANNEL)}"
+            )
+
+
+def _least_shares(recipe: Recipe, compressor: Compressor, tasks: Mapping[str, Task]) -> list[tuple[float, str]]:
+    """Of each combination's multiply-accumulates the least share that the compressor can keep."""
+
+    def costs(some: Sequence[Task]) -> tuple[int, int]:
+        return least_macs(compressor, recipe, some), count_macs(recipe, some)
+
+    # The backbone's cost and its heads' add up, so that thousands of combinations take no time.
+    backbone_least, backbone = costs([])
+    heads = {}
+    for name in recipe.tasks:
+        least, full = costs([tasks[name]])
+        heads[name] = least - backbone_least, full - backbone
+    shares = []
+    for combination in recipe.task_combinations:
+        least = backbone_least + sum(heads[name][0] for name in combination)
+        full = backbone + sum(heads[name][1] for name in combination)
+        shares.append((least / full, "+".join(combination)))
+    return shares
