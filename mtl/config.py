@@ -22,6 +22,7 @@ LARGEST_INTEGER = 2**63 - 1  # that a table's column, and a generator's seed, ca
 Strength = Annotated[float, Field(ge=0, le=LARGEST_STRENGTH, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, le=LARGEST_RATE, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Target = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]  # share of the dense model's cost
 Side = Annotated[int, Field(ge=16, le=LARGEST_SIDE)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 Integer = Annotated[int, Field(strict=True, ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
@@ -240,7 +241,7 @@ class TrialConfig(TrialSettings):
     weights_version: str = Field("", description="fingerprint of the pretrained weights; empty where there are none")
     retraining: Retraining | Literal["longer"] = "none"
     compressor: Compressor = "penalty"
-    target_macs: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
+    target_macs: Target = 1.0
     warm_started_from: str = Field("", description="trial_id of the trial whose model this trial starts from")
 
     @model_validator(mode="after")

@@ -81,7 +81,7 @@ COMMANDS: Commands = {
         [*RUN, ADDRESS, _arg("--dry-run", action="store_true", help="print the trials that would run, and stop")],
     ),
     "search": (
-        "Optuna proposes lambda and all other open fields, on Ray Tune",
+        "Optuna proposes lambda or the cost, and all other open fields, on Ray Tune",
         [*RUN, *SEARCH, ADDRESS, _arg("--dry-run", action="store_true", help="print the search's plan, and stop")],
     ),
     "train": ("one trial of a recipe in this process, without Ray", RUN),

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -15,8 +15,8 @@ from mtl.config import (
     Integer,
     Retraining,
     Seed,
-    Share,
     Strength,
+    Target,
     TrialConfig,
     TrialSettings,
 )
@@ -28,6 +28,9 @@ MOST_RETRIES = 1000
 LONGEST_SECONDS = 1e9  # 30 years
 MOST_VALUES = 1000  # of a search's parameter
 MOST_TASKS = 255
+# What is wanted if a recipe does not say: performance against the size that trials show while they run, or against what
+# the model costs if there are compressors besides the penalty.
+BY_SPARSITY, BY_COST = ("delta_m", "group_sparsity"), ("delta_m", "model_macs")
 # Two runs of one sweep may differ in these fields, because they leave the result of each trial as it is: which trials
 # are asked for, what a search proposes, which trials are stopped early (those run the same epochs, only fewer), the
 # machine, the loggers, and the path of the pretrained weights (their content is compared).
@@ -90,7 +93,7 @@ class Recipe(TrialSettings):
         "penalty make one trial for each of targets, all but path with as many epochs, and the dense model runs beside "
         "them",
     )
-    targets: tuple[Share, ...] = Field(
+    targets: tuple[Target, ...] = Field(
         (),
         description="shares of the dense model's multiply-accumulates, heads included, that compressors other than "
         "penalty keep, such as [0.5, 0.25]",
@@ -112,21 +115,25 @@ class Recipe(TrialSettings):
         description="early stopping compares trials after grace_epochs times each power of this number, and keeps one "
         "in this number of them",
     )
-    objectives: Names = Field(
-        ("delta_m", "group_sparsity"),
-        description="what early stopping compares: delta_m, group_sparsity, parameter_sparsity or a metric as val_NAME",
+    objectives: Names | None = Field(
+        None,
+        description="what a search wants and early stopping compares: delta_m, group_sparsity, parameter_sparsity or a "
+        "metric as val_NAME; of a search also costs such as model_macs, which early stopping knows where all trials "
+        "have targets. Left out: delta_m and group_sparsity, or delta_m and model_macs where compressors other than "
+        "penalty are searched",
     )
     search_space: dict[str, Annotated[tuple[Integer | Finite | str, ...], Field(max_length=MOST_VALUES)]] = Field(
         {},
         description="what `parsimony search` varies: for each name the two ends of a range, or a list of values. Names "
-        "are lambda (left out: from the smallest to the largest of lambdas), lr, penalty, combination, lambda_stage1 "
-        "to lambda_stage4 (factors of lambda) and more",
+        "are lambda (left out: from the smallest to the largest of lambdas), compressor (left out: compressors), "
+        "target_macs (left out: from the smallest of targets to 1), lr, penalty, combination, lambda_stage1 to "
+        "lambda_stage4 (factors of lambda) and more; those of the penalty count where it is searched",
     )
     sampler: str = Field(
         "auto",
-        description="proposes a search's trials: front (looks where the front along lambda has most to gain), tpe, gp, "
-        "nsga2, nsga3, random, grid, or my_module:MySampler, an Optuna sampler of your own; auto: front if only lambda "
-        "is open, else tpe",
+        description="proposes a search's trials: front (looks where the front along lambda or target_macs has most to "
+        "gain), tpe, gp, nsga2, nsga3, random, grid, or my_module:MySampler, an Optuna sampler of your own; auto: "
+        "front if only lambda or target_macs is open, else tpe",
     )
     constraints: Annotated[tuple[str, ...], Field(max_length=MOST_VALUES)] = Field(
         (),
@@ -232,9 +239,10 @@ class Recipe(TrialSettings):
             )
         # Counted without listing them: 40 tasks have a million million combinations.
         if (count := self.trial_count) > MOST_TRIALS:
+            axes = "lambdas" if self.compressors == ("penalty",) else "compressors and their lambdas or targets"
             shown = f"{count:,}" if count < 10**12 else f"{float(count):.1e}"
             raise ValueError(
-                f"combinations x lambdas x seeds make {shown} trials; allowed: at most {MOST_TRIALS:,} in a sweep"
+                f"combinations x {axes} x seeds make {shown} trials; allowed: at most {MOST_TRIALS:,} in a sweep"
             )
         return self
 
@@ -249,9 +257,9 @@ class Recipe(TrialSettings):
     @property
     def _variants(self) -> list[dict[str, Any]]:
         """The fields in which the trials of one combination and seed differ."""
-        # Without the penalty the dense model remains, which the others are compared with and a path starts from.
-        penalised = self.lambdas if "penalty" in self.compressors else (0.0,)
-        if "path" in self.compressors and 0 not in penalised:
+        # The dense model, which the others are compared with and a path starts from, always runs beside them.
+        penalised = self.lambdas if "penalty" in self.compressors else ()
+        if self.compressors != ("penalty",) and 0 not in penalised:
             penalised = (0.0, *penalised)
         variants: list[dict[str, Any]] = [
             {"strength": strength, "retraining": retraining}
@@ -266,7 +274,7 @@ class Recipe(TrialSettings):
         ]
 
     def retrainings(self, strength: float) -> tuple[Retraining | Literal["longer"], ...]:
-        """The kinds of retraining of the trials with this strength.
+        """The kinds of retraining of the penalty's trials with this strength.
 
         Nothing is removed from a dense model, so it is not retrained. The retrained models are compared with a dense
         model that has had as many epochs.
@@ -275,6 +283,20 @@ class Recipe(TrialSettings):
             return self.retraining
         retrained = self.retraining != ("none",) and any(self.lambdas) and "penalty" in self.compressors
         return ("none", LONGER) if retrained else ("none",)
+
+    @property
+    def stopping_objectives(self) -> tuple[str, ...]:
+        """What a sweep's early stopping compares."""
+        return self.objectives or (BY_COST if self.cost_follows else BY_SPARSITY)
+
+    def compared(self, objectives: Sequence[str]) -> tuple[str, ...]:
+        """Those of the objectives by which running trials are compared."""
+        return tuple({"none": (), "asha": objectives[:1], "mo_asha": objectives}[self.early_stopping])
+
+    @property
+    def cost_follows(self) -> bool:
+        """Whether a sweep's trials all have targets, which tell their costs, or are dense."""
+        return "penalty" not in self.compressors or (self.compressors != ("penalty",) and not any(self.lambdas))
 
     @property
     def seed_list(self) -> tuple[int, ...]:

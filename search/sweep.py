@@ -1,7 +1,7 @@
 """A sweep: a recipe, its data and its store, checked before anything runs."""
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -76,13 +76,16 @@ class Sweep:
     @property
     def halving(self) -> SuccessiveHalving | None:
         """A new policy that stops trials early; None if the recipe has none."""
+        return self.make_halving(self.recipe.stopping_objectives)
+
+    def make_halving(self, wanted: Sequence[str]) -> SuccessiveHalving | None:
+        """The same for these objectives."""
         recipe = self.recipe
         if recipe.early_stopping == "none":
             return None
-        objectives = parse_objectives(recipe.objectives, self.metrics)
+        objectives = parse_objectives(recipe.compared(wanted), self.metrics)
         primaries = {task: metric.objective("val") for task, metric in self.primaries.items()}
-        used = objectives[:1] if recipe.early_stopping == "asha" else objectives
-        return SuccessiveHalving(used, primaries, recipe.first_rung, recipe.reduction_factor)
+        return SuccessiveHalving(objectives, primaries, recipe.first_rung, recipe.reduction_factor)
 
     @property
     def context(self) -> RunContext:
@@ -127,13 +130,21 @@ class Sweep:
 
 
 def open_sweep(
-    recipe: Recipe, storage: str, name: str, data: str | None, *, accept_done: bool = False, here: bool = False
+    recipe: Recipe,
+    storage: str,
+    name: str,
+    data: str | None,
+    *,
+    accept_done: bool = False,
+    here: bool = False,
+    searched: bool = False,
 ) -> Sweep:
     """Check everything that can be checked before a trial runs; writes nothing. Raises BadInput.
 
     Args:
         accept_done: allow other settings than the sweep was run with if all trials of the recipe are done there; a
             search makes such trials.
+        searched: whether it is for a search, which proposes trials of its own and checks what they are compared by.
         here: whether the trials are sure to run on this machine; then they must fit into its memory.
     """
     root = None if data is None else user_path("--data", data).absolute()
@@ -160,9 +171,9 @@ def open_sweep(
         earlier = read_sweep_file(store)
     if earlier is not None:
         _check_same(sweep, earlier, accept_done)
-    parse_objectives(recipe.objectives, sweep.metrics)
-    if recipe.early_stopping != "none":
-        check_running(recipe.objectives)
+    parse_objectives(recipe.stopping_objectives, sweep.metrics)
+    if recipe.early_stopping != "none" and not searched:
+        check_running(recipe.compared(recipe.stopping_objectives), cost_follows=recipe.cost_follows)
     if dataset.validates_on_train:
         say(f"dataset {recipe.dataset}: validates on images that it trains on; choose no model by val_… or delta_m")
     return sweep

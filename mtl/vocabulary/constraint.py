@@ -39,7 +39,9 @@ class Constraint:
         return self.bound - value if self.relation == ">=" else value - self.bound
 
     def __str__(self) -> str:
-        return f"{self.column}{self.relation}{self.bound:g}"
+        short = f"{self.bound:g}"
+        # Of a number of many digits, such as a cost, all of them: the text is read again.
+        return f"{self.column}{self.relation}{short if float(short) == self.bound else repr(self.bound)}"
 
 
 def parse_constraint(field: str, text: str, columns: Collection[str]) -> Constraint:

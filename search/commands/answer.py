@@ -36,12 +36,12 @@ def format_front(search: Search, proposals: Sequence[Proposal]) -> str:
     lines = [f"front: {len(found)} of {complete} complete proposals"]
     columns = [*(one.column for one in search.objectives), *(one.column for one in search.all_constraints)]
     for one in found:
-        means, deviations, config = one.means(), one.deviations(), one.configs[0]
+        means, deviations = one.means(), one.deviations()
         values = [
             f"{name} {means[name]:.4g}" + (f" ± {deviations[name]:.2g}" if name in deviations else "")
             for name in dict.fromkeys(columns)
         ]
-        named = f"proposal {one.number}, {config.combination}, lambda={config.strength:g}"
+        named = f"proposal {one.number}, {one.configs[0].combination}, {one.strength}"
         lines.append(f"  {named}: {', '.join(values)}")
     return "\n".join(lines)
 

@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     failed = report_failures(outcome.results)
     for one in outcome.proposals:
         if one.note and one.state != "failed":
-            print(f"proposal {one.number}, lambda={one.configs[0].strength:g}: {one.note}", file=sys.stderr)
+            print(f"proposal {one.number}, {one.strength}: {one.note}", file=sys.stderr)
     store = opened.sweep.store
     print(f"{len(outcome.proposals)} proposals, {failed} trials failed: {store.shown(PROPOSALS)}")
     print(format_front(opened, outcome.proposals))

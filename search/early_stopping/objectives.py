@@ -11,6 +11,9 @@ from mtl.vocabulary.delta_m import relative_change
 from mtl.vocabulary.metric import Metric
 from mtl.vocabulary.objective import COMMON, COSTS, Objective
 
+# The cost that follows from a trial's target, and so is known while the trial runs.
+FROM_TARGET = "model_macs"
+
 
 def parse_objectives(columns: Sequence[str], metrics: Mapping[str, Metric]) -> tuple[Objective, ...]:
     """The objectives with these names. `metrics` has the metrics by full name; as columns they are called val_NAME.
@@ -30,13 +33,16 @@ def known_objectives(metrics: Mapping[str, Metric]) -> dict[str, Objective]:
     return {column: Objective(column, direction) for column, direction in directions.items()}
 
 
-def check_running(columns: Sequence[str]) -> None:
-    """Raise BadInput for an objective that cannot compare trials while they run."""
+def check_running(columns: Sequence[str], *, cost_follows: bool = False) -> None:
+    """Raise BadInput for an objective that cannot compare trials while they run.
+
+    cost_follows: whether the target of every trial that may be stopped tells its `model_macs`.
+    """
     for column in columns:
-        if column in COSTS:
+        if column in COSTS and not (cost_follows and column == FROM_TARGET):
             raise BadInput(
                 f"objectives: {column!r} is known only of a trial that is done; allowed with early_stopping: "
-                f"{', '.join(COMMON)}, or a metric as val_NAME"
+                f"{', '.join(COMMON)}, or a metric as val_NAME; {FROM_TARGET} where all trials have targets"
             )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from mtl.config import TrialConfig
 from mtl.vocabulary.objective import Objective
-from search.early_stopping.objectives import objective_costs
+from search.early_stopping.objectives import FROM_TARGET, objective_costs
 from search.early_stopping.pareto_order import pareto_order
 
 EpochRow = Mapping[str, float]
@@ -30,7 +30,7 @@ class SuccessiveHalving:
 
     Only trials of the same tasks are compared: other tasks have other metrics.
 
-    Dense trials (strength 0) are never stopped, because delta_m is measured against them. They are recorded as marks:
+    Dense trials are never stopped, because delta_m is measured against them. They are recorded as marks:
     a trial that a dense trial dominates is in a later front, and a trial close to it comes late in the net. But they
     count neither in n nor among the trials placed before: a dense trial would take one of the few places without need,
     and in a combination with one seed and few strengths it would leave no place for the trials that the sweep is for.
@@ -65,7 +65,7 @@ class SuccessiveHalving:
 
         A trial is judged once at each rung. If it reports an epoch again, for instance after a crash, it goes on.
         """
-        if not self.record(config, row) or config.strength == 0:
+        if not self.record(config, row) or config.dense:
             return True
         trials = self._rungs[config.tasks, _epochs(row)]
         primaries = [self._primaries[task] for task in config.tasks]
@@ -82,8 +82,9 @@ class SuccessiveHalving:
         trials = self._rungs[config.tasks, _epochs(row)]
         if config.trial_id in trials:
             return False
-        trials[config.trial_id] = row
-        if config.strength == 0:
+        # Its target stands for its cost: scale does not matter to the order.
+        trials[config.trial_id] = {FROM_TARGET: config.target_macs, **row}
+        if config.dense:
             self._dense.add(config.trial_id)
         return True
 

@@ -1,6 +1,5 @@
 """Asks an Optuna study for parameters that have not been proposed before."""
 
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -8,8 +7,9 @@ import optuna
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from search.tuning.axis import LAMBDA, TARGET
 from search.tuning.samplers import STARTUP, MakeSampler
-from search.tuning.space import LAMBDA, Params, SearchSpace
+from search.tuning.space import COMPRESSOR, PENALTY, Params, SearchSpace
 
 # How often a sampler may repeat an earlier proposal before a new one is drawn at random.
 TRIES = 4
@@ -44,7 +44,8 @@ class Asker:
                     return None
                 tries += 1
             self.study.sampler = self._sampler(self._asked())
-            trial = self.study.ask(self._space.distributions)
+            trial = self.study.ask()
+            self._space.suggest(trial)
             if self._is_new(trial, number_of):
                 return trial
 
@@ -52,8 +53,7 @@ class Asker:
         """Finish this trial, for which an earlier driver was asking when it died; a queued trial would be lost else."""
         self.study.sampler = self._sampler(self._asked() - 1)
         trial = Trial(self.study, self.trials()[number]._trial_id)
-        for name, distribution in self._space.distributions.items():
-            trial._suggest(name, distribution)  # as `ask` does; a parameter that is set already stays
+        self._space.suggest(trial)
         return trial if self._is_new(trial, number_of) else None
 
     def lay_out(self, design: Sequence[Params]) -> None:
@@ -78,6 +78,8 @@ class Asker:
         twin = number_of(configs[0].trial_id)
         if twin is None:
             trial.set_user_attr(LAMBDA, configs[0].strength)
+            if configs[0].compressor != PENALTY:
+                trial.set_user_attr(TARGET, configs[0].target_macs)
             trial.set_user_attr(TRIALS, [config.trial_id for config in configs])
             return True
         trial.set_user_attr(DUPLICATE, twin)
@@ -88,20 +90,20 @@ class Asker:
         return False
 
     def _neighbour(self, params: Params, number_of: NumberOf) -> Params | None:
-        """If lambdas are listed: the same parameters with the nearest lambda that is new."""
-        if not self._space.listed:
-            return None
-        own = math.log(max(params[LAMBDA], self._space.lambdas[0]))
-        for value in sorted(self._space.lambdas, key=lambda one: abs(math.log(one) - own)):
-            if number_of(self._first_id(params | {LAMBDA: value})) is None:
-                return params | {LAMBDA: value}
+        """If lambdas or targets are listed: the same parameters with the nearest value that is new."""
+        axis = self._space.axis(params)
+        for value in axis.nearest_first(params[axis.name]) if axis.listed else ():
+            if number_of(self._first_id(params | {axis.name: value})) is None:
+                return params | {axis.name: value}
         return None
 
     def _enqueue_unseen(self, number_of: NumberOf) -> bool:
         """Queue a new proposal drawn at random; False if none was found."""
         for attempt in range(100):
             scratch = optuna.create_study(sampler=RandomSampler(mixed(self._seed, len(self.trials()), attempt)))
-            params = scratch.ask(self._space.distributions).params
+            trial = scratch.ask()
+            self._space.suggest(trial)
+            params = trial.params
             if number_of(self._first_id(params)) is None:
                 self.study.enqueue_trial(params)
                 return True
@@ -109,19 +111,20 @@ class Asker:
 
 
 def first_design(space: SearchSpace, covered: bool, number_of: NumberOf) -> list[Params]:
-    """The first proposals: the dense model, and values over the range of lambda unless the range is covered."""
-    design = [] if covered else [{LAMBDA: value} for value in values_over_range(space, STARTUP - 1)]
+    """The first proposals: the dense model, and values over the range of lambda or of the target unless it is covered.
+
+    Several compressors have equally many of them.
+    """
+    several = len(space.compressors) > 1
+    count = -(-(STARTUP - 1) // len(space.compressors))
+    design: list[Params] = []
+    for compressor in () if covered else space.compressors:
+        chosen: Params = {COMPRESSOR: compressor} if several else {}
+        axis = space.axis(chosen)
+        design += [chosen | {axis.name: value} for value in axis.first(count)]
     dense = space.dense_params
     known = number_of(space.config(dense, space.recipe.seed_list[0]).trial_id) is not None
     return design if known else [dense, *design]
-
-
-def values_over_range(space: SearchSpace, count: int) -> list[float]:
-    """Values of lambda, evenly over the logarithm of its range: first 1/2, then 1/4 and 3/4, and so on (van der
-    Corput's sequence in base 2)."""
-    low, high = math.log(space.lambdas[0]), math.log(space.lambdas[-1])
-    places = [sum(int(bit) / 2 ** (1 + i) for i, bit in enumerate(reversed(f"{n:b}"))) for n in range(1, count + 1)]
-    return [math.exp(low + place * (high - low)) for place in places]
 
 
 def mixed(*numbers: int) -> int:

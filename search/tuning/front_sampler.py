@@ -1,7 +1,8 @@
-"""A sampler for searches over lambda alone: it proposes the lambda at which the front has most to gain."""
+"""A sampler for searches along one axis: it proposes the lambda, or the cost, at which the front has most to gain."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import moocore
@@ -16,7 +17,29 @@ from optuna.trial import FrozenTrial, TrialState
 Values = NDArray[np.float64]
 
 SLACK = 0.5  # 1, 1/2 and 1/4 were tried: with 1/2 the replays of a recorded grid (benchmarks.search) differ least
+LEAST_COST = 1.0  # of a model without anything, which has no logarithm: a multiply-accumulate, a parameter
 MIDDLE = 0.2  # share of a gap, around its middle, in which the proposal lies at random, so that two searches differ
+
+
+@dataclass(frozen=True)
+class KnownOf:
+    """What the sampler knows of an objective, in the objective's own units, whichever way is better.
+
+    Attributes:
+        reference: the hypervolume's worst corner; None stands for the worst value known.
+        best: the best possible value; None if there is no limit.
+        log: whether its logarithm counts: half of a cost is worth as much whatever the cost.
+        follows: whether it follows from the parameter, in proportion if `log`: then it is known before a trial runs.
+    """
+
+    reference: float | None = None
+    best: float | None = None
+    log: bool = False
+    follows: bool = False
+
+    def scaled(self, values: Any) -> Any:
+        """Values as they count."""
+        return np.log(np.maximum(values, LEAST_COST)) if self.log else values
 
 
 class FrontSampler(BaseSampler):
@@ -32,20 +55,23 @@ class FrontSampler(BaseSampler):
     curve: at some lambda a network falls apart, and a Gaussian process with one length scale does not follow that bend.
     This is Lipschitz optimisation in one dimension (Piyavskii 1972) with a hypervolume as the gain.
 
-    A running trial counts with values interpolated between its neighbours. The bounds below are in the objectives' own
-    units, whichever way is better.
+    An objective that follows from the parameter is not guessed: at the middle of a gap it is the mean of the two ends.
+    So along target costs only the quality is optimistic.
+
+    A running trial counts with values interpolated between its neighbours.
 
     Args:
-        references: the worst corner of the hypervolume; None stands for the worst value known.
-        bests: the best possible values; None if there is no limit.
+        objectives: in the study's order.
+        limits: the ends of the range in which proposals lie; None for the parameter's whole range. Trials beyond it,
+            such as the dense model's, count in the front.
         seed: chooses the place in the middle of a gap, and the whole proposal as long as fewer than two values are
             known.
     """
 
     def __init__(
-        self, references: Sequence[float | None], bests: Sequence[float | None], seed: int | None = None
+        self, objectives: Sequence[KnownOf], limits: tuple[float, float] | None = None, seed: int | None = None
     ) -> None:
-        self._references, self._bests = references, bests
+        self._objectives, self._limits = objectives, limits
         self._random, self._generator = RandomSampler(seed), np.random.default_rng(seed)
         self._space = IntersectionSearchSpace()
 
@@ -69,18 +95,19 @@ class FrontSampler(BaseSampler):
         if len(np.unique(places)) < 2:
             return {}
         signs = np.array([1.0 if one == StudyDirection.MAXIMIZE else -1.0 for one in study.directions])
-        values = signs * np.array([one.values for one in told])
+        columns = zip(self._objectives, np.array([one.values for one in told]).T, strict=True)
+        values = signs * np.stack([one.scaled(column) for one, column in columns], axis=1)
         allowed = np.array([all(value <= 0 for value in one.constraints.values()) for one in told])
-        lowest = values.min(axis=0)
-        corners = zip(lowest, self._references, signs, strict=True)
-        corner = np.array([low if one is None else sign * one for low, one, sign in corners])
-        ceiling = np.array([math.inf if one is None else s * one for one, s in zip(self._bests, signs, strict=True)])
+        known = list(zip(self._objectives, signs, values.min(axis=0), strict=True))
+        corner = np.array([low if o.reference is None else s * o.scaled(o.reference) for o, s, low in known])
+        ceiling = np.array([math.inf if o.best is None else s * o.scaled(o.best) for o, s, _ in known])
+        follows = np.array([one.follows for one in self._objectives])
         running = sorted(scale(one.params[name]) for one in trials if one.state == TrialState.RUNNING)
         x, y, counted = _with_running(places, values, allowed, np.array(running))
-        ends = scale(distribution.low), scale(distribution.high)
-        first, last = _best_gap(x, y, counted, corner, ceiling, ends)
+        low, high = self._limits or (distribution.low, distribution.high)
+        first, last = _best_gap(x, y, counted, corner, ceiling, (scale(low), scale(high)), follows)
         value = back(first + (last - first) * (0.5 + MIDDLE * (self._generator.random() - 0.5)))
-        return {name: min(max(value, distribution.low), distribution.high)}
+        return {name: min(max(value, low), high)}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -100,11 +127,18 @@ def _with_running(
 
 
 def _best_gap(
-    x: Values, y: Values, counted: NDArray[np.bool_], corner: Values, ceiling: Values, ends: tuple[float, float]
+    x: Values,
+    y: Values,
+    counted: NDArray[np.bool_],
+    corner: Values,
+    ceiling: Values,
+    ends: tuple[float, float],
+    follows: NDArray[np.bool_],
 ) -> tuple[float, float]:
     """The gap with the most to gain. The gaps to ends of the range that have not been tried count too.
 
-    x: (n,) in ascending order; y: (n, m), more is better; counted: which points count in the front.
+    x: (n,) in ascending order; y: (n, m), more is better; counted: which points count in the front; follows: (m,)
+    which objectives are linear in x.
     """
     slope = SLACK * np.ptp(y, axis=0) / max(ends[1] - ends[0], 1e-12)
     if x[-1] < ends[1]:
@@ -117,10 +151,13 @@ def _best_gap(
     if len(known):
         known = known[moocore.is_nondominated(known, maximise=True)]
     base = _hypervolume(known, corner)
+    x = np.clip(x, *ends)  # a gap that reaches beyond the range ends with it
     widths = np.diff(x)
     best, gap = (-math.inf, -math.inf), ends
     for i, width in enumerate(widths):
-        optimistic = np.maximum(np.maximum(y[i], y[i + 1]), (y[i] + y[i + 1]) / 2 + slope * width / 2)
+        middle = (y[i] + y[i + 1]) / 2
+        optimistic = np.maximum(np.maximum(y[i], y[i + 1]), middle + slope * width / 2)
+        optimistic[follows] = middle[follows]
         gain = _hypervolume(np.vstack([known, np.minimum(optimistic, ceiling)]), corner) - base
         if width > 0 and (gain, width) > best:
             best, gap = (gain, float(width)), (float(x[i]), float(x[i + 1]))

@@ -46,7 +46,15 @@ class Proposal:
 
     @property
     def dense(self) -> bool:
-        return self.configs[0].strength == 0
+        return self.configs[0].dense
+
+    @property
+    def strength(self) -> str:
+        """What makes its models smaller, and how strongly, for people to read."""
+        config = self.configs[0]
+        if config.compressor == "penalty":
+            return f"lambda={config.strength:g}"
+        return f"{config.compressor} target_macs={config.target_macs:g}"
 
     @property
     def ended(self) -> bool:
@@ -90,8 +98,10 @@ def proposals_table(proposals: Sequence[Proposal], open_fields: Sequence[str]) -
             "tasks": config.combination,
             "penalty": config.penalty,
             "lambda": config.strength,
+            "compressor": config.compressor,
+            "target_macs": config.target_macs,
         }
-        row |= {name: proposal.params[name] for name in open_fields if name not in row}
+        row |= {name: proposal.params.get(name) for name in open_fields if name not in row}
         row |= {"seeds": len(proposal.configs), "seeds_run": len(proposal.values)}
         deviations = proposal.deviations()
         for name, mean in proposal.means().items():

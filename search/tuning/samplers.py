@@ -14,16 +14,20 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISample
 from mtl.errors import BadInput
 from mtl.own_code import describe, line_of, own_code
 from mtl.vocabulary.constraint import Constraint
-from mtl.vocabulary.objective import Objective
-from search.tuning.front_sampler import FrontSampler
+from mtl.vocabulary.objective import COSTS, Objective
+from search.tuning.axis import LAMBDA, TARGET
+from search.tuning.front_sampler import FrontSampler, KnownOf
 from search.tuning.own_sampler import OwnSampler
-from search.tuning.space import LAMBDA, SearchSpace
+from search.tuning.space import SearchSpace
 
 # Proposals before a sampler models the objectives: the dense model and some values over the range of lambda.
 STARTUP = 4
 # Optuna's default, 50, is more than the proposals of most searches.
 POPULATION = 12
 TRIED_OUT = 15
+# These can propose in a space where not every proposal has the same parameters; others would draw lambda and targets
+# at random.
+CONDITIONAL = ("tpe", "random", "grid")
 FRONT = "front"
 SHARES = ("group_sparsity", "parameter_sparsity")
 
@@ -53,16 +57,24 @@ def find_sampler(
     interrupted and continues proposes the same as an uninterrupted one. Raises BadInput for an unknown name, and for a
     sampler that cannot be made or cannot propose for these objectives and this space.
     """
-    alone = space.names == [LAMBDA] and len(objectives) > 1
+    alone = space.names in ([LAMBDA], [TARGET]) and len(objectives) > 1
     if name == "auto":
         name = FRONT if alone else "tpe"
     if name == FRONT:
         if not alone:
             raise BadInput(
                 f"sampler = {FRONT}: {len(objectives)} objectives over {', '.join(space.names)}; allowed: two or more "
-                "objectives over lambda alone"
+                "objectives over lambda or target_macs alone"
             )
-        return lambda seed: make_front_sampler(objectives, constraints, seed)
+        return lambda seed: make_front_sampler(objectives, constraints, seed, space)
+    if name in NAMED and space.conditional:
+        if name not in CONDITIONAL:
+            raise BadInput(
+                f"sampler = {name} with compressors {', '.join(space.compressors)}: a proposal has lambda or "
+                f"target_macs, which it cannot model; allowed: auto, {', '.join(CONDITIONAL)}, or my_module:MySampler"
+            )
+        if name == "tpe":
+            return _grouped_tpe
     if name in NAMED:
         return NAMED[name]
     module_name, colon, class_name = name.partition(":")
@@ -91,18 +103,34 @@ def find_sampler(
     return checked
 
 
-def make_front_sampler(objectives: Sequence[Objective], constraints: Sequence[Constraint], seed: int) -> FrontSampler:
+def _grouped_tpe(seed: int) -> BaseSampler:
+    """A model of its own for the proposals of each kind: those with lambda, and those with a target."""
+    return TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True, group=True, constant_liar=True)
+
+
+def make_front_sampler(
+    objectives: Sequence[Objective], constraints: Sequence[Constraint], seed: int, space: SearchSpace | None = None
+) -> FrontSampler:
     """The hypervolume's corner is at sparsity 0 and at the worst Δm known, which is mostly that of a model without any
     channels left: a model that ignores the image is worth nothing. If a constraint bounds an objective, the bound is
-    its corner.
+    its corner. Costs count by their logarithm.
+
+    space: if targets are searched, a model's cost is known before it is trained, and it is never that of the dense one.
     """
     bounds = {one.column: one.bound for one in constraints}
-    columns = [one.column for one in objectives]
-    return FrontSampler(
-        [bounds.get(column, 0.0 if column in SHARES else None) for column in columns],
-        [1.0 if column in SHARES else None for column in columns],
-        seed,
-    )
+    targets = space.axes.get(TARGET) if space is not None else None
+    axes = []
+    for column in (one.column for one in objectives):
+        share = column in SHARES
+        axes.append(
+            KnownOf(
+                reference=bounds.get(column, 0.0 if share else None),
+                best=1.0 if share else None,
+                log=column in COSTS,
+                follows=column == "model_macs" and targets is not None,
+            )
+        )
+    return FrontSampler(axes, (targets.values[0], targets.values[-1]) if targets else None, seed)
 
 
 def _try_out(name: str, make: MakeSampler, space: SearchSpace, directions: Sequence[Direction]) -> None:
@@ -113,7 +141,8 @@ def _try_out(name: str, make: MakeSampler, space: SearchSpace, directions: Seque
             study = optuna.create_study(directions=directions)
             for number in range(TRIED_OUT):
                 study.sampler = make(number)
-                trial = study.ask(space.distributions)
+                trial = study.ask()
+                space.suggest(trial)
                 study.tell(trial, [math.sin(number + place) for place in range(len(directions))])
     except KeyboardInterrupt:
         raise

@@ -12,11 +12,11 @@ from mtl.errors import BadInput
 from mtl.vocabulary.constraint import Constraint, parse_constraint
 from mtl.vocabulary.files import PROPOSALS
 from mtl.vocabulary.objective import Objective
-from search.early_stopping.objectives import known_objectives, parse_objectives
+from search.early_stopping.objectives import check_running, known_objectives, parse_objectives
 from search.engine.runner import Runner
 from search.listener import Listener
 from search.progress import Progress
-from search.recipe import MOST_TRIALS, Recipe
+from search.recipe import BY_COST, BY_SPARSITY, MOST_TRIALS, Recipe
 from search.run import Run
 from search.store.errors import StorageError
 from search.store.files import parquet_bytes, read_sweep_file, storage_error_as_bad_input
@@ -27,7 +27,9 @@ from search.store.reuse import reuse_trials
 from search.store.storage import CHECK_SECONDS, Store
 from search.sweep import Sweep, open_sweep
 from search.sweep_file import Plan, prepare
+from search.tuning.axis import TARGET
 from search.tuning.baselines import Baselines
+from search.tuning.cost_bound import bounded_space
 from search.tuning.proposals import Proposal, proposals_table
 from search.tuning.samplers import MakeSampler, find_sampler
 from search.tuning.searcher import LambdaSearcher
@@ -121,15 +123,19 @@ def open_search(
         raise BadInput(f"--trials {proposals}; allowed: 1 or more, at most {MOST_TRIALS:,}")
     if budget_hours is not None and not 0 < budget_hours <= MOST_HOURS:
         raise BadInput(f"--budget-hours {budget_hours:g}; allowed: more than 0, at most {MOST_HOURS:,}")
-    sweep = open_sweep(recipe, storage, name, data, here=here)
-    objectives = parse_objectives(recipe.objectives, sweep.metrics)
+    sweep = open_sweep(recipe, storage, name, data, here=here, searched=True)
+    space = make_space(sweep.recipe, sweep.data_version, sweep.weights_version)
+    wanted = recipe.objectives or (BY_COST if TARGET in space.axes else BY_SPARSITY)
+    objectives = parse_objectives(wanted, sweep.metrics)
+    if recipe.early_stopping != "none":
+        check_running(recipe.compared(wanted), cost_follows=space.cost_follows)
     known = known_objectives(sweep.metrics)
     constraints = tuple(dict.fromkeys(parse_constraint("constraints", text, known) for text in recipe.constraints))
     goal = parse_constraint("--target", target, known) if target is not None else None
     together = [*constraints, *([goal] if goal else [])]
-    if not recipe.measure_latency and "latency_ms" in (*recipe.objectives, *(one.column for one in together)):
+    if not recipe.measure_latency and "latency_ms" in (*wanted, *(one.column for one in together)):
         raise BadInput("latency_ms is not measured by this recipe; allowed: with --set measure_latency=true")
-    space = make_space(sweep.recipe, sweep.data_version, sweep.weights_version)
+    space = bounded_space(space, together, sweep.dataset.tasks)
     if recipe.sampler == "grid":
         space.grid()
     search = Search(
@@ -144,7 +150,7 @@ def open_search(
         goal,
         _existing(warm_start) if warm_start is not None else None,
     )
-    check_study(search.place, search.identity, search.space.distributions)
+    check_study(search.place, search.identity, search.space)
     return search
 
 
@@ -199,7 +205,7 @@ def _run(search: Search, runner: Runner, lease: Lease) -> Outcome:
         seed=sweep.recipe.seed_list[0],
         known=known,
         racing=sweep.recipe.racing,
-        halving=lambda: sweep.halving,
+        halving=lambda: sweep.make_halving([one.column for one in search.objectives]),
         on_dropped=write_dropped,
         design=search.space.grid() if sweep.recipe.sampler == "grid" else None,
     )

@@ -18,11 +18,12 @@ from search.early_stopping.successive_halving import SuccessiveHalving
 from search.store.clock import now
 from search.store.results import TrialResult
 from search.tuning.ask import LOOKED, SEEDED, TRIALS, Asker, first_design
+from search.tuning.axis import LAMBDA
 from search.tuning.baselines import Baselines
 from search.tuning.proposals import Proposal, State
 from search.tuning.racing import WRONG, p_not_dominated
 from search.tuning.samplers import MakeSampler
-from search.tuning.space import LAMBDA, Params, SearchSpace
+from search.tuning.space import Params, SearchSpace
 
 STOPPED_EARLY = "stopped early"
 
@@ -36,7 +37,7 @@ class LambdaSearcher:
     a number. Several proposals run at once; Optuna's samplers know of the ones that are still running.
 
     No proposal is run twice. The baselines of delta_m come first, then the dense model and a few values over the range
-    of lambda, then the sampler's proposals.
+    of lambda or of the target, then the sampler's proposals.
 
     All state follows from the study and the trials' results, so a restarted search continues where it was.
 
@@ -52,7 +53,7 @@ class LambdaSearcher:
         racing: whether to drop the remaining seeds of a proposal that is certainly dominated.
         halving: makes the policy that stops trials early, one for each seed; it may return None.
         on_dropped: called with the result of each trial that was dropped before it started.
-        design: the first proposals; by default the dense model and values over the range of lambda.
+        design: the first proposals; by default those of `search.tuning.ask.first_design`.
     """
 
     def __init__(
@@ -374,7 +375,7 @@ class LambdaSearcher:
                 state=TrialState.COMPLETE,
                 values=values,
                 params=dict(params),
-                distributions=self.space.distributions,
+                distributions=self.space.active(params),
                 constraints={str(one): one.violation(means[one.column]) for one in self._constraints},
                 user_attrs={
                     LAMBDA: results[0].config.strength,

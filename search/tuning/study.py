@@ -10,7 +10,6 @@ from typing import Any
 
 import optuna
 import sqlalchemy
-from optuna.distributions import BaseDistribution
 from optuna.exceptions import OptunaError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -25,7 +24,7 @@ from search.store.errors import StudyError
 from search.store.storage import Store
 from search.tuning.journal import JOURNAL, StoreJournal, not_a_journal
 from search.tuning.samplers import quiet
-from search.tuning.space import contains
+from search.tuning.space import SearchSpace, contains
 
 IDENTITY = "parsimony"
 # Entries of the identity that old studies do not have, with their values for these studies.
@@ -82,14 +81,12 @@ def open_study(place: StudyPlace, objectives: Sequence[Objective], identity: Map
     return opened
 
 
-def check_study(
-    place: StudyPlace, identity: Mapping[str, Any], distributions: Mapping[str, BaseDistribution] | None = None
-) -> None:
+def check_study(place: StudyPlace, identity: Mapping[str, Any], space: SearchSpace | None = None) -> None:
     """Raise BadInput if the storage cannot be reached, or if its study of this name belongs to another search.
 
     Args:
         identity: what all proposals of a study have in common, as plain data.
-        distributions: those of the parameters; if given, the study's trials are checked too.
+        space: that of the parameters; if given, the study's trials are checked too.
     """
     with _reached(place):
         if place.url is not None and _is_new(place.url):
@@ -109,11 +106,11 @@ def check_study(
                 f"study {place}: was made with {name} = {json.dumps(earlier.get(name))}, this search has "
                 f"{json.dumps(asked[name])}; allowed: the same, or another --name"
             )
-    if distributions is None:
+    if space is None:
         return
     for trial in storage.get_all_trials(summary._study_id, deepcopy=False):
         try:
-            _check_trial(trial, len(summary.directions), distributions)
+            _check_trial(trial, len(summary.directions), space)
         except Damaged as error:
             raise BadInput(
                 f"study {place}: trial {trial.number}: {error}; allowed: what a search wrote, or another --name"
@@ -141,7 +138,7 @@ class _ByUs(BaseModel):
     deviations: dict[str, float] = {}
 
 
-def _check_trial(trial: FrozenTrial, objectives: int, distributions: Mapping[str, BaseDistribution]) -> None:
+def _check_trial(trial: FrozenTrial, objectives: int, space: SearchSpace) -> None:
     """Raise Damaged if the samplers or the searcher could not use the trial."""
     queued = check(_ByOptuna, trial.system_attrs).fixed_params
     proposed = check(_ByUs, trial.user_attrs).trial_ids is not None
@@ -150,10 +147,11 @@ def _check_trial(trial: FrozenTrial, objectives: int, distributions: Mapping[str
         values = trial.values or []
         if len(values) != objectives or not all(isinstance(value, float | int) for value in values):
             raise Damaged(f"its values are {shortened(trial.values)}, not {objectives} numbers")
+    distributions = space.distributions
     for name, value in (*trial.params.items(), *queued.items()):
         if name not in distributions or not contains(distributions[name], value):
             raise Damaged(f"parameter {name} is {shortened(value)}, outside this search's space")
-    if missing := [name for name in distributions if proposed and name not in trial.params]:
+    if missing := [name for name in space.active(trial.params) if proposed and name not in trial.params]:
         raise Damaged(f"parameter {missing[0]} is missing")
 
 

@@ -15,7 +15,7 @@ from mtl.config import TrialConfig
 from mtl.errors import BadInput
 from mtl.objectives.metrics import METRICS
 from mtl.vocabulary.objective import Objective
-from search.early_stopping.objectives import objective_costs, parse_objectives, running_delta_m
+from search.early_stopping.objectives import check_running, objective_costs, parse_objectives, running_delta_m
 from search.early_stopping.pareto_order import pareto_order
 from search.early_stopping.successive_halving import SuccessiveHalving
 from tests.support.small import config
@@ -46,6 +46,36 @@ def mae_row(mae: float, epochs: int = 1, **columns: float) -> dict[str, float]:
 
 def halving(*objectives: Objective, grace_epochs: int = 1, reduction_factor: int = 2) -> SuccessiveHalving:
     return SuccessiveHalving(objectives or (MAE,), PRIMARIES, grace_epochs, reduction_factor)
+
+
+def compressed(target: float) -> TrialConfig:
+    return config(tasks=("depth",), strength=0, compressor="selection", target_macs=target)
+
+
+class TestTargets:
+    def test_compressed_trials_stand_at_lambda_0_and_are_stopped_nevertheless(self) -> None:
+        policy = halving(MAE)
+        assert policy.report(compressed(0.5), mae_row(1.0))
+        assert not policy.report(compressed(0.25), mae_row(2.0))
+        assert policy.report(trial(1, strength=0), mae_row(9.0)), "the dense model is not"
+
+    def test_the_target_stands_for_the_cost(self) -> None:
+        cost = parse_objectives(["model_macs"], {})
+        policy = halving(*cost)
+        assert policy.report(compressed(0.5), mae_row(1.0))
+        assert policy.report(compressed(0.25), mae_row(9.0))
+        assert not policy.report(compressed(0.75), mae_row(0.1))
+        both = halving(MAE, *cost)
+        both.record(trial(1, strength=0), mae_row(1.0))  # the dense model, which costs all
+        assert both.report(compressed(0.5), mae_row(1.1))
+        assert not both.report(compressed(0.6), mae_row(1.2)), "dominated"
+        assert both.report(compressed(0.2), mae_row(1.05))
+
+    def test_costs_are_objectives_of_running_trials_only_where_targets_tell_them(self) -> None:
+        check_running(["delta_m", "model_macs"], cost_follows=True)
+        for columns, follows in ((["model_macs"], False), (["macs"], True), (["model_parameters"], True)):
+            with pytest.raises(BadInput, match=f"'{columns[0]}' is known only of a trial that is done; allowed"):
+                check_running(columns, cost_follows=follows)
 
 
 class TestParetoOrder:

@@ -142,7 +142,9 @@ def test_auto_looks_along_lambda_where_nothing_else_is_open() -> None:
     assert type(find_sampler("auto", alone, OBJECTIVES)(0)) is type(make_front_sampler(OBJECTIVES, (), 0))
     for of, objectives in ((space(*RANGES), OBJECTIVES), (alone, SPARSITY)):
         assert isinstance(find_sampler("auto", of, objectives)(0), optuna.samplers.TPESampler)
-        with pytest.raises(BadInput, match=r"sampler = front: .*; allowed: two or more objectives over lambda alone"):
+        with pytest.raises(
+            BadInput, match=r"sampler = front: .*; allowed: two or more objectives over lambda or target_macs alone"
+        ):
             find_sampler(FRONT, of, objectives)
 
 

@@ -15,7 +15,8 @@ from mtl.networks.model import build_model
 from mtl.task_weighting.registry import TASK_WEIGHTINGS
 from mtl.training import make_optimizer
 from search.recipe_file import load_recipe
-from search.tuning.space import DENSE_BIN, LAMBDA, STAGES, SearchSpace, make_space
+from search.tuning.axis import DENSE_BIN, LAMBDA
+from search.tuning.space import STAGES, SearchSpace, make_space
 from tests.support.made_up_search import space
 from tests.support.small import TASKS, config
 
@@ -56,7 +57,7 @@ def test_distributions() -> None:
 
 def test_lambda_left_out_is_the_range_of_the_recipes_lambdas() -> None:
     of = make_space(load_recipe("nyuv2-small", ["lambdas=0,1e-4,1e-2,1"]), "made up")
-    assert (of.lambdas, of.listed) == ((1e-4, 1.0), False)
+    assert (of.axes[LAMBDA].values, of.axes[LAMBDA].listed) == ((1e-4, 1.0), False)
     assert of.distributions == {LAMBDA: FloatDistribution(1e-4 * DENSE_BIN, 1, log=True)}
 
 
@@ -73,21 +74,21 @@ def test_lambda_left_out_is_the_range_of_the_recipes_lambdas() -> None:
     ],
 )
 def test_lambda_is_rounded_and_0_below_its_range(value: float, strength: float) -> None:
-    assert space("search_space.lambda=[1e-3, 10]").strength({LAMBDA: value}) == strength
+    assert space("search_space.lambda=[1e-3, 10]").config({LAMBDA: value}, 0).strength == strength
 
 
 def test_listed_lambdas_take_the_nearest_by_ratio() -> None:
-    assert LISTED.strength({LAMBDA: 0.0009}) == 0
-    assert LISTED.strength({LAMBDA: 0.00099}) == 1e-3
+    assert LISTED.config({LAMBDA: 0.0009}, 0).strength == 0
+    assert LISTED.config({LAMBDA: 0.00099}, 0).strength == 1e-3
     edge = math.sqrt(1e-2 * 0.5)
-    assert LISTED.strength({LAMBDA: edge * 0.99}) == 1e-2
-    assert LISTED.strength({LAMBDA: edge * 1.01}) == 0.5
+    assert LISTED.config({LAMBDA: edge * 0.99}, 0).strength == 1e-2
+    assert LISTED.config({LAMBDA: edge * 1.01}, 0).strength == 0.5
 
 
 @given(fractions(WIDE))
 def test_parameters_become_the_trials_own_fields(params: dict[str, Any]) -> None:
     for one, seed in zip(WIDE.configs(params), WIDE.recipe.seed_list, strict=True):
-        assert (one.seed, one.strength) == (seed, WIDE.strength(params))
+        assert (one.seed, one.strength) == (seed, WIDE.axes[LAMBDA].read(params[LAMBDA]) or 0)
         assert (one.lr, one.batch_size) == (float(f"{params['lr']:.3g}"), params["batch_size"])
         assert one.combination == params["combination"]
         if one.strength:
@@ -162,7 +163,7 @@ def test_a_grid_has_each_trial_once_and_the_dense_model_first() -> None:
     )
     ids = [of.config(params, 0).trial_id for params in of.grid()]
     assert len(set(ids)) == len(ids) == 2 + 3 * 2 * 2
-    assert [of.strength(params) for params in of.grid()[:3]] == [0, 0, 1e-3]
+    assert [of.config(params, 0).strength for params in of.grid()[:3]] == [0, 0, 1e-3]
 
 
 def _strengths(trial: TrialConfig) -> dict[str, float]:

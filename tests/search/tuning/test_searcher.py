@@ -14,10 +14,10 @@ from mtl.vocabulary.constraint import Constraint
 from mtl.vocabulary.objective import Objective
 from search.early_stopping.successive_halving import SuccessiveHalving
 from search.store.results import TrialResult
-from search.tuning.ask import TRIALS, mixed, values_over_range
+from search.tuning.ask import TRIALS, mixed
+from search.tuning.axis import LAMBDA
 from search.tuning.baselines import Baselines
 from search.tuning.samplers import STARTUP, quiet
-from search.tuning.space import LAMBDA
 from tests.support.made_up_search import (
     OBJECTIVES,
     PRIMARIES,
@@ -50,7 +50,7 @@ def test_baselines_first_then_the_dense_model_then_the_range_from_its_middle() -
     expected = [0.0, 0.1, 0.01, 1.0, 10**-2.5, 10**-0.5][:STARTUP]
     assert [proposal.configs[0].strength for proposal in one.proposals] == pytest.approx(expected, rel=0.01)
     assert [config.seed for config in started[6:]] == [0, 1] * STARTUP
-    assert values_over_range(of, 3) == pytest.approx([0.1, 0.01, 1.0])
+    assert of.axes[LAMBDA].over_range(3) == pytest.approx([0.1, 0.01, 1.0])
 
 
 def test_mean_over_seeds_is_told_and_the_deviation_kept() -> None:

@@ -75,7 +75,7 @@ def test_trials_are_proposed_twice() -> None:
     theirs = stock(LISTED)
     strengths = []
     for number in range(4):
-        strengths.append(LISTED.strength(theirs.suggest(str(number))))
+        strengths.append(LISTED.config(theirs.suggest(str(number)), 0).strength)
         theirs.on_trial_complete(str(number), {METRIC: 0.0, "training_iteration": 1})
     assert len(set(strengths)) < 4
     mine = searcher(LISTED, 4, objectives=SPARSITY, baselines=none_wanted())
