@@ -108,7 +108,7 @@ def cost_figure(marked: pd.DataFrame, cost: Cost = MACS) -> Drawing | str:
         cost.name,
         f"Performance against the whole model's {cost.words}",
         f"Performance on the test split against the {cost.words} of the whole compacted model, heads included; each "
-        "point is one setting, its mean over seeds. Left is cheaper, up is better. Solid lines and filled markers are "
+        "point is one setting, its mean over seeds. Left is cheaper, up is better. Solid lines are "
         "ours, broken lines are what a user would do instead. The grey steps are the settings that no other beats in "
         f"both, of all methods; the broken grey line is {_zero(panels)}.",
         spread_note(marked, "Error bars both ways"),
