@@ -10,6 +10,7 @@ from analysis.figures.every import draw_all
 from analysis.files import write_bytes
 from analysis.write.claims_tables import claim_data_table, claims_table, written_claims
 from analysis.write.report import csv_bytes, render_report
+from analysis.write.single_task_table import written_against_single_tasks
 from analysis.write.tables import best_table, front_table, results_table, written_results, written_trade_offs
 from mtl.vocabulary.objective import Objective
 
@@ -83,6 +84,7 @@ def computed_files(computed: Computed) -> dict[str, bytes]:
         "best": best_table(computed.sweep, computed.marked, computed.bests),
         "claims": claims_table(computed.claims),
         "claims_data": claim_data_table(computed.claims),
+        "against_single_tasks": computed.single_task,
         "affinity": computed.affinity,
         "missing": computed.missing,
         "constant_predictor": computed.constant_predictor,
@@ -91,6 +93,7 @@ def computed_files(computed: Computed) -> dict[str, bytes]:
         tables |= {"layers": layers.layers, "stages": layers.stages, "overlap": layers.overlap}
     contents = {f"tables/{name}.csv": csv_bytes(table) for name, table in tables.items()}
     contents["tables/claims.md"] = written_claims(computed.claims).markdown().encode()
+    contents["tables/against_single_tasks.md"] = written_against_single_tasks(computed.single_task).markdown().encode()
     for table in computed.paper_tables:
         contents[f"tables/paper_table_{table.number}.csv"] = csv_bytes(table.numbers)
         contents[f"tables/paper_table_{table.number}.md"] = f"# {table.title}\n\n{table.written.markdown()}".encode()

@@ -205,9 +205,9 @@ class TrialSettings(BaseModel):
     )
     measure_latency: bool = Field(
         False,
-        description="true times the compacted backbone of each trial at its end, for one image: the column latency_ms. "
-        "Whatever else runs on the machine disturbs it, such as other trials (with cpus_per_trial = all cores only one "
-        "trial runs at a time)",
+        description="true times each trial's compacted model at its end, for one image: the columns model_latency_ms, "
+        "with its heads, and latency_ms, of the backbone alone. Whatever else runs on the machine disturbs it, such as "
+        "other trials (with cpus_per_trial = all cores only one trial runs at a time)",
     )
 
     @field_validator("image_size", mode="before")

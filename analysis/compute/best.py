@@ -8,16 +8,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.compute.cost_fronts import COST
+from analysis.compute.costs import known
 from analysis.compute.fronts import directions, means, objectives_of
 from analysis.compute.knee import knee_point
 from analysis.compute.settings import KEYS
 from analysis.read.load import Sweep
 from mtl.vocabulary.constraint import Constraint
 from mtl.vocabulary.delta_m import is_own, relative_change
-from mtl.vocabulary.objective import SIZES, Objective
+from mtl.vocabulary.objective import COSTS, SIZES, SPARSITIES, Objective
 
 TOLERANCE = 0.05
 LITTLE = f"{100 * TOLERANCE:.0f} %"
+NO_MORE = 1.05  # times the cost of a model: of two made for one target neither meets it to the last percent
 
 Floats = NDArray[np.float64]
 
@@ -32,6 +35,9 @@ class Best:
         why: how it was chosen, or why there is none: the end of a sentence.
         loss: the share of the possible loss that it has, see `losses`; NaN where that is not known.
         trial_id: of its seeds, the trial that is best on the validation split.
+        rival: the index of the setting that reaches most, on validation, of those that cost no more (see `NO_MORE`) and
+            are of the other side: alternatives beside a model of ours, ours beside an alternative (see
+            `costs.sides`). None where there is none, or the model is the dense one, or its whole cost is not known.
     """
 
     tasks: str
@@ -39,6 +45,7 @@ class Best:
     why: str
     loss: float = math.nan
     trial_id: str = ""
+    rival: int | None = None
 
 
 def find_best(sweep: Sweep, settings: pd.DataFrame) -> list[Best]:
@@ -53,7 +60,9 @@ def find_best(sweep: Sweep, settings: pd.DataFrame) -> list[Best]:
     - else the cheapest that costs less than the dense model and has a loss of at most `TOLERANCE` (see `losses`);
     - else the knee of the front, or the best in the first objective that is no cost where the front has no knee.
 
-    A cost is the first of the objectives that is one, or group sparsity.
+    It is chosen among all methods. The cost is the first of the objectives that is one; else the multiply-accumulates
+    of the whole compacted model, as group sparsity says nothing of heads and of narrower networks; where some trials do
+    not know these, the first sparsity among the objectives, or group sparsity.
 
     Args:
         sweep: with its `tasks`, constant predictor, results and search.
@@ -135,7 +144,7 @@ def _best(sweep: Sweep, settings: pd.DataFrame, tasks: str, rows: pd.DataFrame) 
         none = "every model is worse than the constant predictor on some task, or has no channel left"
         return Best(tasks, None, f"no model has {under}" if some else none)
     lost = pd.Series(losses(sweep, settings, allowed), index=allowed.index)
-    cost = next((one for one in objectives if one.column in SIZES), Objective("group_sparsity", "maximize"))
+    cost = _cost(objectives, rows)
     quality = next((one for one in objectives if one.column not in SIZES), None)
     costs = _falling(allowed, cost)
     worse = lost if quality is None else _falling(allowed, quality)
@@ -149,13 +158,54 @@ def _best(sweep: Sweep, settings: pd.DataFrame, tasks: str, rows: pd.DataFrame) 
         place, why = _first(worse, costs), f"the best in {named}"
     elif (near := (lost <= TOLERANCE) & (costs < dense_cost)).any():
         place, why = _first(costs[near], worse[near]), f"the cheapest that loses at most {LITTLE}"
-    elif (knee := knee_point(means(allowed, objectives), directions(objectives))) is not None:
-        place, why = int(allowed.index[knee.row]), "the knee of the front, as no dense model is known to compare with"
+    elif (knee := _knee(allowed, objectives, cost)) is not None:
+        place, why = knee, "the knee of the front, as no dense model is known to compare with"
         if not lost.isna().all():
             why = f"the knee of the front, as none that is cheaper than the dense model loses {LITTLE} or less"
     else:
         place, why = _first(worse, costs), f"the best in {named}, as the front has no knee"
-    return Best(tasks, place, why, float(lost[place]), _trial(sweep, settings, place, bounds, quality))
+    trial = _trial(sweep, settings, place, bounds, quality)
+    return Best(tasks, place, why, float(lost[place]), trial, _rival(sweep, settings, rows, place, quality))
+
+
+def _cost(objectives: Sequence[Objective], rows: pd.DataFrame) -> Objective:
+    """See `find_best`."""
+    asked = next((one for one in objectives if one.column in COSTS), None)
+    if asked is not None:
+        return asked
+    if known(rows, COST):
+        return Objective(COST, "minimize")
+    sparsity = next((one for one in objectives if one.column in SPARSITIES), None)
+    return sparsity or Objective("group_sparsity", "maximize")
+
+
+def _knee(rows: pd.DataFrame, objectives: Sequence[Objective], cost: Objective) -> int | None:
+    """The index of the front's knee; over the logarithm of a cost, as figures show it, in the sparsities' place."""
+    traded = [one for one in objectives if cost.column not in COSTS or one.column not in SIZES]
+    traded = traded if cost in traded else [*traded, cost]
+    points = means(rows, traded).copy()
+    place = traded.index(cost)
+    if cost.column in COSTS and (points[:, place] > 0).all():
+        points[:, place] = np.log(points[:, place])
+    knee = knee_point(points, directions(traded))
+    return None if knee is None else int(rows.index[knee.row])
+
+
+def _rival(
+    sweep: Sweep, settings: pd.DataFrame, rows: pd.DataFrame, place: int, quality: Objective | None
+) -> int | None:
+    """See `Best.rival`."""
+    own = rows.loc[place]
+    other = {"ours": "alternative", "alternative": "ours"}.get(str(own["side"]))
+    if other is None or not known(rows, COST):
+        return None
+    costs = _falling(rows, Objective(COST, "minimize"))
+    others = rows[(rows["side"] == other) & (rows["setup"] == own["setup"]) & (costs <= NO_MORE * costs[place])]
+    if others.empty:
+        return None
+    lost = pd.Series(losses(sweep, settings, others), index=others.index)
+    worse = lost if quality is None or lost.notna().all() else _falling(others, quality)
+    return _first(worse, costs[others.index])
 
 
 def _trial(

@@ -9,6 +9,7 @@ import pandas as pd
 from analysis import text
 from analysis.compute import summary
 from analysis.compute.affinity import affinity_table
+from analysis.compute.against_single_tasks import against_single_tasks
 from analysis.compute.attainment import attainment_table
 from analysis.compute.best import Best, with_best
 from analysis.compute.claims import Claim, judge_claims
@@ -44,6 +45,7 @@ class Computed:
         run_volumes: hypervolume of each combination and seed.
         attainment: the empirical attainment surfaces over seeds (see `attainment_table`).
         claims: the paper's four claims, tested.
+        single_task: multi-task models against the single-task models of the same tasks (see `against_single_tasks`).
         affinity: what each task gains from which others (see `affinity_table`).
         paper_tables: tables 1 to 3 of the paper, as far as the sweep has their tasks, beside the published numbers.
         layers: which groups survive in each layer and stage, and which are shared; None without layers.parquet.
@@ -60,6 +62,7 @@ class Computed:
     run_volumes: pd.DataFrame
     attainment: pd.DataFrame
     claims: tuple[Claim, ...]
+    single_task: pd.DataFrame
     affinity: pd.DataFrame
     paper_tables: tuple[PaperTable, ...]
     layers: LayerTables | None
@@ -96,6 +99,7 @@ def compute(
         run_volumes=run_volumes(sweep, runs, volumes),
         attainment=attainment_table(sweep, runs),
         claims=judge_claims(sweep),
+        single_task=against_single_tasks(sweep, marked),
         affinity=affinity_table(sweep),
         paper_tables=paper_tables(sweep, settings),
         layers=layer_tables(sweep),

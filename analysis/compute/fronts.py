@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.compute.cost_fronts import cost_volumes, with_cost_fronts
 from analysis.pareto import hypervolume, pareto_front
 from analysis.read.load import Sweep, reported_column
 from mtl.vocabulary.delta_m import constant_delta_m
@@ -17,9 +18,10 @@ from mtl.vocabulary.objective import SPARSITIES, Objective
 
 
 def with_fronts(sweep: Sweep, settings: pd.DataFrame) -> pd.DataFrame:
-    """The settings with their place on the front of their combination.
+    """The settings with their place on the fronts of their combination.
 
-    Adds `objectives` (the columns that decided, joined by "+") and `on_front`. There is no front over combinations:
+    Adds `objectives` (the columns that decided, joined by "+") and `on_front`, and for the front over all methods in
+    performance and cost `cost_objectives` and `on_cost_front` (see `cost_fronts`). There is no front over combinations:
     models of other tasks do other things, and the easiest task would win.
     """
     marked = settings.assign(objectives="", on_front=False)
@@ -27,7 +29,7 @@ def with_fronts(sweep: Sweep, settings: pd.DataFrame) -> pd.DataFrame:
         objectives = objectives_of(sweep, rows)
         marked.loc[rows.index, "objectives"] = joined(objectives)
         marked.loc[rows.index, "on_front"] = pareto_front(means(rows, objectives), directions(objectives))
-    return marked
+    return with_cost_fronts(marked)
 
 
 def objectives_of(sweep: Sweep, rows: pd.DataFrame) -> tuple[Objective, ...]:
@@ -79,7 +81,8 @@ def hypervolume_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
 
     Columns: `tasks`, `objectives` (the test columns, joined by "+"), `hypervolume`, `reference` ("constant predictor",
     or "worst observed" where it is not known of every objective), `points_on_front`, `points`, `seeds`, and
-    `reference_<column>` for each objective's reference value.
+    `reference_<column>` for each objective's reference value; and of the front in performance and cost the columns of
+    `cost_fronts.cost_volumes`.
     """
     rows = []
     for tasks, some in marked.groupby("tasks", sort=False):
@@ -97,7 +100,7 @@ def hypervolume_table(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
             "seeds": int(some["seeds"].max()),
         }
         rows.append(row | {f"reference_{name}": value for name, value in zip(columns, corner.tolist(), strict=True)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).merge(cost_volumes(sweep, marked), on="tasks")
 
 
 def means(rows: pd.DataFrame, objectives: Sequence[Objective]) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from analysis.compute.costs import with_costs
 from analysis.read.load import Sweep, load_sweep, metrics_of, told_apart
 from mtl.errors import BadInput
 from mtl.vocabulary.delta_m import delta_m
@@ -39,7 +40,7 @@ def load_sweeps(
     sweeps = [replace(load_sweep(folder, objectives), place=place) for folder, place in pairs]
     first = sweeps[0]
     if len(sweeps) == 1:
-        return with_all_metrics(first)
+        return with_costs(with_all_metrics(first))
     tasks: dict[str, str] = {}
     metrics = dict(first.metrics)
     for sweep in sweeps:
@@ -95,7 +96,7 @@ def load_sweeps(
         layers=_together([sweep.layers for sweep in sweeps], ["trial_id", "layer"]),
         parts=tuple(replace(s, info=s.info | {"name": label}) for s, label in zip(sweeps, labels, strict=True)),
     )
-    return with_all_metrics(merged)
+    return with_costs(with_all_metrics(merged))
 
 
 def with_all_metrics(sweep: Sweep) -> Sweep:

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from analysis.compute.costs import OVER_DENSE, SHARES, sides, strategies
 from analysis.read.load import Sweep, reported_column
 from mtl.errors import BadInput
 from mtl.vocabulary.objective import SIZES
@@ -10,15 +11,17 @@ KEYS = ["setup", "tasks", "method", "lambda"]
 # The parts of a method: the same in all of its trials.
 OF_METHOD = ["penalty", "retraining", "settings"]
 ALL_METRICS = ("delta_m_all", "test_delta_m_all")
+COST_COLUMNS = (*OVER_DENSE, *SHARES.values())  # see `analysis.compute.costs.with_costs`
 
 
 def settings_table(sweep: Sweep) -> pd.DataFrame:
     """One row per setting (setup, tasks, method, λ), over its done trials; small combinations first, then by λ.
 
-    Columns: the keys; `penalty`, `retraining` and `settings` of the method; `seeds`, how many different ones; `trials`,
-    how many were averaged; `delta_m_trials`, in how many trials Δm is known; and for every objective, sparsity, Δm and
-    metric `<column>_mean` and `<column>_std`, in the units of the results. The deviation is the sample's (ddof 1), so
-    it is NaN for one trial.
+    Columns: the keys; `penalty`, `retraining` and `settings` of the method; `strategy`, what made its models small, and
+    `side`, whether that is ours or an alternative (see `analysis.compute.costs`); `seeds`, how many different ones;
+    `trials`, how many were averaged; `delta_m_trials`, in how many trials Δm is known; and for every objective,
+    sparsity, cost, Δm and metric `<column>_mean` and `<column>_std`, in the units of the results. The deviation is the
+    sample's (ddof 1), so it is NaN for one trial.
 
     Raises:
         BadInput: no trial is done.
@@ -39,6 +42,7 @@ def settings_table(sweep: Sweep) -> pd.DataFrame:
         ],
         axis=1,
     ).reset_index()
+    table = table.assign(strategy=strategies(table), side=sides(table))
     places = {task: place for place, task in enumerate(sweep.tasks)}
 
     def small_first(combination: str) -> tuple[int, list[int]]:
@@ -67,6 +71,6 @@ def _value_columns(sweep: Sweep) -> list[str]:
     columns = [
         *(name for one in sweep.objectives for name in (one.column, reported_column(one.column))),
         *("delta_m", "test_delta_m", "group_sparsity", "parameter_sparsity"),
-        *(column for column in (*ALL_METRICS, *SIZES, *metrics) if column in sweep.results.columns),
+        *(column for column in (*ALL_METRICS, *COST_COLUMNS, *SIZES, *metrics) if column in sweep.results.columns),
     ]
     return list(dict.fromkeys(columns))

@@ -2,17 +2,22 @@
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from analysis import text
 from analysis.compute.best import Best, asked_for, beaten_by_constant
+from analysis.compute.cost_fronts import COST
+from analysis.compute.costs import SHARES
 from analysis.compute.fronts import joined
+from analysis.compute.setting_names import setting_name
 from analysis.read.load import Sweep
 
 # Combinations for which the first lines name a model.
 MOST_COMBINATIONS = 3
+ITSELF = "That is what a user would do without parsimony."
 
 
 def progress(sweep: Sweep) -> str:
@@ -38,9 +43,14 @@ def findings(sweep: Sweep, marked: pd.DataFrame, bests: Sequence[Best], volumes:
     sentences = []
     for tasks in asked_for([best.tasks for best in bests])[:MOST_COMBINATIONS]:
         best = next(one for one in bests if one.tasks == tasks)
-        sentences += [_use(sweep, marked, best)]
-        front = marked.loc[(marked["tasks"] == tasks) & marked["on_front"], "group_sparsity_mean"]
-        if front.nunique() > 1:
+        sentences.append(_use(sweep, marked, best))
+        if best.row is not None and (sentence := _beside(sweep, marked, best)):
+            sentences.append(sentence)
+        rows = marked[marked["tasks"] == tasks]
+        front = rows.loc[rows["on_front"], "group_sparsity_mean"]
+        if sentence := _cost_front(rows, volumes.loc[volumes["tasks"] == tasks].iloc[0]):
+            sentences.append(sentence)
+        elif front.nunique() > 1:
             low, high = f"{100 * front.min():.0f}", f"{100 * front.max():.0f}"
             volume = volumes.loc[volumes["tasks"] == tasks, "hypervolume"].iloc[0]
             sentences.append(
@@ -55,14 +65,12 @@ def _use(sweep: Sweep, marked: pd.DataFrame, best: Best) -> str:
         return f"No model of {best.tasks} is worth using: {best.why}."
     setting = marked.loc[best.row]
     values = setting.to_dict()
-    method = f", {values['method']}" if marked["method"].nunique() > 1 else ""
-    said = f"Model to use for {best.tasks}: λ = {text.strength(values['lambda'])}{method}: "
-    said += f"{100 * values['group_sparsity_mean']:.0f} % of the channel groups gone"
-    over = _over(int(values["trials"]))
-    if not math.isnan(values["test_delta_m_mean"]):
-        delta_m = text.percent(values["test_delta_m_mean"], values["test_delta_m_std"], signed=True)
-        over = _over(int(values["delta_m_trials"]))
-        said += f", Δm {delta_m} % against dense single-task models"
+    several = marked["method"].nunique() > 1
+    size = _size(values) or f"{100 * values['group_sparsity_mean']:.0f} % of the channel groups gone"
+    said = f"Model to use for {best.tasks}: {setting_name(values, method=several)}: {size}"
+    if performance := _performance(values):
+        said += f", Δm {performance}"
+    over = _over(int(values["delta_m_trials"] or values["trials"]))
     said += f" (test split, {over})."
     lost = f"{100 * best.loss:.1f} %" if best.loss > 0 else "nothing"
     if not math.isnan(best.loss):
@@ -74,6 +82,68 @@ def _use(sweep: Sweep, marked: pd.DataFrame, best: Best) -> str:
     if worse := beaten_by_constant(sweep, marked.loc[[best.row]], "test")[0]:
         said += f" On the test split it is worse than the constant predictor on {', '.join(worse)}."
     return f"{said} Its trial {best.trial_id}: parsimony compact {shlex.quote(sweep.model_path(best.trial_id))}"
+
+
+def _size(values: Mapping[Hashable, Any]) -> str:
+    """What it costs; empty where that, or the dense model of the same tasks, is not known."""
+    shares = [
+        f"{100 * values[name]:.0f} % of its {label}"
+        for label, column in (("MACs", SHARES["model_macs"]), ("parameters", SHARES["model_parameters"]))
+        if not math.isnan(values.get(name := f"{column}_mean", math.nan))
+    ]
+    return " and ".join(shares).replace("its", "the dense model's", 1)
+
+
+def _performance(values: Mapping[Hashable, Any]) -> str:
+    """Over dense models: single-task ones, and where these are others the one of the same tasks."""
+    references = {"test_delta_m": "dense single-task models"}
+    if "+" in str(values["tasks"]) and values["side"] != "dense":
+        references["test_over_dense"] = "the dense model of the same tasks"
+    return ", ".join(
+        f"{text.percent(mean, values[f'{column}_std'], signed=True)} % against {reference}"
+        for column, reference in references.items()
+        if not math.isnan(mean := values.get(f"{column}_mean", math.nan))
+    )
+
+
+def _beside(sweep: Sweep, marked: pd.DataFrame, best: Best) -> str:
+    """What the other side reaches at the cost of the model to use: beside ours what a user would do instead. Empty
+    where that is the dense model, or costs are not known."""
+    own = marked.loc[best.row].to_dict()
+    if not _size(own) or own["side"] == "dense":
+        return ""
+    if best.rival is not None:
+        rival = marked.loc[best.rival].to_dict()
+        said = "At no more cost, the best of what a user would do instead"
+        if own["side"] != "ours":
+            said = f"{ITSELF} At no more cost, the best of ours"
+        name = setting_name(rival, method=marked["method"].nunique() > 1)
+        reached = f", Δm {performance}" if (performance := _performance(rival)) else ""
+        return f"{said} is {name}: {_size(rival)}{reached}."
+    if own["side"] != "ours":
+        return f"{ITSELF} At no more cost, there is nothing of ours here."
+    said = "At no more cost, there is nothing here of what a user would do instead, such as a narrower network"
+    recipe = sweep.info["recipe"]
+    if sweep.info.get("search") or not isinstance(recipe, Mapping):
+        return f"{said}."
+    compressors = [*(recipe.get("compressors") or ["penalty"]), "narrow"]
+    shares = [*(recipe.get("targets") or []), float(f"{own[f'{SHARES[COST]}_mean']:.2g}")]
+    listed = [",".join(dict.fromkeys(map(str, values))) for values in (compressors, shares)]
+    return f"{said}: --set compressors={listed[0]} --set targets={listed[1]} adds one."
+
+
+def _cost_front(rows: pd.DataFrame, volume: pd.Series) -> str:
+    """The range of a combination's front over all methods; empty where costs are not known."""
+    front = rows[rows["on_cost_front"]]
+    name = f"{SHARES[COST]}_mean"
+    if len(front) < 2 or name not in front or front[name].isna().any():
+        return ""
+    low, high = (f"{100 * share:.0f}" for share in (front[name].min(), front[name].max()))
+    made = ", ".join(dict.fromkeys(front.sort_values(name, ascending=False)["strategy"]))
+    return (
+        f"The front of {rows['tasks'].iloc[0]} over all methods ({made}) runs from {high} % to {low} % of the dense "
+        f"model's MACs; its hypervolume over Δm × log2 MACs is {volume['cost_hypervolume']:.3g}."
+    )
 
 
 def cautions(sweep: Sweep, marked: pd.DataFrame) -> list[str]:

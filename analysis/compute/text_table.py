@@ -8,6 +8,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from analysis import text
+from analysis.compute.costs import SHARES
 from analysis.read.load import Sweep
 from mtl.vocabulary.metric import Metric
 
@@ -70,6 +71,17 @@ def sparsity_cells(numbers: pd.DataFrame) -> dict[str, list[str]]:
     """The shares of groups and of weights that are gone, in %."""
     headers = {"groups gone [%]": "group_sparsity", "weights gone [%]": "parameter_sparsity"}
     return {header: mean_cells(numbers, name, text.percent) for header, name in headers.items()}
+
+
+def cost_cells(numbers: pd.DataFrame) -> dict[str, list[str]]:
+    """What the whole model costs in % of the dense model's; no column for a cost that no row knows."""
+    headers = {"MACs [% of dense]": "model_macs", "parameters [% of dense]": "model_parameters"}
+    found = {header: SHARES[cost] for header, cost in headers.items()}
+    return {
+        header: mean_cells(numbers, name, text.percent)
+        for header, name in found.items()
+        if f"{name}_mean" in numbers and numbers[f"{name}_mean"].notna().any()
+    }
 
 
 def shown_metrics(sweep: Sweep) -> list[Metric]:

@@ -1,7 +1,7 @@
 """Curves and points that look the same in every figure: a task combination keeps its colour, marker and line."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ class Look(NamedTuple):
 
     color: str
     marker: str = ""
-    line: Line = "-"
+    line: Line | Literal[""] = "-"
 
     def handle(self, label: str) -> Line2D:
         """The curve's entry in a legend."""

@@ -6,7 +6,7 @@ from analysis.compute.everything import Computed
 from analysis.figures.affinity import affinity_figure
 from analysis.figures.attainment import attainment_figure
 from analysis.figures.claims import claims_figure
-from analysis.figures.costs import cost_figure
+from analysis.figures.costs import LATENCY, PARAMETERS, cost_figure
 from analysis.figures.drawing import Drawing, style
 from analysis.figures.dynamics import dynamics_figure
 from analysis.figures.fronts import front_figure
@@ -31,7 +31,9 @@ def draw_all(computed: Computed) -> Figures:
     with style():
         attempts: dict[str, Drawing | str] = {
             "claims": claims_figure(computed.claims),
-            "cost": cost_figure(sweep, marked),
+            "cost": cost_figure(marked),
+            "cost_parameters": cost_figure(marked, PARAMETERS),
+            "cost_latency": cost_figure(marked, LATENCY),
             "front": front_figure(sweep, marked),
             "attainment": attainment_figure(sweep, marked, computed.attainment),
             "fig3a": metrics_figure(sweep, marked),

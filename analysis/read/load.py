@@ -25,7 +25,7 @@ from mtl.errors import BadInput
 from mtl.vocabulary.delta_m import NO_RETRAINING
 from mtl.vocabulary.files import HISTORY, LAYERS, MODEL, RESULTS, SWEEP, trial_file
 from mtl.vocabulary.metric import Metric
-from mtl.vocabulary.objective import SPARSITIES, Objective
+from mtl.vocabulary.objective import COSTS, SPARSITIES, WHOLE_COSTS, Objective
 from mtl.vocabulary.sweep_file import SweepFile
 
 STATUSES = ("done", "failed", "stopped")
@@ -33,7 +33,9 @@ STATUSES = ("done", "failed", "stopped")
 RESULT_TEXTS = ("trial_id", "status", "tasks", "penalty")
 HISTORY_KINDS: Kinds = {"trial_id": TEXT, "epoch": NUMBER}
 LAYERS_KINDS: Kinds = {"trial_id": TEXT, "layer": TEXT, "position": WHOLE, "groups": WHOLE, "alive": FLAGS}
-FURTHER: Kinds = {"retraining": TEXT, "settings": TEXT, "train_seconds": NUMBER, "torch_version": TEXT}
+FURTHER: Kinds = {"retraining": TEXT, "settings": TEXT, "train_seconds": NUMBER, "torch_version": TEXT} | dict.fromkeys(
+    COSTS, NUMBER
+)
 # Larger than any measurement; its sums and squares are still finite.
 LARGEST = 1e30
 MOST_GROUPS, MOST_EPOCHS = 10**7, 10**7
@@ -60,8 +62,8 @@ def is_compressed(results: pd.DataFrame) -> "pd.Series[bool]":
 
 def reported_column(column: str) -> str:
     """The column that reports on the test split what `column` says on the validation split."""
-    if column == "delta_m":
-        return "test_delta_m"
+    if column in ("delta_m", "over_dense"):
+        return f"test_{column}"
     return f"test_{column.removeprefix('val_')}" if column.startswith("val_") else column
 
 
@@ -242,7 +244,8 @@ def _check_results(sweep: Sweep, path: Path) -> None:
             raise BadInput(f"{path}: column {column} {says} trial {results['trial_id'][wrong].iloc[0]}")
 
     metrics = [f"{split}_{name}" for split in ("val", "test") for name in sweep.metrics]
-    numbers = list(dict.fromkeys([*NUMBERS, *(column for column in metrics if column in results), *objectives]))
+    there = [column for column in (*metrics, *COSTS) if column in results]
+    numbers = list(dict.fromkeys([*NUMBERS, *there, *objectives]))
     for column in numbers:
         if results[column].dtype == np.float64:
             continue
@@ -257,6 +260,9 @@ def _check_results(sweep: Sweep, path: Path) -> None:
     for column in SPARSITIES:
         _need_range(results[done].dropna(subset=column), column, 0, 1, path)
     refuse("lambda", results["lambda"] < 0, "is below 0 in")
+    for column in WHOLE_COSTS:
+        if column in results:
+            refuse(column, done & (results[column] <= 0), "is not above 0 in")
     for column in ("lambda", "seed", *SPARSITIES):
         refuse(column, done & results[column].isna(), "has no number in the done")
     for combination in results["tasks"][done].unique():

@@ -16,6 +16,7 @@ from analysis.figures.drawing import Drawing
 from analysis.figures.every import Figures
 from analysis.figures.inline import PIXELS, Parts, parts
 from analysis.write import report_tables
+from analysis.write.single_task_table import written_against_single_tasks
 
 # Terminal colours and control characters, which tracebacks may carry and HTML may not.
 NOT_TEXT = re.compile(r"\x1b\[[0-9;]*m|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -62,6 +63,7 @@ def render_report(computed: Computed, figures: Figures, trade_offs: TextTable, r
         figures={name: _shown(drawing) for name, drawing in figures.drawn.items()},
         absent=figures.absent,
         trade_offs=trade_offs,
+        single_task=written_against_single_tasks(computed.single_task),
         results=report_tables.first_rows(results, "tables/results.csv"),
         paper_tables=computed.paper_tables,
         constants=report_tables.written_constants(computed),

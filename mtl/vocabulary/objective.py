@@ -8,11 +8,12 @@ Direction = Literal["maximize", "minimize"]
 SPARSITIES: dict[str, Direction] = {"group_sparsity": "maximize", "parameter_sparsity": "maximize"}
 # Every trial has these, whatever its tasks.
 COMMON: dict[str, Direction] = {"delta_m": "maximize", **SPARSITIES}
-# What a model costs without its removed channels: the backbone alone, and with its heads. They are known only once a
-# trial is done.
-COSTS: dict[str, Direction] = dict.fromkeys(
-    ("latency_ms", "macs", "active_parameters", "model_macs", "model_parameters"), "minimize"
-)
+# What is measured only where the recipe says so (`measure_latency`).
+LATENCIES = ("latency_ms", "model_latency_ms")
+# What a model costs without its removed channels: the backbone alone, and (model_…) with its heads. They are known only
+# once a trial is done.
+WHOLE_COSTS = ("model_macs", "model_parameters", "model_latency_ms")
+COSTS: dict[str, Direction] = dict.fromkeys(("latency_ms", "macs", "active_parameters", *WHOLE_COSTS), "minimize")
 # How small a model is, by whatever measure.
 SIZES = COSTS | SPARSITIES
 

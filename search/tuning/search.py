@@ -11,7 +11,7 @@ from mtl.config import LONGER, METHOD_VERSION, TrialConfig
 from mtl.errors import BadInput
 from mtl.vocabulary.constraint import Constraint, parse_constraint
 from mtl.vocabulary.files import PROPOSALS
-from mtl.vocabulary.objective import Objective
+from mtl.vocabulary.objective import LATENCIES, Objective
 from search.early_stopping.objectives import check_running, known_objectives, parse_objectives
 from search.engine.runner import Runner
 from search.listener import Listener
@@ -133,8 +133,9 @@ def open_search(
     constraints = tuple(dict.fromkeys(parse_constraint("constraints", text, known) for text in recipe.constraints))
     goal = parse_constraint("--target", target, known) if target is not None else None
     together = [*constraints, *([goal] if goal else [])]
-    if not recipe.measure_latency and "latency_ms" in (*wanted, *(one.column for one in together)):
-        raise BadInput("latency_ms is not measured by this recipe; allowed: with --set measure_latency=true")
+    for column in (*wanted, *(one.column for one in together)):
+        if column in LATENCIES and not recipe.measure_latency:
+            raise BadInput(f"{column} is not measured by this recipe; allowed: with --set measure_latency=true")
     space = bounded_space(space, together, sweep.dataset.tasks)
     if recipe.sampler == "grid":
         space.grid()

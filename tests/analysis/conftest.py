@@ -34,6 +34,11 @@ RUNS: dict[str, tuple[str, ...]] = {
     # Of the same setup, another penalty without dense models; and one of another setup.
     "l1": ("combinations=depth+normals", "lambdas=0.3", "seeds=2", "penalty=l1"),
     "other": ("combinations=depth", "lambdas=0,1", "seeds=[0]", "lr=3e-3"),
+    # Of the first setup again: what makes models small besides the penalty.
+    "small": (
+        *("combinations=depth,normals,depth+normals", "lambdas=0,3e-2", "seeds=2", "measure_latency=false"),
+        *("compressors=penalty,selection,narrow", "targets=0.5,0.2"),
+    ),
 }
 HOSTILE = "loss is nan </pre><script>alert('x')</script>\x00 \x1b[31mred\x1b[0m & more"
 SEARCH = (
@@ -56,7 +61,7 @@ def built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path
 
 @pytest.fixture(scope="session")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sweeps `first`, `second`, `l1` and `other`, and the search `search`."""
+    """The sweeps `first`, `second`, `l1`, `other` and `small`, and the search `search`."""
 
     def build(folder: Path) -> None:
         with without_ray():
@@ -72,6 +77,12 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def merged(storage: Path) -> Computed:
     """Five combinations, three λ and two seeds."""
     return compute([storage / "first", storage / "second"])
+
+
+@pytest.fixture(scope="session")
+def small(storage: Path) -> Computed:
+    """Three combinations, dense, one λ, and two compressors at two targets, with two seeds."""
+    return compute(storage / "small")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The model to use: on settings made up so that the answer is plain, and against its definition on random ones."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis import text
 from analysis.compute.answer import answer
 from analysis.compute.best import TOLERANCE, Best, asked_for, find_best, losses
-from analysis.compute.everything import compute
+from analysis.compute.everything import Computed, compute
 from analysis.compute.fronts import with_fronts
+from analysis.compute.merge import load_sweeps
 from analysis.compute.settings import settings_table
+from analysis.compute.summary import findings
 from analysis.read.load import Sweep, load_sweep
+from mtl.vocabulary.objective import COSTS, Objective
 from tests.support.fake_sweep import METRICS, TASKS, results_table, write_sweep
 
 PRIMARY = {task: about["primary"] for task, about in TASKS.items()}
@@ -180,3 +185,98 @@ def test_a_model_that_is_worse_than_the_constant_on_test_says_so(tmp_path: Path)
     results = sweep.results.assign(test_depth_mae=0.95)
     write_sweep(tmp_path / "again", results=results, combinations=["depth"], info=sweep.info)
     assert "On the test split it is worse than the constant predictor on depth." in answer(tmp_path / "again")[0]
+
+
+def costed(folder: Path, search: dict[str, Any] | None = None, **more: list[Any]) -> Sweep:
+    """Depth by five ways, two seeds each: dense, the penalty, selection, and narrow ones of a little more and less."""
+    whole = made_sweep(folder / "whole", [0.4, 0.43, 0.41, 0.405, 0.415], [0, 0.9, 0.1, 0, 0])
+    settings = ["", "", *(f"compressor={name}" for name in ("selection", "narrow", "narrow"))]
+    targets = ["", "", " target_macs=0.25", " target_macs=0.5", " target_macs=0.25"]
+    columns: dict[str, list[Any]] = {
+        "lambda": [0, 1e-3, 0, 0, 0],
+        "settings": [first + second for first, second in zip(settings, targets, strict=True)],
+        "model_macs": [1000, 700, 240, 480, 250],
+        "model_parameters": [100, 60, 30, 40, 20],
+    } | more
+    results = whole.results.drop(columns=["method", "setup", "sweep"])
+    results = results.assign(**{name: np.repeat(np.array(values), 2) for name, values in columns.items()})
+    info = {"recipe": whole.info["recipe"] | {"compressors": ["penalty", "selection"], "targets": [0.25]}}
+    about = whole.info | info | ({"search": search} if search else {})
+    return load_sweeps([write_sweep(folder / "costed", results=results, combinations=["depth"], info=about)])
+
+
+def test_the_cheapest_is_by_the_whole_models_macs_among_all_methods(tmp_path: Path) -> None:
+    """By group sparsity it were the penalty's, with 90 % of the groups and 30 % of the MACs gone."""
+    best, marked = chosen(costed(tmp_path))
+    assert (marked.loc[best.row, "strategy"], best.why) == ("selection", "the cheapest that loses at most 5 %")
+    # Of both narrow ones the better costs twice as much; a twentieth more is no more.
+    assert best.rival is not None
+    assert marked.loc[best.rival, "settings"] == "compressor=narrow target_macs=0.25"
+
+
+def test_files_that_do_not_know_all_costs_go_by_group_sparsity(tmp_path: Path) -> None:
+    best, marked = chosen(
+        costed(tmp_path, group_sparsity=[0, 0.2, 0.1, 0, 0], model_macs=[1000, np.nan, 240, 480, 250])
+    )
+    assert marked.loc[best.row, "strategy"] == "selection"
+    assert best.rival is None
+    best, marked = chosen(costed(tmp_path / "b", val_depth_mae=[0.4, 0.41, 0.41, 0.4, 0.4], model_macs=[np.nan] * 5))
+    assert marked.loc[best.row, "strategy"] == "group_lasso"
+
+
+@pytest.mark.parametrize(
+    ("search", "settings"),
+    [
+        ({"constraints": ["model_macs<=500"]}, "compressor=narrow target_macs=0.5"),
+        ({"objectives": ["delta_m", "model_parameters"]}, "compressor=narrow target_macs=0.25"),
+        ({"constraints": ["delta_m>=-0.02"]}, "compressor=narrow target_macs=0.5"),
+    ],
+)
+def test_costs_of_the_whole_model_in_a_search(tmp_path: Path, search: dict[str, Any], settings: str) -> None:
+    sweep = costed(tmp_path, search, delta_m=[0, -0.1, -0.03, -0.01, -0.03])
+    named = search.get("objectives", ["delta_m", "group_sparsity"])
+    objectives = tuple(Objective(name, "minimize" if name in COSTS else "maximize") for name in named)
+    best, marked = chosen(replace(sweep, objectives=objectives))
+    assert marked.loc[best.row, "settings"] == settings
+
+
+def test_beside_an_alternative_stands_the_best_of_ours(tmp_path: Path) -> None:
+    best, marked = chosen(costed(tmp_path, model_macs=[1000, 700, 200, 480, 150]))
+    assert marked.loc[best.row, "settings"] == "compressor=narrow target_macs=0.25"
+    assert best.rival is None
+    best, marked = chosen(costed(tmp_path / "b", model_macs=[1000, 700, 155, 480, 150]))
+    assert marked.loc[best.rival, "strategy"] == "selection"
+
+
+def test_the_first_lines_name_costs_and_what_a_user_would_do_instead(tmp_path: Path) -> None:
+    folder = costed(tmp_path, test_delta_m=[0, -0.1, -0.02, -0.01, -0.04]).folder
+    use, beside, front = answer(folder)
+    assert use.startswith(
+        "Model to use for depth: selection to 25 % of the MACs: 24 % of the dense model's MACs and 30 % of its "
+        "parameters, Δm −2.0 ± 0.0 % against dense single-task models (test split, "
+    )
+    assert beside == (
+        "At no more cost, the best of what a user would do instead is narrow to 25 % of the MACs: 25 % of the dense "
+        "model's MACs and 20 % of its parameters, Δm −4.0 ± 0.0 % against dense single-task models."
+    )
+    assert front.startswith("The front of depth over all methods (")
+    assert " runs from 100 % to 24 % of the dense model's MACs; its hypervolume over Δm × log2 MACs is " in front
+
+
+def test_where_there_is_no_alternative_the_first_lines_say_how_to_get_one(tmp_path: Path) -> None:
+    folder = costed(tmp_path, model_macs=[1000, 700, 240, 480, 300]).folder
+    assert answer(folder)[1] == (
+        "At no more cost, there is nothing here of what a user would do instead, such as a narrower network: "
+        "--set compressors=penalty,selection,narrow --set targets=0.25,0.24 adds one."
+    )
+
+
+def test_of_several_tasks_the_dense_model_of_the_same_tasks_is_a_reference_too(small: Computed) -> None:
+    rows = small.marked[small.marked["tasks"] == "depth+normals"]
+    place = int(rows.index[rows["strategy"] == "selection"][0])
+    best = Best("depth+normals", place, "the cheapest", 0.01, str(small.sweep.results["trial_id"].iloc[0]))
+    volumes = small.volumes
+    line = next(one for one in findings(small.sweep, small.marked, [best], volumes) if one.startswith("Model to use"))
+    mean = small.marked.loc[place, "test_over_dense_mean"]
+    assert f"{text.percent(mean, signed=True)} ±" in line
+    assert "% against the dense model of the same tasks (test split" in line

@@ -1,47 +1,84 @@
-"""Performance against cost: percentages of the dense model's, recomputed from what a sweep wrote, and none without."""
-
-from dataclasses import replace
+"""Performance against cost: the settings' own numbers, the front over all methods, ticks, and none without costs."""
 
 import numpy as np
 import pytest
 
 from analysis.compute.everything import Computed
-from analysis.figures.costs import ABSENT, cost_figure, cost_panels
+from analysis.figures.costs import (
+    ABSENT,
+    LATENCY,
+    MACS,
+    NO_LATENCY,
+    PARAMETERS,
+    Cost,
+    cost_figure,
+    cost_panels,
+    log_ticks,
+    strategy_looks,
+)
+from analysis.figures.drawing import Drawing, style
 
 
-def test_each_setting_stands_at_its_cost_with_its_change_over_the_dense_model(merged: Computed) -> None:
-    panels = {panel.title: panel.rows for panel in cost_panels(merged.sweep)}
-    assert set(panels) == set(merged.sweep.results["tasks"])
-    results = merged.sweep.trials("done").set_index(["tasks", "lambda", "seed"])
-    rows = panels["depth+normals"].set_index("lambda")
-    assert rows.loc[0, ["cost_percent", "change_percent_mean"]].tolist() == [100, 0]
-    assert set(rows["strategy"]) == {"group_lasso"}
-    for strength in rows.index.drop(0):
-        costs, changes = [], []
-        for seed in (0, 1):
-            own, dense = (results.loc["depth+normals", one, seed] for one in (strength, 0))
-            costs.append(own["model_macs"])
-            less = {"test_depth_mae": -1, "test_normals_mean_angle": -1}
-            changes.append(np.mean([sign * (own[name] / dense[name] - 1) for name, sign in less.items()]))
-        full = results.loc["depth+normals", 0, 0]["model_macs"]
-        assert rows.loc[strength, "cost_percent"] == pytest.approx(100 * np.mean(costs) / full)
-        assert rows.loc[strength, "change_percent_mean"] == pytest.approx(100 * np.mean(changes))
-        assert rows.loc[strength, "change_percent_std"] == pytest.approx(100 * np.std(changes, ddof=1))
+@pytest.mark.parametrize("cost", [MACS, PARAMETERS])
+def test_each_setting_stands_at_its_cost_and_performance(small: Computed, cost: Cost) -> None:
+    panels = {panel.title: panel.rows for panel in cost_panels(small.marked, cost)}
+    assert set(panels) == set(small.marked["tasks"])
+    done = small.sweep.trials("done")
+    for combination, rows in panels.items():
+        assert len(rows) == 1 + 1 + 2 * 2
+        trials = done[done["tasks"] == combination]
+        column = {"cost": "model_macs", "cost_parameters": "model_parameters"}[cost.name]
+        full = trials.loc[(trials["lambda"] == 0) & (trials["settings"] == ""), column].mean()
+        for row in rows.to_dict("records"):
+            own = trials[(trials["method"] == row["method"]) & (trials["lambda"] == row["lambda"])]
+            assert row["cost_mean"] == pytest.approx(100 * own[column].mean() / full)
+            assert row["measure_mean"] == pytest.approx(100 * own["test_delta_m"].mean())
+            assert row["measure_std"] == pytest.approx(100 * own["test_delta_m"].std())
+        dense = rows[rows["strategy"] == "dense"]
+        assert dense["cost_mean"].tolist() == [100]
 
 
-def test_compressors_are_strategies_of_their_own(merged: Computed) -> None:
-    results = merged.sweep.results.copy()
-    chosen = results["lambda"] == 1
-    results.loc[chosen, "lambda"] = 0
-    results.loc[chosen, ["settings", "method"]] = ["compressor=narrow target_macs=0.5", "narrow target_macs=0.5"]
-    panels = cost_panels(replace(merged.sweep, results=results))
-    for panel in panels:
-        narrow = panel.rows[panel.rows["strategy"] == "narrow"]
-        assert len(narrow) == 1
-        assert narrow["lambda"].tolist() == [0]
+def test_the_front_of_the_first_figure_is_that_of_the_tables(small: Computed) -> None:
+    for panel in cost_panels(small.marked):
+        settings = small.marked[small.marked["tasks"] == panel.title].set_index(["method", "lambda"])
+        front = panel.rows.set_index(["method", "lambda"])["on_front"]
+        assert front.to_dict() == settings["on_cost_front"].to_dict()
 
 
-def test_without_costs_or_a_dense_model_it_says_so(merged: Computed) -> None:
-    results = merged.sweep.results
-    for left in (results.drop(columns="model_macs"), results[results["lambda"] > 0]):
-        assert cost_figure(replace(merged.sweep, results=left), merged.marked) == ABSENT
+def test_latency_is_drawn_where_it_was_measured(small: Computed, merged: Computed) -> None:
+    with style():
+        assert cost_figure(small.marked, LATENCY) == NO_LATENCY
+        drawing = cost_figure(merged.marked, LATENCY)
+    assert isinstance(drawing, Drawing)
+    done = merged.sweep.trials("done")
+    own = done[(done["tasks"] == "depth") & (done["lambda"] == 0)]["model_latency_ms"].mean()
+    rows = drawing.data[(drawing.data["tasks"] == "depth") & (drawing.data["strategy"] == "dense")]
+    assert rows["cost_mean"].tolist() == pytest.approx([own])
+
+
+def test_without_single_task_models_it_is_over_the_dense_model(small: Computed) -> None:
+    marked = small.marked.assign(delta_m_mean=np.nan, test_delta_m_mean=np.nan)
+    for panel in cost_panels(marked):
+        assert set(panel.rows["measure"]) == {"test_over_dense"}
+        assert panel.rows.loc[panel.rows["strategy"] == "dense", "measure_mean"].tolist() == [0]
+
+
+def test_without_costs_it_says_so(small: Computed) -> None:
+    assert cost_figure(small.marked.drop(columns="model_macs_share_mean")) == ABSENT
+
+
+def test_ours_are_solid_and_alternatives_broken_and_no_two_look_alike(small: Computed) -> None:
+    looks = strategy_looks(small.marked)
+    assert list(looks) == ["dense", "group_lasso", "selection", "narrow"]
+    assert [look.line for look in looks.values()] == ["", "-", "-", "--"]
+    assert len({look.color for look in looks.values()}) == len({look.marker for look in looks.values()}) == 4
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(4, 110), (92, 101), (0.31, 0.33), (99.9, 100.1), (1e-3, 1e4), (1e-12, 1e12), (45, 130), (6, 90)]
+)
+def test_every_axis_has_some_round_ticks_within(low: float, high: float) -> None:
+    ticks = log_ticks(low, high)
+    assert 2 <= len(ticks) <= 8
+    assert all(low <= tick <= high for tick in ticks)
+    assert ticks == sorted(set(ticks))

@@ -70,7 +70,8 @@ def test_every_colour_is_seen_on_its_ground(scheme: str) -> None:
 
 def test_every_figure_is_drawn_or_says_why_not(figures: Figures) -> None:
     assert list(figures.drawn) == [
-        *("claims", "cost", "front", "attainment", "fig3a", "fig3b", "fig3c", "fig3d", "fig3d_sparsity", "affinity"),
+        *("claims", "cost", "cost_parameters", "cost_latency", "front", "attainment"),
+        *("fig3a", "fig3b", "fig3c", "fig3d", "fig3d_sparsity", "affinity"),
         *("fig1", "stages", "layers", "overlap"),
     ]
     assert figures.absent == {}

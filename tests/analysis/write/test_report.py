@@ -22,17 +22,33 @@ from tests.support.fake_sweep import write_sweep
 from tests.support.written import copied, edit_info, edit_table
 
 FIGURES = (
-    *("claims", "cost", "front", "attainment", "fig3a", "fig3b", "fig3c", "fig3d", "fig3d_sparsity"),
+    *(
+        "claims",
+        "cost",
+        "cost_parameters",
+        "cost_latency",
+        "front",
+        "attainment",
+        "fig3a",
+        "fig3b",
+        "fig3c",
+        "fig3d",
+        "fig3d_sparsity",
+    ),
     *("fig1", "stages", "layers", "overlap", "affinity"),
 )
 TABLES = (
     *("runs", "hypervolume_by_seed", "attainment", "best", "claims", "claims_data", "affinity", "missing", "results"),
+    "against_single_tasks",
     *("constant_predictor", "layers", "stages", "overlap", "paper_table_1", "paper_table_3"),
 )
 FILES = {
     *("front.csv", "hypervolume.csv", "trials.csv", "report.html"),
     *(f"tables/{name}.csv" for name in TABLES),
-    *(f"tables/{name}.md" for name in ("results", "trade_offs", "claims", "paper_table_1", "paper_table_3")),
+    *(
+        f"tables/{name}.md"
+        for name in ("results", "trade_offs", "claims", "against_single_tasks", "paper_table_1", "paper_table_3")
+    ),
     *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "svg", "csv")),
 }
 
@@ -85,7 +101,8 @@ def test_report_says_what_is_missing_and_marks_the_front(half_done: Path) -> Non
     assert "2 failed. They are in no mean" in content
     missing = content[content.index("<h2>Missing trials</h2>") :]
     assert missing[: missing.index("</section>")].count("<tr>") - 1 == 2 + 1 + 2
-    assert content.count("●</td>") == pd.read_csv(half_done / "analysis" / "front.csv")["on_front"].sum()
+    marks = pd.read_csv(half_done / "analysis" / "front.csv")[["on_front", "on_cost_front"]]
+    assert content.count("●</td>") == marks.to_numpy().sum()
     assert content.count("<td>stopped</td>") == 2  # among the trials and among the missing ones
 
 

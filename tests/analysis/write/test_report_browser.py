@@ -11,7 +11,7 @@ from tests.support.browser import Browser, chromium
 
 PROGRAM = chromium()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")
-FIGURES = 14
+FIGURES = 16
 
 
 @pytest.fixture(scope="module")

@@ -145,3 +145,16 @@ def test_mean_std() -> None:
     assert text.mean_std(-0.04, np.nan, 1) == "0.0"
     assert text.mean_std(np.nan, np.nan, 1) == ""
     assert text.percent(0.021, 0.004, signed=True) == "+2.1 ± 0.4"
+
+
+def test_costs_stand_next_to_group_sparsity(small: Computed) -> None:
+    written = written_results(small.sweep, small.marked)
+    place = written.header.index("weights gone [%]")
+    assert written.header[place + 1 : place + 3] == ("MACs [% of dense]", "parameters [% of dense]")
+    marks = [row[written.header.index("cost front")] for row in written.rows[: len(small.marked)]]
+    assert [mark == "●" for mark in marks] == small.marked["on_cost_front"].tolist()
+    table = front_table(small.sweep, small.marked)
+    names = ["model_macs_mean", "model_macs_share_mean", "model_parameters_share_std", "test_over_dense_mean"]
+    assert {*names, "on_cost_front", "strategy", "side"} <= set(table)
+    best = best_table(small.sweep, small.marked, small.bests)
+    assert {"model_macs", "model_macs_share", "rival_method", "rival_test_delta_m"} <= set(best)

@@ -46,6 +46,8 @@ def sets(*texts: str) -> list[str]:
         (["rooms", *N, "--target", "group_sparsity"], ["--target: 'group_sparsity'; allowed: COLUMN>=NUMBER"]),
         (["rooms", *N, "--target", "latency_ms<=20"], ["latency_ms is not measured", "--set measure_latency=true"]),
         (["rooms", *N, *sets("objectives=latency_ms")], ["latency_ms is not measured"]),
+        (["rooms", *N, "--target", "model_latency_ms<=20"], ["model_latency_ms is not measured"]),
+        (["rooms", *N, *sets("objectives=delta_m,model_latency_ms")], ["model_latency_ms is not measured"]),
         (["rooms", *N, *sets("objectives=mac")], ["objectives: 'mac'", "allowed: delta_m"]),
         (["rooms", *N, *sets("search_space.lambda=1")], ["search_space.lambda = [1]"]),
         (["rooms", *N, *sets("search_space.lr=1")], ["search_space.lr = [1]", "allowed"]),

@@ -158,8 +158,8 @@ class TestObjectives:
         columns = ["delta_m", "val_depth_mae", "parameter_sparsity"]
         assert parse_objectives(columns, INFOS) == (DELTA_M, MAE, Objective("parameter_sparsity", "maximize"))
 
-    def test_less_of_what_a_backbone_costs_is_better(self) -> None:
-        columns = ["latency_ms", "macs", "active_parameters"]
+    def test_less_of_what_a_backbone_or_a_whole_model_costs_is_better(self) -> None:
+        columns = ["latency_ms", "macs", "active_parameters", "model_macs", "model_parameters", "model_latency_ms"]
         assert parse_objectives(columns, INFOS) == tuple(Objective(column, "minimize") for column in columns)
 
     def test_an_unknown_column_is_named_with_the_known_ones(self) -> None:

@@ -13,6 +13,7 @@ from mtl.tasks import Task
 from mtl.vocabulary.checked import Damaged
 from mtl.vocabulary.files import HISTORY, PROGRESS, RESULTS, SWEEP, trial_file
 from mtl.vocabulary.metric import Metric
+from mtl.vocabulary.objective import COSTS
 from search.commands.status import read_status
 from search.store.clock import now
 from search.store.errors import StorageError
@@ -103,7 +104,7 @@ def test_columns_are_the_contracts_whatever_has_ended() -> None:
         assert set(ends) <= set(table.columns)
         assert {f"{split}_{name}" for split in ("val", "test") for name in METRICS} <= set(table.columns)
         assert table["lambda"].dtype == "float64"
-        costs = ["latency_ms", "macs", "active_parameters"]
+        costs = list(COSTS)
         assert (table[costs].dtypes == "float64").all()
         assert set(table["retraining"]) <= {"none"}
     failed = results_table([result("depth", 0, status="failed")], METRICS, PRIMARIES).iloc[0]
