@@ -174,7 +174,7 @@ def test_what_does_not_fit_together_is_refused(sets: list[str], said: str) -> No
             ["compressors=selection", "targets=0.5,0.001"],
             r"targets has 0\.001, which compressor selection cannot reach; ",
         ),
-        (["compressors=torch_pruning_norm", "targets=0"], r"compressor torch_pruning_norm cannot reach; allowed: 0\.0"),
+        (["compressors=torch_pruning_norm", "targets=1e-9"], r"compressor torch_pruning_norm cannot reach; allowed: 0\.0"),
         (["compressors=narrow", "targets=1e-4"], "cannot reach; allowed: 0.* or more, what .* costs with a width of 1"),
         (
             ["compressors=shallow", "targets=0.9,0.2", "backbone_layers=2,2,2,2"],
