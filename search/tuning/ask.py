@@ -111,20 +111,24 @@ class Asker:
 
 
 def first_design(space: SearchSpace, covered: bool, number_of: NumberOf) -> list[Params]:
-    """The first proposals: the dense model, and values over the range of lambda or of the target unless it is covered.
+    """The first proposals: the dense model, and values over the range of lambda or of the target. If the range is
+    covered, only what is missing of the dense model and of the ends of targets.
 
     Several compressors have equally many of them.
     """
+
+    def is_known(params: Params) -> bool:
+        return number_of(space.config(params, space.recipe.seed_list[0]).trial_id) is not None
+
     several = len(space.compressors) > 1
     count = -(-(STARTUP - 1) // len(space.compressors))
     design: list[Params] = []
-    for compressor in () if covered else space.compressors:
+    for compressor in space.compressors:
         chosen: Params = {COMPRESSOR: compressor} if several else {}
         axis = space.axis(chosen)
-        design += [chosen | {axis.name: value} for value in axis.first(count)]
-    dense = space.dense_params
-    known = number_of(space.config(dense, space.recipe.seed_list[0]).trial_id) is not None
-    return design if known else [dense, *design]
+        ends = [value for value in axis.ends if not is_known(space.default_params(value, compressor))]
+        design += [chosen | {axis.name: value} for value in (ends if covered else axis.first(count))]
+    return design if is_known(space.dense_params) else [space.dense_params, *design]
 
 
 def mixed(*numbers: int) -> int:

@@ -61,14 +61,19 @@ class Axis:
         places = [sum(int(bit) / 2 ** (1 + i) for i, bit in enumerate(reversed(f"{n:b}"))) for n in range(1, count + 1)]
         return [math.exp(low + place * (high - low)) for place in places]
 
-    def first(self, count: int) -> list[float]:
-        """Values to begin with. What a target costs is known, so both ends of its range are worth a look: at the
-        smallest, and at the largest unless the dense model is next to it."""
+    @property
+    def ends(self) -> list[float]:
+        """The ends that are worth a look whatever is known: what a target costs is known, so the smallest one is an end
+        of the front, and the largest one is the best within a bound, unless it is next to the dense model. At the ends
+        of lambda the models may be all dense or all gone."""
         if self.name != TARGET:
-            return self.over_range(count)
-        low, high = self.values[0], self.values[-1]
-        ends = [low] if high >= DENSE_BIN else [high, low]
-        return [*ends[:count], *self.over_range(max(0, count - len(ends)))]
+            return []
+        return [*([self.values[-1]] if self.values[-1] < DENSE_BIN else []), self.values[0]]
+
+    def first(self, count: int) -> list[float]:
+        """So many values to begin with."""
+        ends = self.ends[:count]
+        return [*ends, *self.over_range(count - len(ends))]
 
 
 def lambda_axis(values: Sequence[float], listed: bool) -> Axis:

@@ -15,7 +15,7 @@ from search.tuning.space import OF_COST, PENALTY, SearchSpace
 COST = "model_macs"
 # A search that bounds the cost looks down to this share of the bound, unless its space says otherwise: it is asked for
 # the best model within the bound, and the best ones cost nearly as much.
-BELOW = 0.25
+BELOW = 0.5
 
 
 def bounded_space(space: SearchSpace, constraints: Sequence[Constraint], tasks: Mapping[str, Task]) -> SearchSpace:

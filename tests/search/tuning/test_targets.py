@@ -308,13 +308,14 @@ def test_a_bound_on_the_cost_is_the_end_of_the_range() -> None:
     of = space(*SELECTION)
     full = full_of(of)
     axis = bounded(of, Constraint("model_macs", "<=", 0.2 * full)).axes[TARGET]
-    assert axis.values == pytest.approx((0.05, 0.2))
+    assert axis.values == pytest.approx((0.1, 0.2)), "near and below the bound"
+    assert bounded(of, Constraint("model_macs", "<=", 0.11 * full)).axes[TARGET].values == pytest.approx((0.055, 0.11))
     assert bounded(of, Constraint("model_macs", "<=", 2 * full)).axes == of.axes
     assert bounded(of, Constraint("model_macs", ">=", 0.2 * full)).axes == of.axes
     assert bounded(of, Constraint("group_sparsity", ">=", 0.7)).axes == of.axes
-    # Below the smallest of targets: down to a quarter of the bound.
+    # Below the smallest of targets too.
     low = bounded(of, Constraint("model_macs", "<=", 0.03 * full)).axes[TARGET]
-    assert low.values == pytest.approx((0.0075, 0.03))
+    assert low.values == pytest.approx((0.015, 0.03))
     given = space(*SELECTION, "search_space.target_macs=[0.02, 0.6]")
     assert bounded(given, Constraint("model_macs", "<=", 0.25 * full)).axes[TARGET].values == pytest.approx(
         (0.02, 0.25)
@@ -333,8 +334,17 @@ def test_a_bounded_search_runs_nothing_above_the_bound_but_the_dense_model() -> 
     one = searcher(of, 12, sampler="auto", objectives=COST, constraints=(bound,))
     run(one, priced)
     targets = [proposal.configs[0].target_macs for proposal in one.proposals]
-    assert targets[:3] == [1.0, 0.123, 0.05], "the dense model, the bound, and the other end"
-    assert all(0.05 <= target <= 0.123 for target in targets[1:])
+    assert targets[:3] == [1.0, 0.123, 0.0615], "the dense model, the bound, and the other end"
+    assert all(0.0615 <= target <= 0.123 for target in targets[1:])
+
+
+def test_the_bound_is_tried_also_where_a_sweep_has_covered_the_range() -> None:
+    of = space(*SELECTION, "seeds=1", "search_space.target_macs=[0.05, 0.3]")
+    swept = [of.config(of.default_params(target), 0) for target in (0.05, 0.1, 0.2)]
+    one = searcher(of, 2, sampler="auto", objectives=COST, known={one.trial_id: priced(one) for one in swept})
+    run(one, priced)
+    proposed = [one.configs[0].target_macs for one in one.proposals if not one.seeded]
+    assert proposed == [1.0, 0.3]
 
 
 @pytest.mark.parametrize(
