@@ -137,7 +137,7 @@ def parse_assignment(option: str, text: str, example: str) -> tuple[str, Any]:
 
 
 def _set_field(fields: dict[str, Any], key: str, value: Any) -> None:
-    """Set a field, or an entry of a field that is a table if the key has a dot."""
+    """Set a field, or an entry of a field that is a table if the key has a dot; no value takes the entry away."""
     field, dot, entry = key.partition(".")
     if not dot:
         fields[key] = value
@@ -147,7 +147,8 @@ def _set_field(fields: dict[str, Any], key: str, value: Any) -> None:
         raise BadInput(
             f"--set {key}: {field} is not a table of the recipe; allowed: dataset_options.NAME or search_space.NAME"
         )
-    fields[field] = {**table, entry: value}
+    others = {name: one for name, one in table.items() if name != entry}
+    fields[field] = others if value == [] else {**others, entry: value}
 
 
 def _scalar(what: str, text: str) -> Any:

@@ -17,9 +17,10 @@ from search.store.results import read_results
 from search.store.reuse import reuse_trials
 from search.store.storage import Store
 from search.sweep import Sweep, open_sweep
-from tests.support.in_process import without_ray, words
+from tests.support.in_process import PENALTY_ALONE, without_ray, words
 
 TINY = [
+    *PENALTY_ALONE,
     "image_size=32", "backbone_width=8", "head_channels=8", "epochs=1", "batch_size=8", "seeds=1",
     "dataset_options.train=24", "dataset_options.val=8", "dataset_options.test=8",
 ]  # fmt: skip

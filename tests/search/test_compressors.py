@@ -20,7 +20,7 @@ from search.recipe import Recipe, expand
 from search.recipe_file import load_recipe
 from search.targets import check_targets
 from tests.support.commands import refused, rows, run_here
-from tests.support.in_process import without_ray, words
+from tests.support.in_process import PENALTY_ALONE, without_ray, words
 
 ALL = (
     *("penalty", "path", "selection", "magnitude", "random", "narrow"),
@@ -30,7 +30,7 @@ SETS = ("epochs=3", f"compressors={','.join(ALL)}", "targets=0.5,0.2", "head_cha
 
 
 def recipe(*sets: str) -> Recipe:
-    return load_recipe("rooms", ["combinations=depth", "seeds=1", *sets])
+    return load_recipe("rooms", ["combinations=depth", "seeds=1", *PENALTY_ALONE, *sets])
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,10 @@ def test_what_does_not_fit_together_is_refused(sets: list[str], said: str) -> No
             ["compressors=selection", "targets=0.5,0.001"],
             r"targets has 0\.001, which compressor selection cannot reach; ",
         ),
-        (["compressors=torch_pruning_norm", "targets=1e-9"], r"compressor torch_pruning_norm cannot reach; allowed: 0\.0"),
+        (
+            ["compressors=torch_pruning_norm", "targets=1e-9"],
+            r"compressor torch_pruning_norm cannot reach; allowed: 0\.0",
+        ),
         (["compressors=narrow", "targets=1e-4"], "cannot reach; allowed: 0.* or more, what .* costs with a width of 1"),
         (
             ["compressors=shallow", "targets=0.9,0.2", "backbone_layers=2,2,2,2"],

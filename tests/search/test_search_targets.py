@@ -10,7 +10,7 @@ from search.cli import main
 from search.recipe import Recipe
 from search.recipe_file import load_recipe
 from tests.support.commands import halted, refused, rows, run_here, said_here
-from tests.support.in_process import words
+from tests.support.in_process import PENALTY_ALONE, words
 
 SELECTION = ("compressors=selection", "targets=0.5,0.1", "epochs=2")
 MIXED = ("compressors=penalty,selection,narrow", "targets=0.5,0.1", "search_space.lambda=[1e-3, 1]")
@@ -101,7 +101,7 @@ def test_dry_run_and_what_is_refused(
 
 
 def recipe(*sets: str) -> Recipe:
-    return load_recipe("rooms", ["combinations=depth", "seeds=1", *sets])
+    return load_recipe("rooms", ["combinations=depth", "seeds=1", *PENALTY_ALONE, *sets])
 
 
 def test_what_is_compared_while_trials_run() -> None:

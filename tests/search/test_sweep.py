@@ -17,10 +17,11 @@ from search.engine.context import RunContext
 from search.engine.trial import TrialRun
 from search.store.results import TrialResult, stopped_result
 from tests.support.commands import finished, halted, parsimony, rows, run_here, said_here
-from tests.support.in_process import without_ray, words
+from tests.support.in_process import PENALTY_ALONE, without_ray, words
 
 # A trial of rooms at 32 x 32: 3 steps an epoch.
 TINY = [
+    *PENALTY_ALONE,
     "image_size=32", "backbone_width=8", "head_channels=8", "epochs=2", "batch_size=8", "seeds=1",
     "dataset_options.train=24", "dataset_options.val=8", "dataset_options.test=8",
 ]  # fmt: skip

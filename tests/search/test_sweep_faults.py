@@ -11,10 +11,11 @@ from mtl.training import Training
 from mtl.vocabulary.files import HISTORY, LAYERS
 from search.cli import main
 from tests.support.commands import Place, finished, halted, rows, run_here, said_here
-from tests.support.in_process import without_ray
+from tests.support.in_process import PENALTY_ALONE, without_ray
 
 # A trial of rooms at 32 x 32 and a few images: some 20 epochs a second.
 TINY = [
+    *PENALTY_ALONE,
     "image_size=32", "backbone_width=4", "head_channels=8", "batch_size=8", "seeds=1", "combinations=depth",
     "dataset_options.train=24", "dataset_options.val=8", "dataset_options.test=8", "cpus_per_trial=1",
 ]  # fmt: skip

@@ -21,9 +21,11 @@ from search.store.storage import Store
 from search.sweep import Sweep
 from tests.search.store.test_storage import full_disk
 from tests.support.commands import finished, halted, said_here
+from tests.support.in_process import PENALTY_ALONE
 from tests.support.s3_server import S3Server
 
 TINY = [
+    *PENALTY_ALONE,
     "image_size=32", "backbone_width=4", "head_channels=8", "epochs=1", "batch_size=8", "seeds=1", "combinations=depth",
     "dataset_options.train=24", "dataset_options.val=8", "dataset_options.test=8", "lambdas=0", "cpus_per_trial=1",
 ]  # fmt: skip

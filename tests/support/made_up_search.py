@@ -17,6 +17,7 @@ from search.tuning.proposals import Proposal
 from search.tuning.samplers import find_sampler
 from search.tuning.searcher import LambdaSearcher
 from search.tuning.space import SearchSpace, make_space
+from tests.support.in_process import PENALTY_ALONE
 
 OBJECTIVES = (Objective("delta_m", "maximize"), Objective("group_sparsity", "maximize"))
 NAMES = {"segmentation": "segmentation_miou", "depth": "depth_delta1", "normals": "normals_cos"}
@@ -28,7 +29,7 @@ Outcome = Callable[[TrialConfig], TrialResult]
 
 def space(*overrides: str) -> SearchSpace:
     """Of rooms with these fields overridden."""
-    return make_space(load_recipe("rooms", overrides), "made up")
+    return make_space(load_recipe("rooms", [*PENALTY_ALONE, *overrides]), "made up")
 
 
 def study(objectives: Sequence[Objective] = OBJECTIVES) -> optuna.Study:

@@ -17,8 +17,10 @@ from mtl.vocabulary.delta_m import delta_m
 from mtl.vocabulary.files import HISTORY, LAYERS, PROPOSALS, RESULTS, SWEEP
 from search.tuning.journal import JOURNAL
 from tests.support.commands import finished, halted, parsimony, rows, run_here, said_here
+from tests.support.in_process import PENALTY_ALONE
 
 TINY = [
+    *PENALTY_ALONE,
     "image_size=32", "backbone_width=4", "head_channels=8", "epochs=1", "batch_size=8", "seeds=2", "tasks=depth",
     "dataset_options.train=24", "dataset_options.val=8", "dataset_options.test=8", "cpus_per_trial=1",
     "checkpoint_seconds=0", "racing=false", "search_space.lambda=[1e-3, 1]",

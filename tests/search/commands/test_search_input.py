@@ -15,13 +15,16 @@ from search.tuning.search import open_search
 from search.tuning.study import open_study
 from tests.search.tuning.test_samplers import OneObjective
 from tests.support.commands import refused
+from tests.support.in_process import PENALTY_ALONE
 
 quiet()
-N = ["--trials", "4"]
 
 
 def sets(*texts: str) -> list[str]:
     return [word for text in texts for word in ("--set", text)]
+
+
+N = ["--trials", "4", *sets(*PENALTY_ALONE)]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +107,7 @@ def test_a_study_of_something_else(
 ) -> None:
     study = f"sqlite:///{tmp_path}/study.db" if database else None
     url = ["--study", study] if study else []
-    search = open_search(load_recipe("rooms"), str(tmp_path), "rooms", None, proposals=4, study=study)
+    search = open_search(load_recipe("rooms", PENALTY_ALONE), str(tmp_path), "rooms", None, proposals=4, study=study)
     (tmp_path / "rooms").mkdir()
     open_study(search.place, search.objectives, search.identity)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -158,7 +161,7 @@ def test_dry_run_says_what_would_be_searched_and_writes_nothing(
 def test_a_study_whose_trials_no_search_has_made(
     change: dict[str, object], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    search = open_search(load_recipe("rooms"), str(tmp_path), "rooms", None, proposals=4)
+    search = open_search(load_recipe("rooms", PENALTY_ALONE), str(tmp_path), "rooms", None, proposals=4)
     (tmp_path / "rooms").mkdir()
     opened = open_study(search.place, search.objectives, search.identity)
     opened.study.enqueue_trial({"lambda": 0.01})

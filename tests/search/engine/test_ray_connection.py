@@ -19,6 +19,7 @@ from search.cli import main
 from search.engine import ray_cluster as ray_connection
 from search.engine.ray_cluster import start_ray
 from tests.support.commands import rows, run_here
+from tests.support.in_process import PENALTY_ALONE
 
 # A dataset of the user's own. The process of the first trial that opens it dies.
 DEADLY = """
@@ -43,6 +44,7 @@ class Deadly(Rooms):
         return super().fingerprint()
 """
 TINY = [
+    *PENALTY_ALONE,
     "dataset=deadly:Deadly", "image_size=32", "backbone_width=8", "head_channels=8", "batch_size=8", "seeds=1",
     "combinations=depth", "lambdas=0,1e-2", "epochs=1", "max_retries=0", "cpus_per_trial=1",
     "dataset_options.train=8", "dataset_options.val=4", "dataset_options.test=4",
