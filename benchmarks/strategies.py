@@ -11,7 +11,7 @@ tasks, for each seed
     torch_pruning_norm  what a user of Torch-Pruning would do instead: the full network for half the epochs, with the
                 sparse training of its GroupNormPruner; then its pruner takes channels until the cost is reached, by
                 group norms; the other half of the epochs trains what is left
-    torch_pruning_taylor   the same without sparse training, by GroupTaylorImportance
+    torch_pruning_taylor   the same without sparse training, by GroupTaylorImportance, in each layer alike
     penalty     the group lasso for all the epochs, at several λ
     penalty + fine_tune   the group lasso for half the epochs, what is left of the network for the other half
 
