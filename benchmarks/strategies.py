@@ -5,7 +5,10 @@ it anew, all three tasks, for each seed:
 
     dense       the full network
     narrow      what a user would do instead: a narrower network
-    torch_pruning_norm, torch_pruning_taylor   what a user would do instead: Torch-Pruning's pruners, then fine-tuning
+    torch_pruning_norm   what a user of Torch-Pruning would do instead: the full network for half the epochs, with the
+                sparse training of its GroupNormPruner; then its pruner takes channels until the cost is reached, by
+                group norms; the other half of the epochs trains what is left
+    torch_pruning_taylor   the same without sparse training, by GroupTaylorImportance, in each layer alike
     magnitude, random   channels go while the network trains, by the mean square of their weights, or any
     selection   ours: the same, by Taylor's estimate of their worth for what they cost
     path        ours: from the dense model to each target in turn, a quarter of the epochs each
@@ -13,8 +16,9 @@ it anew, all three tasks, for each seed:
     penalty_to_target   ours: the penalty until the target is met, then training without it
     penalty + fine_tune   the group lasso for half the epochs, what is left of the network for the other half
 
-All but `path` have the same epochs in all. A model of a path is the last of a chain of trainings, so the narrow network
-and Torch-Pruning's also run for as many epochs as the whole chain has ("longer").
+`shallow` is not among them: these networks have one block in each stage. All but `path` have the same epochs in all. A
+model of a path is the last of a chain of trainings, so the narrow network and Torch-Pruning's also run for as many
+epochs as the whole chain has ("longer").
 
 A cost is the share of the dense model's multiply-accumulates, heads included, that the compacted model has. Δm is over
 the dense model of the same seed, on the test split, over the tasks' first metrics; with its 95 % interval over seeds
