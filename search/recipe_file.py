@@ -45,7 +45,8 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"recipe {name}: not a TOML file ({error})") from error
     for override in overrides:
-        _set_field(fields, *parse_assignment("--set", override, "epochs=3"))
+        key, value = parse_assignment("--set", override, "epochs=3")
+        _set_field(fields, key, None if override.rstrip().endswith("=") and "." in key else value)
     for field, value in fields.items():
         if field not in Recipe.model_fields:
             close = difflib.get_close_matches(field, Recipe.model_fields, n=1)
@@ -137,7 +138,7 @@ def parse_assignment(option: str, text: str, example: str) -> tuple[str, Any]:
 
 
 def _set_field(fields: dict[str, Any], key: str, value: Any) -> None:
-    """Set a field, or an entry of a field that is a table if the key has a dot; no value takes the entry away."""
+    """Set a field, or an entry of a field that is a table if the key has a dot; None takes the entry away."""
     field, dot, entry = key.partition(".")
     if not dot:
         fields[key] = value
@@ -148,7 +149,7 @@ def _set_field(fields: dict[str, Any], key: str, value: Any) -> None:
             f"--set {key}: {field} is not a table of the recipe; allowed: dataset_options.NAME or search_space.NAME"
         )
     others = {name: one for name, one in table.items() if name != entry}
-    fields[field] = others if value == [] else {**others, entry: value}
+    fields[field] = others if value is None else {**others, entry: value}
 
 
 def _scalar(what: str, text: str) -> Any:

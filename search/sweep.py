@@ -150,7 +150,8 @@ def open_sweep(
     root = None if data is None else user_path("--data", data).absolute()
     dataset = load_dataset(recipe.dataset, root, recipe.dataset_options)
     _check_dataset(recipe, dataset)
-    check_targets(recipe, dataset.tasks)
+    if not searched:
+        check_targets(recipe, dataset.tasks)
     if here and not recipe.gpus_per_trial:
         largest = [dataset.tasks[task] for task in max(recipe.task_combinations, key=len)]
         check_memory(recipe, largest, dataset.size("train"), machine_memory())

@@ -17,6 +17,7 @@ from mtl.training import make_optimizer
 from search.recipe_file import load_recipe
 from search.tuning.axis import DENSE_BIN, LAMBDA
 from search.tuning.space import STAGES, SearchSpace, make_space
+from tests.support.in_process import PENALTY_ALONE
 from tests.support.made_up_search import space
 from tests.support.small import TASKS, config
 
@@ -56,7 +57,7 @@ def test_distributions() -> None:
 
 
 def test_lambda_left_out_is_the_range_of_the_recipes_lambdas() -> None:
-    of = make_space(load_recipe("nyuv2-small", ["lambdas=0,1e-4,1e-2,1"]), "made up")
+    of = make_space(load_recipe("nyuv2-small", [*PENALTY_ALONE, "lambdas=0,1e-4,1e-2,1"]), "made up")
     assert (of.axes[LAMBDA].values, of.axes[LAMBDA].listed) == ((1e-4, 1.0), False)
     assert of.distributions == {LAMBDA: FloatDistribution(1e-4 * DENSE_BIN, 1, log=True)}
 
@@ -202,7 +203,7 @@ def test_factors_of_1_leave_a_trials_id_as_it_was_before_there_were_any() -> Non
 
 def test_a_recipe_of_dense_models_alone_leaves_no_lambda_to_search() -> None:
     with pytest.raises(BadInput, match=r"^search_space\.lambda = \[\]; allowed: the two positive ends"):
-        make_space(load_recipe("nyuv2-small", ["lambdas=0"]), "made up")
+        make_space(load_recipe("nyuv2-small", [*PENALTY_ALONE, "lambdas=0"]), "made up")
 
 
 @pytest.mark.parametrize(
