@@ -26,7 +26,8 @@ Seed = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 Integer = Annotated[int, Field(strict=True, ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Retraining = Literal["none", "scratch", "fine_tune"]
-Compressor = Literal["penalty", "selection", "magnitude", "random", "narrow"]
+Compressor = Literal["penalty", "penalty_to_target", "selection", "magnitude", "random", "narrow"]
+GROUP_PENALTIES = ("group_lasso", "group_mcp")  # they make whole groups zero
 LONGER: Literal["longer"] = "longer"  # without a penalty: one training, as long as the two of a retrained trial
 # Of how a trial is trained, chosen and measured. Raise it with every change that gives other numbers for the same
 # settings: it is part of a trial's id, so that trials of two methods are never taken for the same.
@@ -43,6 +44,7 @@ LATER_FIELDS = {
     "retraining": "none",
     "compressor": "penalty",
     "target_macs": 1.0,
+    "target_group_sparsity": 0.0,
     "select_from": 0.2,
     "select_until": 0.6,
 }
@@ -56,6 +58,7 @@ NOT_SETUP = {
     "retraining": "none",
     "compressor": "penalty",
     "target_macs": 1.0,
+    "target_group_sparsity": 0.0,
     "measure_latency": False,
     "resident": False,
 }
@@ -125,7 +128,9 @@ class TrialSettings(BaseModel):
         "adaptive", description="metric of the proximal step: Adam's own (adaptive), or the plain one (euclidean)"
     )
     stage_factors: tuple[Strength, Strength, Strength, Strength] = Field(
-        (1.0, 1.0, 1.0, 1.0), description="factors of lambda in the backbone's four stages; the stem has lambda itself"
+        (1.0, 1.0, 1.0, 1.0),
+        description="factors of lambda in the backbone's four stages; the stem has lambda itself. A target "
+        "on MACs knows none of these",
     )
     task_weighting: Literal["uncertainty", "equal", "dwa", "gradnorm", "pcgrad", "cagrad", "nash_mtl", "mgda"] = Field(
         "uncertainty",
@@ -135,7 +140,9 @@ class TrialSettings(BaseModel):
     )
 
     select_from: Share = Field(
-        0.2, description="share of the epochs after which selection, magnitude and random begin to remove channels"
+        0.2,
+        description="share of the epochs after which selection, magnitude, random and penalty_to_target begin to "
+        "remove channels",
     )
     select_until: Share = Field(
         0.6, description="share of the epochs after which they remove no more, and train what is left"
@@ -214,6 +221,7 @@ class TrialConfig(TrialSettings):
     retraining: Retraining | Literal["longer"] = "none"
     compressor: Compressor = "penalty"
     target_macs: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
+    target_group_sparsity: Share = 0.0  # 0: none
 
     @model_validator(mode="after")
     def _distinct_tasks(self) -> Self:
@@ -223,6 +231,15 @@ class TrialConfig(TrialSettings):
             raise ValueError(f"target_macs = {self.target_macs:g} with a penalty, whose strength decides the cost")
         if self.compressor != "penalty" and (self.strength or self.retraining != "none"):
             raise ValueError(f"compressor {self.compressor} with a penalty or a second training; allowed: neither")
+        if self.target_group_sparsity and (self.compressor != "penalty_to_target" or self.target_macs < 1):
+            raise ValueError(
+                f"target_group_sparsity = {self.target_group_sparsity:g} with compressor {self.compressor} and "
+                f"target_macs = {self.target_macs:g}; allowed: with penalty_to_target, and without target_macs"
+            )
+        if self.compressor == "penalty_to_target" and self.penalty not in GROUP_PENALTIES:
+            raise ValueError(
+                f"penalty = {self.penalty} with compressor penalty_to_target; allowed: {', '.join(GROUP_PENALTIES)}"
+            )
         return self
 
     @classmethod
@@ -254,9 +271,16 @@ class TrialConfig(TrialSettings):
     def label(self) -> str:
         """In what it differs from the other trials of its recipe."""
         if self.compressor != "penalty":
-            return f"{self.combination} {self.compressor} target_macs={self.target_macs:g} seed={self.seed}"
+            sparsity = f"target_group_sparsity={self.target_group_sparsity:g}"
+            target = sparsity if self.target_group_sparsity else f"target_macs={self.target_macs:g}"
+            return f"{self.combination} {self.compressor} {target} seed={self.seed}"
         retraining = "" if self.retraining == "none" else f" retraining={self.retraining}"
         return f"{self.combination} lambda={self.strength:g} seed={self.seed}{retraining}"
+
+    def stage_factor(self, parameter: str) -> float:
+        """The factor of lambda for a convolution of this name, such as backbone.layer1.0.conv1.weight."""
+        stages = (stage for stage in range(4) if parameter.startswith(f"backbone.layer{stage + 1}."))
+        return next((self.stage_factors[stage] for stage in stages), 1.0)
 
     @property
     def dense(self) -> bool:

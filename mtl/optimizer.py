@@ -172,6 +172,14 @@ class ProximalAdamW(torch.optim.Optimizer):
             AdamMetric(state["exp_avg_sq"], value, group["eps"]) for state, value in zip(states, values, strict=True)
         ]
 
+    def metric_of(self, parameter: Tensor) -> AdamMetric | None:
+        """That of a parameter's next proximal step; None where it is the Euclidean one, or before the first step."""
+        state = self.state.get(parameter)
+        if self.metric == "euclidean" or not state:
+            return None
+        group = next(one for one in self.param_groups if any(parameter is p for p in one["params"]))
+        return self._metrics([state], group)[0]
+
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: torch's keeps what all optimizers have."""
         return super().__getstate__() | {"metric": self.metric, "check": self.check, "_deferred": self._deferred}

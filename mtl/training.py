@@ -291,7 +291,7 @@ def make_optimizer(model: MultiTaskModel, weighting: nn.Module, config: TrialCon
     others = []
     for name, p in model.named_parameters():
         if id(p) in convolutions:
-            penalised.setdefault(config.strength * _stage_factor(name, config), []).append((name, p))
+            penalised.setdefault(config.strength * config.stage_factor(name), []).append((name, p))
         else:
             others.append((name, p))
     groups: list[dict[str, Any]] = [
@@ -306,12 +306,6 @@ def make_optimizer(model: MultiTaskModel, weighting: nn.Module, config: TrialCon
     if learned:
         groups.append({"params": learned, "weight_decay": 0.0, "lr": config.weighting_lr})
     return ProximalAdamW(groups, lr=config.lr, metric=config.metric)
-
-
-def _stage_factor(parameter: str, config: TrialConfig) -> float:
-    """The factor of lambda for a convolution of this name, such as backbone.layer1.0.conv1.weight."""
-    stages = (stage for stage in range(4) if parameter.startswith(f"backbone.layer{stage + 1}."))
-    return next((config.stage_factors[stage] for stage in stages), 1.0)
 
 
 def epoch_seed(seed: int, epoch: int) -> int:

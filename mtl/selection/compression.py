@@ -10,6 +10,7 @@ from mtl.networks.model import MultiTaskModel, last_layer
 from mtl.optimizer import ProximalAdamW
 from mtl.selection.groups import ChannelGroups
 from mtl.selection.selector import Importance, Selector
+from mtl.selection.target import make_penalty_to_target
 
 IMPORTANCES: dict[str, Importance] = {"selection": "taylor", "magnitude": "magnitude", "random": "random"}
 
@@ -41,11 +42,13 @@ def make_compression(
 
     Raises BadInput where the network cannot be made so small.
     """
-    if config.compressor not in IMPORTANCES:
+    if config.compressor not in (*IMPORTANCES, "penalty_to_target"):
         return None
     end = max(1, round(config.select_until * steps))
     start = min(round(config.select_from * steps), end - 1)  # few steps may round to the same
     groups = channel_groups(model, config.image_size)
+    if config.compressor == "penalty_to_target":
+        return make_penalty_to_target(config, model, groups, optimizer, (start, end))
     return Selector(groups, IMPORTANCES[config.compressor], config.target_macs, (start, end), config.seed)
 
 

@@ -14,6 +14,7 @@ import torch
 import torch_pruning as tp  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
+from mtl.errors import BadInput
 from mtl.networks.measurement import evaluating
 
 Layer = nn.Conv2d | nn.Linear
@@ -119,6 +120,12 @@ class ChannelGroups:
                     weight[gone] = 0
                     if isinstance(bias, Tensor):
                         bias[gone] = 0
+
+
+def check_target(groups: ChannelGroups, target: float) -> None:
+    """Raise BadInput for a share of the multiply-accumulates that is less than what one channel in each group costs."""
+    if (least := groups.smallest_macs() / groups.macs()) > target:
+        raise BadInput(f"target_macs = {target:g}; allowed: {least:.2g} or more, with one channel left in each layer")
 
 
 def _find_groups(model: nn.Module, images: Tensor, outputs: Sequence[nn.Module]) -> list[Group]:

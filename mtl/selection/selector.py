@@ -7,8 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mtl.errors import BadInput
-from mtl.selection.groups import ChannelGroups, Layer
+from mtl.selection.groups import ChannelGroups, Layer, check_target
 
 Importance = Literal["taylor", "magnitude", "random"]
 
@@ -50,10 +49,7 @@ class Selector:
         self._groups, self._importance, self._target = groups, importance, target
         self._start, self._end = steps
         self._full = groups.macs()
-        if (least := groups.smallest_macs() / self._full) > target:
-            raise BadInput(
-                f"target_macs = {target:g}; allowed: {least:.2g} or more, with one channel left in each layer"
-            )
+        check_target(groups, target)
         self._step = 0
         generator = torch.Generator().manual_seed(seed)
         self._worths = [

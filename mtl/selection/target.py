@@ -1,0 +1,175 @@
+"""A penalty with a target in place of λ: it shrinks until so much is gone, and then the rest trains without it."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtl.config import TrialConfig
+from mtl.networks.model import MultiTaskModel
+from mtl.optimizer import ProximalAdamW
+from mtl.penalties import PENALTIES, Penalty
+from mtl.proximal.groups import plain_convolutions
+from mtl.selection.groups import ChannelGroups, check_target
+from mtl.selection.penalised import BackboneGroups, CoupledGroups, Penalised, Weights
+
+# λ begins at this share of `Penalty.lambda_max` divided by the steps of the window.
+FIRST_SHARE = 0.1
+# The logarithm of λ is a sum of the deviation from the plan times the first, and of its integral over the window times
+# the second. The integral alone would swing: weights go on shrinking while λ falls, and fewer come back than went.
+PROPORTIONAL = 8.0
+INTEGRAL = 40.0
+# It stays within this of its start, in which no float leaves its range.
+MOST_CHANGE = 20.0
+# A group is not taken away if that goes further below the target than this, as long as others will do.
+SLACK = 0.01
+
+
+class PenaltyToTarget:
+    """Takes groups away by the proximal steps of a penalty until a share of the cost, or of the groups, is left.
+
+    From the step `start` to the step `end` the penalty's strength λ follows what is left: it rises where more is left
+    than planned, and falls where less is (proportional and integral control of log λ). Planned is
+
+        1 - (1 - target) √((step - start) / (end - start)),
+
+    many groups early, when a network has more than it uses, and few late. Groups at zero may come back, as with every
+    penalty.
+
+    Once the target is met it ends: of the groups that this proximal step would make zero, those go that it would make
+    zero at the smallest λ (their norms in the penalty's own metric), and no more of them than the target needs. If it
+    is not met at `end`, all that still must go then go in this order. What is gone stays gone, λ is 0, and the rest of
+    the training trains what is left without shrinkage.
+    """
+
+    def __init__(self, groups: Penalised, penalty: Penalty, target: float, steps: tuple[int, int]) -> None:
+        """target: the share to be left; steps: start and end. The penalty is of the groups' kind."""
+        self._groups, self._penalty, self._target = groups, penalty, target
+        self._start, self._end = steps
+        self._step, self._ended = 0, False
+        self._first, self._integral = 0.0, 0.0
+        self._penalty.strength = 0.0
+
+    @property
+    def strength(self) -> float:
+        """λ of the last proximal step; 0 before the first and after the end."""
+        return float(self._penalty.strength)
+
+    @property
+    def left(self) -> float:
+        """The share of the cost, or of the groups, that is left."""
+        return self._groups.left()
+
+    def observe(self) -> None:
+        """The weights after the step say all."""
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        self._step += 1
+        if not self._ended and self._step > self._start:
+            self._shrink()
+        if self._ended:
+            self._groups.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        # The strength is not in the optimizer's state: its own penalties are off.
+        control = {"strength": self.strength, "first": self._first, "integral": self._integral}
+        return {"step": self._step, "ended": self._ended, "alive": self._groups.alive, **control}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._step, self._ended = state["step"], state["ended"]
+        self._first, self._integral = state["first"], state["integral"]
+        self._penalty.strength = state["strength"]
+        self._groups.keep([alive.cpu() for alive in state["alive"]])
+
+    def _shrink(self) -> None:
+        """One proximal step, or the last one."""
+        weights, step_size = self._groups.read(), self._groups.step_size
+        vanishing = [self._vanishing(one, step_size) for one in weights]
+        strength = self._next_strength(vanishing)
+        alive = [values > strength for values in vanishing]
+        for number, (one, values) in enumerate(zip(alive, vanishing, strict=True)):
+            if (least := self._groups.least(number)) > int(one.sum()):
+                one[values.topk(least).indices] = True
+        self._groups.keep(alive)
+        if self._groups.left() <= self._target or self._step >= self._end:
+            self._settle(vanishing)
+            return
+        for weight, stays in zip(weights, alive, strict=True):
+            self._prox_(weight, strength, step_size, stays)
+        self._penalty.strength = strength
+        self._groups.write(weights)
+
+    def _prox_(self, one: Weights, strength: float, step_size: float, stays: Tensor) -> None:
+        """Shrink these groups; a group that must stay is not made zero."""
+        before = one.tensor.clone()
+        self._penalty.strength = strength * one.factor
+        self._penalty.prox_([one.tensor], step_size, [one.metric] if one.metric else None)
+        dim = 1 if self._penalty.groups == "input_channels" else 0
+        after = one.tensor.transpose(0, dim)
+        gone = ~after.flatten(1).any(dim=1) & stays.to(after.device)
+        after[gone] = before.transpose(0, dim)[gone]
+
+    def _vanishing(self, one: Weights, step_size: float) -> Tensor:
+        """(groups,): the λ at which the next proximal step makes each group zero, on the CPU."""
+        (values,) = self._penalty.vanishing([one.tensor], step_size, [one.metric] if one.metric else None)
+        return torch.where(values == 0, values, values / one.factor).cpu() if one.factor else values.cpu() * math.inf
+
+    def _next_strength(self, vanishing: Sequence[Tensor]) -> float:
+        """λ by what the step before has left; the first follows from `vanishing` alone."""
+        window = self._end - self._start
+        if self._step == self._start + 1:
+            largest = [float(one[one.isfinite()].max()) for one in vanishing if one.isfinite().any()]
+            self._first = FIRST_SHARE * max(largest, default=0.0) / window
+            return self._first
+        planned = 1 - (1 - self._target) * math.sqrt((self._step - 1 - self._start) / window)
+        deviation = (self._groups.left() - planned) / (1 - self._target)
+        self._integral += deviation / window
+        change = PROPORTIONAL * deviation + INTEGRAL * self._integral
+        return self._first * math.exp(min(max(change, -MOST_CHANGE), MOST_CHANGE))
+
+    def _settle(self, vanishing: Sequence[Tensor]) -> None:
+        """Have those groups gone that the target needs, and end."""
+        groups = self._groups
+        groups.keep([torch.ones_like(one) for one in groups.alive])
+        order = [(float(v), number, index) for number, one in enumerate(vanishing) for index, v in enumerate(one)]
+        staying = [len(one) - groups.least(number) for number, one in enumerate(vanishing)]
+        for slack in (SLACK, math.inf):
+            skipped = []
+            for value, number, index in sorted(order):
+                missing = groups.left() - self._target
+                if missing <= 0:
+                    break
+                saving = groups.saving(number)
+                # Beyond the slack only what comes nearer to the target than before.
+                if staying[number] and saving - missing <= min(slack, missing):
+                    groups.remove(number, index)
+                    staying[number] -= 1
+                else:
+                    skipped.append((value, number, index))
+            order = skipped
+        self._ended = True
+        self._penalty.strength = 0.0
+
+
+def make_penalty_to_target(
+    config: TrialConfig,
+    model: MultiTaskModel,
+    channels: ChannelGroups,
+    optimizer: ProximalAdamW,
+    steps: tuple[int, int],
+) -> PenaltyToTarget:
+    """With the trial's penalty and target. Raises BadInput where the network cannot be made so small."""
+    groups: Penalised
+    if config.target_group_sparsity:
+        weights = [(f"backbone.{name}.weight", module.weight) for name, module in plain_convolutions(model.backbone)]
+        groups = BackboneGroups([(weight, config.stage_factor(name)) for name, weight in weights], optimizer)
+        target = 1 - config.target_group_sparsity
+    else:
+        check_target(channels, config.target_macs)
+        groups, target = CoupledGroups(channels, optimizer), config.target_macs
+    penalty = PENALTIES[config.penalty](0.0)
+    penalty.groups = groups.kind
+    return PenaltyToTarget(groups, penalty, target, steps)
