@@ -1,6 +1,6 @@
 """AdamW followed by the proximal step of each parameter group's penalty."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -172,13 +172,12 @@ class ProximalAdamW(torch.optim.Optimizer):
             AdamMetric(state["exp_avg_sq"], value, group["eps"]) for state, value in zip(states, values, strict=True)
         ]
 
-    def metric_of(self, parameter: Tensor) -> AdamMetric | None:
-        """That of a parameter's next proximal step; None where it is the Euclidean one, or before the first step."""
-        state = self.state.get(parameter)
-        if self.metric == "euclidean" or not state:
+    def metrics_of(self, parameters: Sequence[Tensor]) -> list[AdamMetric] | None:
+        """Those of the parameters' next proximal steps; None where they are Euclidean, or before the first step."""
+        if self.metric == "euclidean" or not all(self.state.get(p) for p in parameters):
             return None
-        group = next(one for one in self.param_groups if any(parameter is p for p in one["params"]))
-        return self._metrics([state], group)[0]
+        groups = {p: group for group in self.param_groups for p in group["params"]}
+        return [self._metrics([self.state[p]], groups[p])[0] for p in parameters]
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: torch's keeps what all optimizers have."""

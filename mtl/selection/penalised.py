@@ -1,6 +1,6 @@
 """The groups of weights that a penalty with a target makes zero, and what is left of the cost or of the groups."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from mtl.optimizer import ProximalAdamW
 from mtl.proximal.blocks import AdamMetric
-from mtl.proximal.groups import GroupKind
 from mtl.selection.groups import ChannelGroups, Group, Layer
 
 Weighting = Literal["size", "sqrt_macs", "macs"]
@@ -18,23 +17,21 @@ Weighting = Literal["size", "sqrt_macs", "macs"]
 
 @dataclass(frozen=True)
 class Weights:
-    """Groups of one shape: a tensor whose groups are of a kind that `mtl.proximal.groups` knows, and their metric.
+    """Groups of one shape, as the input channels tensor[:, g] of a weight, and their metric; None is the Euclidean one.
 
     factor: of the penalty's strength.
     """
 
     tensor: Tensor
-    metric: AdamMetric | None
+    metrics: list[AdamMetric] | None
     factor: float
 
 
 class Penalised(Protocol):
-    """Lists of groups that a penalty makes zero; some of them may be gone for good.
+    """Lists of groups that a penalty makes zero.
 
-    kind: of the tensors of `read`. alive: for each list (groups,) bool, on the CPU; see `keep`.
+    alive: for each list (groups,) bool, on the CPU: which of them are left. `keep` and `remove` change it.
     """
-
-    kind: GroupKind
 
     @property
     def alive(self) -> list[Tensor]: ...
@@ -70,8 +67,6 @@ class Penalised(Protocol):
 class BackboneGroups:
     """The input channels of each convolution of the backbone, as group sparsity counts them."""
 
-    kind: GroupKind = "input_channels"
-
     def __init__(self, parameters: Sequence[tuple[Tensor, float]], optimizer: ProximalAdamW) -> None:
         """parameters: of plain convolutions, with their factors of the strength."""
         self._parameters, self._optimizer = list(parameters), optimizer
@@ -82,7 +77,11 @@ class BackboneGroups:
         return rate(self._optimizer)
 
     def read(self) -> list[Weights]:
-        return [Weights(p.detach(), self._optimizer.metric_of(p), factor) for p, factor in self._parameters]
+        metrics = self._optimizer.metrics_of([parameter for parameter, _ in self._parameters])
+        return [
+            Weights(parameter.detach(), metrics[i : i + 1] if metrics else None, factor)
+            for i, (parameter, factor) in enumerate(self._parameters)
+        ]
 
     def write(self, weights: Sequence[Weights]) -> None:
         """They are the parameters themselves."""
@@ -118,31 +117,50 @@ class BackboneGroups:
 
 @dataclass(frozen=True)
 class _Part:
-    """A parameter's share in a list of coupled groups: for each channel some slices along `dim`.
+    """What a weight that reads channels, or a batch norm's scale, has in a list of coupled groups.
 
-    index: (channels, slices), -1 where a channel has fewer slices than another.
+    index: (channels, slices) the weight's own channels, -1 where a channel has fewer than another.
     """
 
     parameter: nn.Parameter
-    dim: int
     index: Tensor
 
     @cached_property
     def there(self) -> Tensor:
         return self.index >= 0
 
+    @cached_property
+    def whole(self) -> bool:
+        """Whether the weight's channels are those of the list, in the same order."""
+        return self.index.flatten().tolist() == list(range(_last(self.parameter).shape[-1]))
+
+    @cached_property
+    def elements(self) -> int:
+        """Of a group."""
+        return self.index.shape[1] * _last(self.parameter)[..., 0].numel()
+
     def gather(self, values: Tensor, padding: float) -> Tensor:
-        """(channels, elements): a tensor of the parameter's shape by channels."""
-        rows = values.movedim(self.dim, 0).flatten(1) if values.ndim > 1 else values[:, None]
-        found = rows[self.index.clamp(min=0)]
-        return torch.where(self.there[..., None], found, padding).flatten(1)
+        """(elements, channels): a tensor of the parameter's shape by channels."""
+        # A view of a weight that is channels_last.
+        columns = _last(values).reshape(-1, _last(values).shape[-1])
+        if self.whole:
+            return columns
+        found = torch.where(self.there, columns[:, self.index.clamp(min=0)], padding)
+        return found.movedim(2, 1).flatten(0, 1)
 
     def scatter(self, values: Tensor) -> None:
         """The inverse of `gather`, into the parameter."""
-        data = self.parameter.data
-        rows = values.view(*self.index.shape, -1)[self.there]
-        moved = data.movedim(self.dim, 0)
-        moved[self.index[self.there]] = rows.view(-1, *moved.shape[1:])
+        columns = _last(self.parameter.detach())
+        if self.whole:
+            columns.copy_(values.view(columns.shape))
+        else:
+            slices = values.view(*columns.shape[:-1], *reversed(self.index.shape)).transpose(-1, -2)
+            columns[..., self.index[self.there]] = slices[..., self.there]
+
+
+def _last(values: Tensor) -> Tensor:
+    """With the channels that a weight reads as the last dimension."""
+    return values.movedim(1, -1) if values.ndim > 1 else values
 
 
 class CoupledGroups:
@@ -156,8 +174,6 @@ class CoupledGroups:
     Strengths have a factor for each list: √(what a channel's removal saves now, in multiply-accumulates, for each of
     its weights), 1 on average, so that the penalty on a channel is in proportion to √MACs in place of √size.
     """
-
-    kind: GroupKind = "rows"
 
     def __init__(
         self, groups: ChannelGroups, optimizer: ProximalAdamW, weighting: Weighting = "sqrt_macs", scales: bool = True
@@ -175,18 +191,18 @@ class CoupledGroups:
         return rate(self._optimizer)
 
     def read(self) -> list[Weights]:
-        tensors = [torch.cat([part.gather(part.parameter.data, 0.0) for part in one], dim=1) for one in self._parts]
-        factors = self._factors([tensor.shape[1] for tensor in tensors])
-        metrics = [self._metric(parts) for parts in self._parts]
-        return [Weights(*one) for one in zip(tensors, metrics, factors, strict=True)]
+        tensors = [torch.cat([part.gather(part.parameter.detach(), 0.0) for part in one]) for one in self._parts]
+        factors = self._factors([len(tensor) for tensor in tensors])
+        found = self._optimizer.metrics_of([part.parameter for one in self._parts for part in one])
+        metrics = iter(found) if found else None
+        return [
+            Weights(tensor, [_joined(parts, metrics)] if metrics else None, factor)
+            for tensor, parts, factor in zip(tensors, self._parts, factors, strict=True)
+        ]
 
     def write(self, weights: Sequence[Weights]) -> None:
         for one, parts in zip(weights, self._parts, strict=True):
-            sizes = [
-                part.index.shape[1] * (part.parameter[0].numel() if part.dim == 0 else part.parameter[:, 0].numel())
-                for part in parts
-            ]
-            for part, values in zip(parts, one.tensor.split(sizes, dim=1), strict=True):
+            for part, values in zip(parts, one.tensor.split([part.elements for part in parts]), strict=True):
                 part.scatter(values)
 
     def keep(self, alive: Sequence[Tensor]) -> None:
@@ -207,23 +223,25 @@ class CoupledGroups:
     def clear(self) -> None:
         self._groups.clear()
 
-    def _metric(self, parts: Sequence[_Part]) -> AdamMetric | None:
-        found = [self._optimizer.metric_of(part.parameter) for part in parts]
-        moments = [
-            part.gather(metric.second_moment / metric.bias_correction, 1.0)
-            for part, metric in zip(parts, found, strict=True)
-            if metric
-        ]
-        if len(moments) < len(parts):
-            return None
-        return AdamMetric(torch.cat(moments, dim=1), 1.0, max(metric.eps for metric in found if metric))
-
     def _factors(self, sizes: Sequence[int]) -> list[float]:
         if self._weighting == "size":
             return [1.0] * len(sizes)
         power = 0.5 if self._weighting == "sqrt_macs" else 1.0
         factors = [self._groups.saving(n) ** power / size**0.5 for n, size in enumerate(sizes)]
         return [factor * len(sizes) / sum(factors) for factor in factors]
+
+
+def _joined(parts: Sequence[_Part], metrics: Iterator[AdamMetric]) -> AdamMetric:
+    """The metric of groups from those of their parts, which are next in `metrics`."""
+    own = [next(metrics) for _ in parts]
+    first = own[0]
+    moments = []
+    for part, metric in zip(parts, own, strict=True):
+        moment = part.gather(metric.second_moment, 1.0)
+        # All parameters have taken as many steps, unless one has been without a gradient.
+        same = metric.bias_correction == first.bias_correction
+        moments.append(moment if same else moment * (first.bias_correction / metric.bias_correction))
+    return AdamMetric(torch.cat(moments), first.bias_correction, first.eps)
 
 
 def rate(optimizer: ProximalAdamW) -> float:
@@ -237,7 +255,7 @@ def _parts(group: Group, scales: bool) -> list[_Part]:
         reads = member.kind == "in" and isinstance(member.module, Layer)
         weight = member.module.weight
         if isinstance(weight, nn.Parameter) and (reads or (scales and member.kind == "norm")):
-            parts.append(_Part(weight, 1 if reads else 0, _by_channel(member.index, member.group, group.size)))
+            parts.append(_Part(weight, _by_channel(member.index, member.group, group.size)))
     return parts
 
 

@@ -89,33 +89,34 @@ class PenaltyToTarget:
         weights, step_size = self._groups.read(), self._groups.step_size
         vanishing = [self._vanishing(one, step_size) for one in weights]
         strength = self._next_strength(vanishing)
-        alive = [values > strength for values in vanishing]
-        for number, (one, values) in enumerate(zip(alive, vanishing, strict=True)):
-            if (least := self._groups.least(number)) > int(one.sum()):
-                one[values.topk(least).indices] = True
-        self._groups.keep(alive)
+        self._groups.keep([values > strength for values in vanishing])
+        for number, values in enumerate(vanishing):
+            if (least := self._groups.least(number)) > int(self._groups.alive[number].sum()):
+                self._groups.alive[number][values.topk(least).indices] = True
+        self._groups.keep(self._groups.alive)
         if self._groups.left() <= self._target or self._step >= self._end:
             self._settle(vanishing)
             return
-        for weight, stays in zip(weights, alive, strict=True):
-            self._prox_(weight, strength, step_size, stays)
+        self._remove_to(vanishing, self._planned(self._step))
+        for weight, values, alive in zip(weights, vanishing, self._groups.alive, strict=True):
+            self._prox_(weight, strength, step_size, alive & (values <= strength))
+            weight.tensor[:, ~alive.to(weight.tensor.device)] = 0
         self._penalty.strength = strength
         self._groups.write(weights)
 
-    def _prox_(self, one: Weights, strength: float, step_size: float, stays: Tensor) -> None:
-        """Shrink these groups; a group that must stay is not made zero."""
-        before = one.tensor.clone()
+    def _prox_(self, one: Weights, strength: float, step_size: float, held: Tensor) -> None:
+        """Shrink these groups, but for those that are `held`, (groups,) bool."""
+        held = held.to(one.tensor.device)
+        before = one.tensor[:, held]
         self._penalty.strength = strength * one.factor
-        self._penalty.prox_([one.tensor], step_size, [one.metric] if one.metric else None)
-        dim = 1 if self._penalty.groups == "input_channels" else 0
-        after = one.tensor.transpose(0, dim)
-        gone = ~after.flatten(1).any(dim=1) & stays.to(after.device)
-        after[gone] = before.transpose(0, dim)[gone]
+        self._penalty.prox_([one.tensor], step_size, one.metrics)
+        one.tensor[:, held] = before
 
     def _vanishing(self, one: Weights, step_size: float) -> Tensor:
         """(groups,): the λ at which the next proximal step makes each group zero, on the CPU."""
-        (values,) = self._penalty.vanishing([one.tensor], step_size, [one.metric] if one.metric else None)
-        return torch.where(values == 0, values, values / one.factor).cpu() if one.factor else values.cpu() * math.inf
+        (values,) = self._penalty.vanishing([one.tensor], step_size, one.metrics)
+        values = values.cpu()
+        return torch.where(values == 0, values, values / one.factor if one.factor else math.inf)
 
     def _next_strength(self, vanishing: Sequence[Tensor]) -> float:
         """λ by what the step before has left; the first follows from `vanishing` alone."""
@@ -124,34 +125,44 @@ class PenaltyToTarget:
             largest = [float(one[one.isfinite()].max()) for one in vanishing if one.isfinite().any()]
             self._first = FIRST_SHARE * max(largest, default=0.0) / window
             return self._first
-        planned = 1 - (1 - self._target) * math.sqrt((self._step - 1 - self._start) / window)
-        deviation = (self._groups.left() - planned) / (1 - self._target)
+        deviation = (self._groups.left() - self._planned(self._step - 1)) / (1 - self._target)
         self._integral += deviation / window
         change = PROPORTIONAL * deviation + INTEGRAL * self._integral
         return self._first * math.exp(min(max(change, -MOST_CHANGE), MOST_CHANGE))
 
+    def _planned(self, step: int) -> float:
+        """The share that should be left after a step of the window."""
+        return 1 - (1 - self._target) * math.sqrt((step - self._start) / (self._end - self._start))
+
     def _settle(self, vanishing: Sequence[Tensor]) -> None:
         """Have those groups gone that the target needs, and end."""
+        self._groups.keep([torch.ones_like(one) for one in self._groups.alive])
+        self._remove_to(vanishing, self._target)
+        self._ended = True
+        self._penalty.strength = 0.0
+
+    def _remove_to(self, vanishing: Sequence[Tensor], share: float) -> None:
+        """Count groups as gone until this share is left, those first that vanish at the smallest λ."""
         groups = self._groups
-        groups.keep([torch.ones_like(one) for one in groups.alive])
-        order = [(float(v), number, index) for number, one in enumerate(vanishing) for index, v in enumerate(one)]
-        staying = [len(one) - groups.least(number) for number, one in enumerate(vanishing)]
+        order = [
+            (float(values[index]), number, index)
+            for number, (values, alive) in enumerate(zip(vanishing, groups.alive, strict=True))
+            for index in alive.nonzero().flatten().tolist()
+        ]
+        spare = [int(alive.sum()) - groups.least(number) for number, alive in enumerate(groups.alive)]
         for slack in (SLACK, math.inf):
             skipped = []
             for value, number, index in sorted(order):
-                missing = groups.left() - self._target
+                missing = groups.left() - share
                 if missing <= 0:
-                    break
-                saving = groups.saving(number)
-                # Beyond the slack only what comes nearer to the target than before.
-                if staying[number] and saving - missing <= min(slack, missing):
+                    return
+                # Beyond the slack only what comes nearer to the share than before.
+                if spare[number] and groups.saving(number) - missing <= min(slack, missing):
                     groups.remove(number, index)
-                    staying[number] -= 1
+                    spare[number] -= 1
                 else:
                     skipped.append((value, number, index))
             order = skipped
-        self._ended = True
-        self._penalty.strength = 0.0
 
 
 def make_penalty_to_target(
@@ -170,6 +181,4 @@ def make_penalty_to_target(
     else:
         check_target(channels, config.target_macs)
         groups, target = CoupledGroups(channels, optimizer), config.target_macs
-    penalty = PENALTIES[config.penalty](0.0)
-    penalty.groups = groups.kind
-    return PenaltyToTarget(groups, penalty, target, steps)
+    return PenaltyToTarget(groups, PENALTIES[config.penalty](0.0), target, steps)

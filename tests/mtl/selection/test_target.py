@@ -91,8 +91,7 @@ def test_the_proximal_step_is_that_of_each_channel_alone(metric: str) -> None:
     if metric == "euclidean":
         d = torch.ones_like(d)
     one = groups.read()[number]
-    penalty = GroupLasso(0.0, groups="rows")
-    (vanishing,) = penalty.vanishing([one.tensor], 1e-3, [one.metric] if one.metric else None)
+    (vanishing,) = GroupLasso(0.0).vanishing([one.tensor], 1e-3, one.metrics)
     expected = (d * x).norm() / (1e-3 * math.sqrt(len(x)))
     assert float(vanishing[channel]) == pytest.approx(float(expected), rel=1e-4)
 
