@@ -28,6 +28,7 @@ Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Retraining = Literal["none", "scratch", "fine_tune"]
 Compressor = Literal["penalty", "penalty_to_target", "selection", "magnitude", "random", "narrow"]
 GROUP_PENALTIES = ("group_lasso", "group_mcp")  # they make whole groups zero
+Penalised = Literal["backbone", "all"]
 LONGER: Literal["longer"] = "longer"  # without a penalty: one training, as long as the two of a retrained trial
 # Of how a trial is trained, chosen and measured. Raise it with every change that gives other numbers for the same
 # settings: it is part of a trial's id, so that trials of two methods are never taken for the same.
@@ -45,6 +46,7 @@ LATER_FIELDS = {
     "compressor": "penalty",
     "target_macs": 1.0,
     "target_group_sparsity": 0.0,
+    "penalised": "backbone",
     "select_from": 0.2,
     "select_until": 0.6,
 }
@@ -121,8 +123,12 @@ class TrialSettings(BaseModel):
 
     penalty: Literal["group_lasso", "group_mcp", "l1"] = Field(
         "group_lasso",
-        description="penalty on the backbone's convolutions: group_lasso or group_mcp (input channels), or l1 "
-        "(weights)",
+        description="penalty on the convolutions: group_lasso or group_mcp (input channels), or l1 (weights)",
+    )
+    penalised: Penalised = Field(
+        "backbone",
+        description="where the penalty is put, and what group_sparsity and parameter_sparsity are of: the convolutions "
+        "of the backbone, or all, those of the heads too",
     )
     metric: Literal["adaptive", "euclidean"] = Field(
         "adaptive", description="metric of the proximal step: Adam's own (adaptive), or the plain one (euclidean)"
@@ -236,6 +242,8 @@ class TrialConfig(TrialSettings):
                 f"target_group_sparsity = {self.target_group_sparsity:g} with compressor {self.compressor} and "
                 f"target_macs = {self.target_macs:g}; allowed: with penalty_to_target, and without target_macs"
             )
+        if self.penalised == "all" and self.retraining not in ("none", LONGER):
+            raise ValueError(f"penalised = all with retraining = {self.retraining}; allowed: penalised = backbone")
         if self.compressor == "penalty_to_target" and self.penalty not in GROUP_PENALTIES:
             raise ValueError(
                 f"penalty = {self.penalty} with compressor penalty_to_target; allowed: {', '.join(GROUP_PENALTIES)}"

@@ -26,9 +26,8 @@ from mtl.objectives.losses import align, loss_settings, task_loss
 from mtl.objectives.metrics import TaskMetrics
 from mtl.optimizer import ProximalAdamW
 from mtl.penalties import PENALTIES
-from mtl.proximal.groups import plain_convolutions
 from mtl.selection.compression import make_compression
-from mtl.sparsity import surviving_groups
+from mtl.sparsity import penalised_convolutions, surviving_groups
 from mtl.task_weighting.registry import TASK_WEIGHTINGS
 from mtl.tasks import Task
 
@@ -103,9 +102,9 @@ class Training:
 
     @property
     def survivors(self) -> dict[str, np.ndarray]:
-        """For each convolution of the backbone which input channels the penalty has left, (C,) bool."""
+        """For each penalised convolution which input channels the penalty has left, (C,) bool."""
         if self.first is None:
-            return surviving_groups(self.model)
+            return surviving_groups(self.model, self.config.penalised)
         return {name: alive.numpy() for name, alive in self.first.survivors.items()}
 
     def run_epoch(self) -> dict[str, float]:
@@ -118,7 +117,7 @@ class Training:
             # Only now: a trial that goes on from a checkpoint does not need the file.
             load_weights(cast(DilatedResNet, self.model.backbone), self.config)
         row = {"epoch": epoch, **self._train_epoch(epoch), **self._evaluate("val")}
-        row |= sparsities(self.model, self.first)
+        row |= sparsities(self.model, self.first, self.config.penalised)
         best = self.history[self.best_epoch] if self.best_epoch >= self._first_choice else None
         if takes_over(self.tasks, row, best):
             self.best_epoch, self.best_model = epoch, copy.deepcopy(self.model.state_dict())
@@ -284,9 +283,9 @@ def make_optimizer(model: MultiTaskModel, weighting: nn.Module, config: TrialCon
     What the task weighting learns has a rate of its own: Adam's steps are about as long as the rate whatever the
     gradient, and the log-variances of losses that differ by a factor of 100 lie 4.6 apart.
 
-    Raises BadInput for a backbone with a convolution that `mtl.proximal.groups.plain_convolutions` refuses.
+    Raises BadInput for a network with a convolution that `mtl.proximal.groups.plain_convolutions` refuses.
     """
-    convolutions = {id(module.weight) for _, module in plain_convolutions(model.backbone)}
+    convolutions = {id(module.weight) for _, module in penalised_convolutions(model, config.penalised)}
     penalised: dict[float, list[tuple[str, nn.Parameter]]] = {}
     others = []
     for name, p in model.named_parameters():

@@ -248,6 +248,11 @@ class Recipe(TrialSettings):
                 f"targets = {list(self.targets)} with compressors = {list(self.compressors)}; allowed: targets for "
                 "compressors other than penalty, and none for penalty alone"
             )
+        if self.penalised == "all" and {*self.retraining, *self.search_space.get("retraining", ())} != {"none"}:
+            raise ValueError(
+                f"penalised = all with retraining = {list(self.search_space.get('retraining', self.retraining))}; "
+                "allowed: none, as a second training starts with whole heads"
+            )
         # Counted without listing them: 40 tasks have a million million combinations.
         if (count := self.trial_count) > MOST_TRIALS:
             shown = f"{count:,}" if count < 10**12 else f"{float(count):.1e}"

@@ -11,9 +11,9 @@ from mtl.config import TrialConfig
 from mtl.networks.model import MultiTaskModel
 from mtl.optimizer import ProximalAdamW
 from mtl.penalties import PENALTIES, Penalty
-from mtl.proximal.groups import plain_convolutions
 from mtl.selection.groups import ChannelGroups, check_target
 from mtl.selection.penalised import BackboneGroups, CoupledGroups, Penalised, Weights
+from mtl.sparsity import penalised_convolutions
 
 # λ begins at this share of `Penalty.lambda_max` divided by the steps of the window.
 FIRST_SHARE = 0.1
@@ -35,17 +35,17 @@ class PenaltyToTarget:
 
         1 - (1 - target) √((step - start) / (end - start)),
 
-    many groups early, when a network has more than it uses, and few late. Groups at zero may come back, as with every
-    penalty.
+    many groups early, when a network has more than it uses, and few late. What the penalty has not made zero by then is
+    set to zero in the order in which it would go: that of the smallest λ at which this proximal step makes it zero,
+    which is its norm in the penalty's own metric. So λ need not race to the plan and shrink all that stays. Groups at
+    zero may come back in the next step, as with every penalty.
 
-    Once the target is met it ends: of the groups that this proximal step would make zero, those go that it would make
-    zero at the smallest λ (their norms in the penalty's own metric), and no more of them than the target needs. If it
-    is not met at `end`, all that still must go then go in this order. What is gone stays gone, λ is 0, and the rest of
-    the training trains what is left without shrinkage.
+    Once the target is met, or at `end`, it ends: groups go in this order, and no more of them than the target needs.
+    What is gone stays gone, λ is 0, and the rest of the training trains what is left without shrinkage.
     """
 
     def __init__(self, groups: Penalised, penalty: Penalty, target: float, steps: tuple[int, int]) -> None:
-        """target: the share to be left; steps: start and end. The penalty is of the groups' kind."""
+        """target: the share to be left; steps: start and end. The penalty's groups are input channels."""
         self._groups, self._penalty, self._target = groups, penalty, target
         self._start, self._end = steps
         self._step, self._ended = 0, False
@@ -175,7 +175,8 @@ def make_penalty_to_target(
     """With the trial's penalty and target. Raises BadInput where the network cannot be made so small."""
     groups: Penalised
     if config.target_group_sparsity:
-        weights = [(f"backbone.{name}.weight", module.weight) for name, module in plain_convolutions(model.backbone)]
+        convolutions = penalised_convolutions(model, config.penalised)
+        weights = [(f"backbone.{name}.weight", module.weight) for name, module in convolutions]
         groups = BackboneGroups([(weight, config.stage_factor(name)) for name, weight in weights], optimizer)
         target = 1 - config.target_group_sparsity
     else:

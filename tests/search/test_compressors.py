@@ -108,6 +108,8 @@ def test_the_trials_of_a_recipe() -> None:
             ["compressors=selection,penalty_to_target", "group_sparsity_targets=0.5"],
             "targets = [] with compressors = ['selection', 'penalty_to_target']",
         ),
+        (["penalised=all", "retraining=none,fine_tune"], "penalised = all with retraining = ['none', 'fine_tune']"),
+        (["penalised=heads"], "penalised = heads; allowed: 'backbone' or 'all'"),
         (["compressors=penalty_to_target", "group_sparsity_targets=0"], "allowed: greater than 0"),
         (["compressors=penalty_to_target", "targets=0.5", "penalty=l1"], "penalty = l1 with compressors"),
         (["compressors=selection", "targets=1.5"], "targets = 1.5; allowed: less than or equal to 1"),
