@@ -1,9 +1,10 @@
 """The groups of weights that a penalty with a target makes zero, and what is left of the cost or of the groups."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,6 @@ from torch import Tensor, nn
 from mtl.optimizer import ProximalAdamW
 from mtl.proximal.blocks import AdamMetric
 from mtl.selection.groups import ChannelGroups, Group, Layer
-
-Weighting = Literal["size", "sqrt_macs", "macs"]
 
 
 @dataclass(frozen=True)
@@ -171,16 +170,14 @@ class CoupledGroups:
     that nobody reads: compaction removes it from all layers, those that write it too. The weights that write it are in
     the groups of the channels that they read.
 
-    Strengths have a factor for each list: √(what a channel's removal saves now, in multiply-accumulates, for each of
-    its weights), 1 on average, so that the penalty on a channel is in proportion to √MACs in place of √size.
+    Strengths have a factor for each list, 1 on average, so that the penalty on a channel is in proportion to what its
+    removal saves now, in multiply-accumulates, in place of √size: the price that a channel must be worth is its cost.
     """
 
-    def __init__(
-        self, groups: ChannelGroups, optimizer: ProximalAdamW, weighting: Weighting = "sqrt_macs", scales: bool = True
-    ) -> None:
-        self._groups, self._optimizer, self._weighting = groups, optimizer, weighting
+    def __init__(self, groups: ChannelGroups, optimizer: ProximalAdamW) -> None:
+        self._groups, self._optimizer = groups, optimizer
         self._full = groups.macs()
-        self._parts = [_parts(group, scales) for group in groups.groups]
+        self._parts = [_parts(group) for group in groups.groups]
 
     @property
     def alive(self) -> list[Tensor]:
@@ -224,10 +221,8 @@ class CoupledGroups:
         self._groups.clear()
 
     def _factors(self, sizes: Sequence[int]) -> list[float]:
-        if self._weighting == "size":
-            return [1.0] * len(sizes)
-        power = 0.5 if self._weighting == "sqrt_macs" else 1.0
-        factors = [self._groups.saving(n) ** power / size**0.5 for n, size in enumerate(sizes)]
+        # The penalty itself has the √size.
+        factors = [self._groups.saving(number) / math.sqrt(size) for number, size in enumerate(sizes)]
         return [factor * len(sizes) / sum(factors) for factor in factors]
 
 
@@ -249,12 +244,12 @@ def rate(optimizer: ProximalAdamW) -> float:
     return float(optimizer.param_groups[0]["lr"])
 
 
-def _parts(group: Group, scales: bool) -> list[_Part]:
+def _parts(group: Group) -> list[_Part]:
     parts = []
     for member in group.members:
         reads = member.kind == "in" and isinstance(member.module, Layer)
         weight = member.module.weight
-        if isinstance(weight, nn.Parameter) and (reads or (scales and member.kind == "norm")):
+        if isinstance(weight, nn.Parameter) and (reads or member.kind == "norm"):
             parts.append(_Part(weight, _by_channel(member.index, member.group, group.size)))
     return parts
 

@@ -72,7 +72,7 @@ def test_the_proximal_step_is_that_of_each_channel_alone(metric: str) -> None:
     """Against the operator on a vector that is collected by hand, for one channel of a residual stream."""
     model, channels, optimizer = made(metric)
     stepped(model, optimizer, torch.Generator().manual_seed(1))
-    groups = CoupledGroups(channels, optimizer, weighting="size")
+    groups = CoupledGroups(channels, optimizer)
     number = next(i for i, one in enumerate(channels.groups) if len(one.members) > 6)
     channel = 3
     values, moments = [], []
@@ -94,6 +94,19 @@ def test_the_proximal_step_is_that_of_each_channel_alone(metric: str) -> None:
     (vanishing,) = GroupLasso(0.0).vanishing([one.tensor], 1e-3, one.metrics)
     expected = (d * x).norm() / (1e-3 * math.sqrt(len(x)))
     assert float(vanishing[channel]) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_the_penalty_on_a_channel_is_in_proportion_to_what_its_removal_saves() -> None:
+    _, channels, optimizer = made()
+    groups = CoupledGroups(channels, optimizer)
+    for _ in range(2):
+        prices = [
+            one.factor * math.sqrt(len(one.tensor)) / channels.saving(number)
+            for number, one in enumerate(groups.read())
+        ]
+        assert prices == pytest.approx([prices[0]] * len(prices))
+        assert sum(one.factor for one in groups.read()) == pytest.approx(len(prices))
+        groups.remove(0, 0)
 
 
 class Toy:
