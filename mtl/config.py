@@ -30,6 +30,7 @@ Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Retraining = Literal["none", "scratch", "fine_tune"]
 Compressor = Literal[
     "penalty",
+    "penalty_to_target",
     "path",
     "selection",
     "magnitude",
@@ -39,6 +40,8 @@ Compressor = Literal[
     "torch_pruning_norm",
     "torch_pruning_taylor",
 ]
+GROUP_PENALTIES = ("group_lasso", "group_mcp")  # they make whole groups zero
+Penalised = Literal["backbone", "all"]
 LONGER: Literal["longer"] = "longer"  # without a penalty: one training, as long as the two of a retrained trial
 # Of how a trial is trained, chosen and measured. Raise it with every change that gives other numbers for the same
 # settings: it is part of a trial's id, so that trials of two methods are never taken for the same.
@@ -56,6 +59,8 @@ LATER_FIELDS = {
     "retraining": "none",
     "compressor": "penalty",
     "target_macs": 1.0,
+    "target_group_sparsity": 0.0,
+    "penalised": "backbone",
     "select_from": 0.2,
     "select_until": 0.6,
     "path_epochs": 0,
@@ -73,6 +78,7 @@ NOT_SETUP = {
     "compressor": "penalty",
     "target_macs": 1.0,
     "warm_started_from": "",
+    "target_group_sparsity": 0.0,
     "measure_latency": False,
     "resident": False,
 }
@@ -135,14 +141,20 @@ class TrialSettings(BaseModel):
 
     penalty: Literal["group_lasso", "group_mcp", "l1"] = Field(
         "group_lasso",
-        description="penalty on the backbone's convolutions: group_lasso or group_mcp (input channels), or l1 "
-        "(weights)",
+        description="penalty on the convolutions: group_lasso or group_mcp (input channels), or l1 (weights)",
+    )
+    penalised: Penalised = Field(
+        "backbone",
+        description="where the penalty is put, and what group_sparsity and parameter_sparsity are of: the convolutions "
+        "of the backbone, or all, those of the heads too",
     )
     metric: Literal["adaptive", "euclidean"] = Field(
         "adaptive", description="metric of the proximal step: Adam's own (adaptive), or the plain one (euclidean)"
     )
     stage_factors: tuple[Strength, Strength, Strength, Strength] = Field(
-        (1.0, 1.0, 1.0, 1.0), description="factors of lambda in the backbone's four stages; the stem has lambda itself"
+        (1.0, 1.0, 1.0, 1.0),
+        description="factors of lambda in the backbone's four stages; the stem has lambda itself. A target "
+        "on MACs knows none of these",
     )
     task_weighting: Literal["uncertainty", "equal", "dwa", "gradnorm", "pcgrad", "cagrad", "nash_mtl", "mgda"] = Field(
         "uncertainty",
@@ -152,7 +164,9 @@ class TrialSettings(BaseModel):
     )
 
     select_from: Share = Field(
-        0.2, description="share of the epochs after which selection, magnitude and random begin to remove channels"
+        0.2,
+        description="share of the epochs after which selection, magnitude, random and penalty_to_target begin to "
+        "remove channels",
     )
     select_until: Share = Field(
         0.6, description="share of the epochs after which they, and path, remove no more, and train what is left"
@@ -243,6 +257,7 @@ class TrialConfig(TrialSettings):
     compressor: Compressor = "penalty"
     target_macs: Target = 1.0
     warm_started_from: str = Field("", description="trial_id of the trial whose model this trial starts from")
+    target_group_sparsity: Share = 0.0  # 0: none
 
     @model_validator(mode="after")
     def _distinct_tasks(self) -> Self:
@@ -256,6 +271,17 @@ class TrialConfig(TrialSettings):
             raise ValueError(
                 f"warm_started_from = {self.warm_started_from!r} with compressor {self.compressor}; allowed: a trial's "
                 "id with path, and none without"
+            )
+        if self.target_group_sparsity and (self.compressor != "penalty_to_target" or self.target_macs < 1):
+            raise ValueError(
+                f"target_group_sparsity = {self.target_group_sparsity:g} with compressor {self.compressor} and "
+                f"target_macs = {self.target_macs:g}; allowed: with penalty_to_target, and without target_macs"
+            )
+        if self.penalised == "all" and self.retraining not in ("none", LONGER):
+            raise ValueError(f"penalised = all with retraining = {self.retraining}; allowed: penalised = backbone")
+        if self.compressor == "penalty_to_target" and self.penalty not in GROUP_PENALTIES:
+            raise ValueError(
+                f"penalty = {self.penalty} with compressor penalty_to_target; allowed: {', '.join(GROUP_PENALTIES)}"
             )
         return self
 
@@ -288,9 +314,16 @@ class TrialConfig(TrialSettings):
     def label(self) -> str:
         """In what it differs from the other trials of its recipe."""
         if self.compressor != "penalty":
-            return f"{self.combination} {self.compressor} target_macs={self.target_macs:g} seed={self.seed}"
+            sparsity = f"target_group_sparsity={self.target_group_sparsity:g}"
+            target = sparsity if self.target_group_sparsity else f"target_macs={self.target_macs:g}"
+            return f"{self.combination} {self.compressor} {target} seed={self.seed}"
         retraining = "" if self.retraining == "none" else f" retraining={self.retraining}"
         return f"{self.combination} lambda={self.strength:g} seed={self.seed}{retraining}"
+
+    def stage_factor(self, parameter: str) -> float:
+        """The factor of lambda for a convolution of this name, such as backbone.layer1.0.conv1.weight."""
+        stages = (stage for stage in range(4) if parameter.startswith(f"backbone.layer{stage + 1}."))
+        return next((self.stage_factors[stage] for stage in stages), 1.0)
 
     @property
     def dense(self) -> bool:

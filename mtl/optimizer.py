@@ -1,6 +1,6 @@
 """AdamW followed by the proximal step of each parameter group's penalty."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -171,6 +171,13 @@ class ProximalAdamW(torch.optim.Optimizer):
         return [
             AdamMetric(state["exp_avg_sq"], value, group["eps"]) for state, value in zip(states, values, strict=True)
         ]
+
+    def metrics_of(self, parameters: Sequence[Tensor]) -> list[AdamMetric] | None:
+        """Those of the parameters' next proximal steps; None where they are Euclidean, or before the first step."""
+        if self.metric == "euclidean" or not all(self.state.get(p) for p in parameters):
+            return None
+        groups = {p: group for group in self.param_groups for p in group["params"]}
+        return [self._metrics([self.state[p]], groups[p])[0] for p in parameters]
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: torch's keeps what all optimizers have."""

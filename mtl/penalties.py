@@ -26,6 +26,8 @@ from mtl.proximal.prox import (
     weighted_group_soft_threshold,
 )
 
+HALVINGS = 60  # of an interval, to the rounding of a float
+
 
 class Penalty(ABC):
     """strength * Omega(weights), with Omega the sum over the weights given."""
@@ -75,6 +77,41 @@ class Penalty(ABC):
         if not self.is_off:
             apply_in_blocks_(weights, metrics, self.groups, lambda x, d, size: self._prox(x, d, size, step_size))
 
+    def vanishing(
+        self, weights: Sequence[Tensor], step_size: Tensor | float, metrics: Sequence[AdamMetric] | None
+    ) -> list[Tensor]:
+        """For each weight (groups,): the smallest strength at which `prox_` makes each of its groups zero.
+
+        It does not depend on this penalty's own strength. Up to rounding; 0 for a group that is zero.
+        """
+        values = []
+        for index, weight in enumerate(map(dense, weights)):
+            x = group_view(weight, self.groups)
+            d = None
+            if metrics:
+                moment = group_view(like(metrics[index].second_moment, weight), self.groups)
+                d = metrics[index].diagonal(moment)
+            size = x.shape[0] * x.shape[2]
+            values.append(self._vanishing(x, d, size, step_size) if x.numel() else x.new_zeros(x.shape[1]))
+        return values
+
+    def lambda_max(
+        self, weights: Sequence[Tensor], step_size: Tensor | float, metrics: Sequence[AdamMetric] | None
+    ) -> float:
+        """The smallest strength at which one proximal step from these weights makes all of them zero.
+
+        For least squares it is usually the strength at which w = 0 is stationary, the largest norm of a group's
+        gradient there (Simon et al. 2013, section 2.1; sklearn's alpha_max). A deep network has no gradient at w = 0,
+        whatever the data: this is the other end of the same condition, with D w / step_size in place of the gradient.
+        """
+        return max(
+            (float(value.max()) for value in self.vanishing(weights, step_size, metrics) if len(value)), default=0.0
+        )
+
+    @abstractmethod
+    def _vanishing(self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float) -> Tensor:
+        """(outer, groups, inner) -> (groups,): what `vanishing` gives."""
+
     @abstractmethod
     def _value(self, x: Tensor) -> Tensor:
         """The penalty on one weight as (outer, groups, inner)."""
@@ -100,6 +137,9 @@ class L1(Penalty):
     def _prox(self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float) -> Tensor:
         threshold = step_size * self.strength
         return soft_threshold(x, threshold if d is None else threshold / d)
+
+    def _vanishing(self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float) -> Tensor:
+        return (_scaled(x, d).abs() / step_size).flatten()
 
 
 class _GroupPenalty(Penalty):
@@ -139,6 +179,9 @@ class GroupLasso(_GroupPenalty):
         threshold = step_size * self.strength * sqrt(size)
         return group_soft_threshold(x, threshold) if d is None else weighted_group_soft_threshold(x, d, threshold)
 
+    def _vanishing(self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float) -> Tensor:
+        return group_norm(_scaled(x, d)) / (step_size * sqrt(size))
+
 
 class SparseGroupLasso(_GroupPenalty):
     """strength * ((1 - element_share) sum_g sqrt(n_g) ||w_g||_2 + element_share ||w||_1) (Simon et al. 2013).
@@ -169,6 +212,20 @@ class SparseGroupLasso(_GroupPenalty):
         if d is None:
             return group_soft_threshold(soft_threshold(x, elements), group)
         return weighted_group_soft_threshold(soft_threshold(x, elements / d), d, group)
+
+    def _vanishing(self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float) -> Tensor:
+        """The root of ||soft_threshold(d x, a s)|| = b s, whose sides fall and rise with s, by halving (a < 1) or
+        directly: it is at least that of the L1 alone where b = 0, and at most both ||d x|| / b and max |d x| / a."""
+        y = _scaled(x, d).abs() / step_size
+        root = sqrt(size)
+        low, high = torch.zeros_like(group_norm(y)), y.amax(dim=(0, 2)) / max(self.element_share, 1e-30)
+        high = torch.minimum(high, group_norm(y) / max((1 - self.element_share) * root, 1e-30))
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            rest = (y - spread(middle * self.element_share, y)).clamp(min=0)
+            gone = group_norm(rest) <= middle * (1 - self.element_share) * root
+            low, high = torch.where(gone, low, middle), torch.where(gone, middle, high)
+        return high
 
     def _strengths(self, scale: Tensor | float) -> tuple[Tensor | float, Tensor | float]:
         """That of single weights, and that of groups times `scale`."""
@@ -202,8 +259,19 @@ class GroupMCP(_GroupPenalty):
             return group_firm_threshold(x, step_size, strength, self.gamma)
         return weighted_group_firm_threshold(x, d, step_size, strength, self.gamma)
 
+    def _vanishing(self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float) -> Tensor:
+        """As `weighted_group_firm_threshold` has it: 0 is a minimum from ||d x|| on, and better than x itself where
+        that is within reach, or costs more than the whole distance."""
+        distance = group_norm(x if d is None else d.sqrt() * x) * (self.gamma / step_size) ** 0.5
+        beyond = torch.minimum(group_norm(x), distance) / self.gamma
+        return torch.maximum(group_norm(_scaled(x, d)) / step_size, beyond) / sqrt(size)
+
 
 PENALTIES: dict[str, type[Penalty]] = {"group_lasso": GroupLasso, "group_mcp": GroupMCP, "l1": L1}
+
+
+def _scaled(x: Tensor, d: Tensor | None) -> Tensor:
+    return x if d is None else d * x
 
 
 def _root_size(x: Tensor) -> float:

@@ -1,11 +1,13 @@
 """How sparse a network is: the share of its groups, and of its weights, that are exactly zero."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
+from mtl.config import Penalised
 from mtl.proximal.groups import group_rows, plain_convolutions
 
 
@@ -39,15 +41,14 @@ class Sparsity:
 
 
 @torch.no_grad()
-def measure_sparsity(model: nn.Module) -> Sparsity:
-    """Sparsity of the convolutions of `model.backbone`, or of the whole module where it has no backbone.
+def measure_sparsity(model: nn.Module, penalised: Penalised = "backbone") -> Sparsity:
+    """Sparsity of the convolutions of `model.backbone`; of all of them if so asked, or where there is no backbone.
 
     Raises BadInput, with the layer's name, for a grouped, depthwise or transposed convolution: it has other groups, and
     a measurement without it would not be of the network.
     """
-    backbone = getattr(model, "backbone", None)
     layers = []
-    for name, module in plain_convolutions(backbone if isinstance(backbone, nn.Module) else model):
+    for name, module in penalised_convolutions(model, penalised):
         zero = group_rows(module.weight) == 0
         groups, size = zero.shape
         zero_groups = int(zero.all(dim=1).sum())
@@ -58,12 +59,28 @@ def measure_sparsity(model: nn.Module) -> Sparsity:
 
 
 @torch.no_grad()
-def surviving_groups(model: nn.Module) -> dict[str, np.ndarray]:
-    """For each convolution of `model.backbone`, in the network's order, which of its groups are not zero: (C,) bool.
+def surviving_groups(model: nn.Module, penalised: Penalised = "backbone") -> dict[str, np.ndarray]:
+    """For each of these convolutions, in the network's order, which of its groups are not zero: (C,) bool.
 
     Raises BadInput as `measure_sparsity` does.
     """
     return {
         name: (group_rows(module.weight) != 0).any(dim=1).cpu().numpy()
-        for name, module in plain_convolutions(model.get_submodule("backbone"))
+        for name, module in penalised_convolutions(model, penalised)
     }
+
+
+def penalised_convolutions(model: nn.Module, penalised: Penalised) -> Iterator[tuple[str, nn.Conv2d]]:
+    """Those of `model.backbone`, by their names in it, and with "all" then the others; all of a model without one.
+
+    Raises BadInput as `measure_sparsity` does.
+    """
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(backbone, nn.Module):
+        yield from plain_convolutions(model)
+        return
+    yield from plain_convolutions(backbone)
+    if penalised == "all":
+        for name, module in plain_convolutions(model):
+            if not name.startswith("backbone."):
+                yield name, module

@@ -25,10 +25,10 @@ from mtl.objectives.losses import align, loss_settings, task_loss
 from mtl.objectives.metrics import TaskMetrics
 from mtl.optimizer import ProximalAdamW
 from mtl.penalties import PENALTIES
-from mtl.proximal.groups import plain_convolutions
 from mtl.selection.compression import make_compression
+from mtl.selection.groups import ChannelGroups
 from mtl.selection.removal import Removal
-from mtl.sparsity import surviving_groups
+from mtl.sparsity import penalised_convolutions, surviving_groups
 from mtl.task_weighting.registry import TASK_WEIGHTINGS
 from mtl.tasks import Task
 
@@ -75,9 +75,9 @@ class Training:
         self.history: list[dict[str, float]] = []
         torch.manual_seed(config.seed)
         self._start(build_model(config, tasks))
-        if warm_start is not None and self.compression:
+        if warm_start is not None and self._gone:
             self.model.load_state_dict(warm_start)
-            self.compression.groups.keep_used()
+            self._gone.keep_used()
             self._remove_gone()
 
     def _start(self, model: MultiTaskModel) -> None:
@@ -119,9 +119,9 @@ class Training:
 
     @property
     def survivors(self) -> dict[str, np.ndarray]:
-        """For each convolution of the backbone which input channels the penalty has left, (C,) bool."""
+        """For each penalised convolution which input channels the penalty has left, (C,) bool."""
         if self.first is None:
-            return surviving_groups(self.model)
+            return surviving_groups(self.model, self.config.penalised)
         return {name: alive.numpy() for name, alive in self.first.survivors.items()}
 
     def run_epoch(self) -> dict[str, float]:
@@ -135,7 +135,7 @@ class Training:
             load_weights(cast(DilatedResNet, self.model.backbone), self.config)
         row = {"epoch": epoch, **self._train_epoch(epoch)}
         self._remove_gone()
-        row |= {**self._evaluate("val"), **sparsities(self.removal.whole(), self.first)}
+        row |= {**self._evaluate("val"), **sparsities(self.removal.whole(), self.first, self.config.penalised)}
         best = self.history[self.best_epoch] if self.best_epoch >= self._first_choice else None
         if takes_over(self.tasks, row, best):
             self.best_epoch, self.best_model = epoch, self.removal.whole_state(self.model.state_dict())
@@ -169,7 +169,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
             "compression": self.compression.state_dict() if self.compression else None,
-            "kept": self.compression.groups.kept if self.compression else None,
+            "kept": self._gone.kept if self._gone else None,
             "history": self.history,
             "best_epoch": self.best_epoch,
             "best_model": self.best_model,
@@ -181,9 +181,10 @@ class Training:
             self.first = FirstTraining(**first)
             self._start(new_compact_model(self.first.plan, self.config, self.tasks))
         if self.compression:
-            self.compression.groups.keep([kept.cpu() for kept in state["kept"]])
-            self._remove_gone()
             self.compression.load_state_dict(state["compression"])
+            if self._gone:
+                self._gone.keep([kept.cpu() for kept in state["kept"]])
+                self.removal.remove(self._gone, self.optimizer)
         for name in ("model", "weighting", "optimizer", *(["scheduler"] if self.scheduler else [])):
             getattr(self, name).load_state_dict(state[name])
         self.history = list(state["history"])
@@ -195,10 +196,15 @@ class Training:
         self.model = cast(MultiTaskModel, self.removal.whole())
         self.model.load_state_dict(self.best_model)
 
+    @property
+    def _gone(self) -> ChannelGroups | None:
+        """The groups whose channels go for good, if there are any."""
+        return self.compression.groups if self.compression else None
+
     def _remove_gone(self) -> None:
         """Train on without the channels that are gone."""
-        if self.compression and not all(bool(alive.all()) for alive in self.compression.groups.alive):
-            self.compression.removed(self.removal.remove(self.compression.groups, self.optimizer))
+        if self.compression and self._gone and not all(bool(alive.all()) for alive in self._gone.alive):
+            self.compression.removed(self.removal.remove(self._gone, self.optimizer))
 
     def _start_second(self) -> None:
         """Go from the first training to the second."""
@@ -310,14 +316,14 @@ def make_optimizer(model: MultiTaskModel, weighting: nn.Module, config: TrialCon
     What the task weighting learns has a rate of its own: Adam's steps are about as long as the rate whatever the
     gradient, and the log-variances of losses that differ by a factor of 100 lie 4.6 apart.
 
-    Raises BadInput for a backbone with a convolution that `mtl.proximal.groups.plain_convolutions` refuses.
+    Raises BadInput for a network with a convolution that `mtl.proximal.groups.plain_convolutions` refuses.
     """
-    convolutions = {id(module.weight) for _, module in plain_convolutions(model.backbone)}
+    convolutions = {id(module.weight) for _, module in penalised_convolutions(model, config.penalised)}
     penalised: dict[float, list[tuple[str, nn.Parameter]]] = {}
     others = []
     for name, p in model.named_parameters():
         if id(p) in convolutions:
-            penalised.setdefault(config.strength * _stage_factor(name, config), []).append((name, p))
+            penalised.setdefault(config.strength * config.stage_factor(name), []).append((name, p))
         else:
             others.append((name, p))
     groups: list[dict[str, Any]] = [
@@ -332,12 +338,6 @@ def make_optimizer(model: MultiTaskModel, weighting: nn.Module, config: TrialCon
     if learned:
         groups.append({"params": learned, "weight_decay": 0.0, "lr": config.weighting_lr})
     return ProximalAdamW(groups, lr=config.lr, metric=config.metric)
-
-
-def _stage_factor(parameter: str, config: TrialConfig) -> float:
-    """The factor of lambda for a convolution of this name, such as backbone.layer1.0.conv1.weight."""
-    stages = (stage for stage in range(4) if parameter.startswith(f"backbone.layer{stage + 1}."))
-    return next((config.stage_factors[stage] for stage in stages), 1.0)
 
 
 def epoch_seed(seed: int, epoch: int) -> int:

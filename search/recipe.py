@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from mtl.config import (
+    GROUP_PENALTIES,
     LONGER,
     MOST_EPOCHS,
     Compressor,
@@ -37,6 +38,7 @@ BY_SPARSITY, BY_COST = ("delta_m", "group_sparsity"), ("delta_m", "model_macs")
 FREE_FIELDS = frozenset(
     {
         *("title", "combinations", "lambdas", "seeds", "retraining", "weights", "compressors", "targets"),
+        "group_sparsity_targets",
         *("search_space", "sampler", "constraints", "racing"),
         *("early_stopping", "grace_epochs", "reduction_factor", "objectives"),
         *("cpus_per_trial", "gpus_per_trial", "max_retries", "checkpoint_seconds"),
@@ -51,6 +53,7 @@ SEARCHABLE: Mapping[str, Literal["range", "factors", "choice"]] = {
     **dict.fromkeys(("batch_size", "backbone", "backbone_width", "head_channels"), "choice"),
 }
 
+TARGETS = ("targets", "group_sparsity_targets")
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
@@ -89,14 +92,20 @@ class Recipe(TrialSettings):
         "target: the first trial starts from the dense model, each other one from the model of the next larger target, "
         "for path_epochs), magnitude and random (as selection, but the channels with the smallest weights go, or any), "
         "narrow and shallow (a network with fewer channels, or fewer blocks, from the start), torch_pruning_norm and "
-        "torch_pruning_taylor (the dense network is trained, pruned at once by Torch-Pruning, and trained on). All but "
-        "penalty make one trial for each of targets, all but path with as many epochs, and the dense model runs beside "
-        "them",
+        "torch_pruning_taylor (the dense network is trained, pruned at once by Torch-Pruning, and trained on), "
+        "penalty_to_target (the penalty on coupled channels, with the strength that leads to the target, then training "
+        "without it). All but penalty make one trial for each of targets, all but path with as many epochs, and the "
+        "dense model runs beside them",
     )
     targets: tuple[Target, ...] = Field(
         (),
         description="shares of the dense model's multiply-accumulates, heads included, that compressors other than "
         "penalty keep, such as [0.5, 0.25]",
+    )
+    group_sparsity_targets: tuple[Target, ...] = Field(
+        (),
+        description="shares of the backbone's groups that penalty_to_target makes zero, such as [0.5, 0.7]; one trial "
+        "for each, beside those of targets",
     )
     early_stopping: Literal["none", "asha", "mo_asha"] = Field(
         "none",
@@ -185,7 +194,7 @@ class Recipe(TrialSettings):
 
     @field_validator(
         *("tasks", "lambdas", "augmentation", "backbone_layers", "head_rates", "objectives", "retraining"),
-        *("constraints", "compressors", "targets"),
+        *("constraints", "compressors", "targets", "group_sparsity_targets"),
         mode="before",
     )
     @classmethod
@@ -208,7 +217,7 @@ class Recipe(TrialSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for name in ("tasks", "lambdas", "seeds", "objectives", "retraining", "compressors", "targets"):
+        for name in ("tasks", "lambdas", "seeds", "objectives", "retraining", "compressors", *TARGETS):
             values = getattr(self, name)
             if isinstance(values, tuple) and len(set(values)) < len(values):
                 raise ValueError(f"{name} = {list(values)}; allowed: each value once")
@@ -232,10 +241,27 @@ class Recipe(TrialSettings):
                 f"patience = {self.patience} with lr_schedule one_cycle; allowed: patience = 0, because patience would "
                 "cut the schedule before its end, or lr_schedule = constant"
             )
-        if bool(self.targets) != (self.compressors != ("penalty",)):
+        if self.group_sparsity_targets and "penalty_to_target" not in self.compressors:
+            raise ValueError(
+                f"group_sparsity_targets = {list(self.group_sparsity_targets)} with compressors = "
+                f"{list(self.compressors)}; allowed: with penalty_to_target, and none without it"
+            )
+        if "penalty_to_target" in self.compressors and self.penalty not in GROUP_PENALTIES:
+            raise ValueError(
+                f"penalty = {self.penalty} with compressors = {list(self.compressors)}; allowed with "
+                f"penalty_to_target: {', '.join(GROUP_PENALTIES)}"
+            )
+        # A target on group sparsity is one too, where no other compressor needs one on the cost.
+        enough = self.group_sparsity_targets and {*self.compressors} <= {"penalty", "penalty_to_target"}
+        if bool(self.targets) != (self.compressors != ("penalty",)) and not (enough and not self.targets):
             raise ValueError(
                 f"targets = {list(self.targets)} with compressors = {list(self.compressors)}; allowed: targets for "
                 "compressors other than penalty, and none for penalty alone"
+            )
+        if self.penalised == "all" and {*self.retraining, *self.search_space.get("retraining", ())} != {"none"}:
+            raise ValueError(
+                f"penalised = all with retraining = {list(self.search_space.get('retraining', self.retraining))}; "
+                "allowed: none, as a second training starts with whole heads"
             )
         # Counted without listing them: 40 tasks have a million million combinations.
         if (count := self.trial_count) > MOST_TRIALS:
@@ -267,10 +293,14 @@ class Recipe(TrialSettings):
             for retraining in self.retrainings(strength)
         ]
         others = [one for one in self.compressors if one != "penalty"]
-        return variants + [
+        variants += [
             {"strength": 0.0, "compressor": one, "target_macs": target}
             # From large to small, as a path goes.
             for one, target in itertools.product(others, sorted(self.targets, reverse=True))
+        ]
+        return variants + [
+            {"strength": 0.0, "compressor": "penalty_to_target", "target_group_sparsity": target}
+            for target in self.group_sparsity_targets
         ]
 
     def retrainings(self, strength: float) -> tuple[Retraining | Literal["longer"], ...]:
@@ -359,6 +389,7 @@ def differing_fields(recipe: Recipe, config: TrialConfig) -> str:
     """The settings in which a trial differs from the recipe's own, such as "lr=0.003" or "compressor=narrow"."""
     fields = [(name, getattr(config, name), getattr(recipe, name)) for name in SEARCHABLE]
     fields += [("compressor", config.compressor, "penalty"), ("target_macs", config.target_macs, 1.0)]
+    fields.append(("target_group_sparsity", config.target_group_sparsity, 0.0))
     return " ".join(f"{name}={_short(value)}" for name, value, own in fields if value != own)
 
 

@@ -12,11 +12,12 @@ from analysis.read.load import Sweep
 from mtl.errors import BadInput
 
 ALL_STAGES = "all"
+HEADS = "heads"  # the stage of a trial's penalised heads
 OVERLAP = ["setup", "method", "lambda", "seed", "task", "other", "stage", "jaccard", "expected", "excess"]
 
 
 def stage_of(layer: str) -> str:
-    """The first component of a convolution's name: layer3.0.conv2 is in layer3, conv1 in conv1."""
+    """The first component of a convolution's name: layer3.0.conv2 is in layer3, conv1 in conv1, a head's in heads."""
     return layer.split(".")[0]
 
 
@@ -67,6 +68,7 @@ def _overlap_table(sweep: Sweep, counts: pd.DataFrame) -> pd.DataFrame:
     Columns: `setup`, `method`, `lambda`, `seed`, `task`, `other`, `stage` ("all", then each), `jaccard`, `expected`,
     `excess`.
     """
+    counts = counts[counts["stage"] != HEADS]  # models of other tasks have other heads
     models = dict(list(counts.sort_values("position").groupby("trial_id")))
     trials = counts.drop_duplicates("trial_id")
     rows: list[tuple[object, ...]] = []

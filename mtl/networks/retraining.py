@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl.compaction import build, compact
-from mtl.config import TrialConfig
+from mtl.config import Penalised, TrialConfig
 from mtl.networks.costs import model_costs
 from mtl.networks.model import MultiTaskModel, build_model
 from mtl.sparsity import measure_sparsity, surviving_groups
@@ -66,12 +66,12 @@ def new_compact_model(plan: list[dict[str, Any]], config: TrialConfig, tasks: Se
     return MultiTaskModel(backbone, dict(heads.items()))
 
 
-def sparsities(model: nn.Module, first: FirstTraining | None) -> Mapping[str, float]:
-    """`group_sparsity` and `parameter_sparsity`, fractions of the groups and weights of the original backbone.
+def sparsities(model: nn.Module, first: FirstTraining | None, penalised: Penalised = "backbone") -> Mapping[str, float]:
+    """`group_sparsity` and `parameter_sparsity`, fractions of the penalised groups and weights of the original network.
 
     What was removed counts as zero, including the weights of filters that nothing read, whatever their values.
     """
-    sparsity = measure_sparsity(model)
+    sparsity = measure_sparsity(model, penalised)
     if first is None:
         return {"group_sparsity": sparsity.group_sparsity, "parameter_sparsity": sparsity.parameter_sparsity}
     groups = sum(layer.groups - layer.zero_groups for layer in sparsity.layers)

@@ -13,6 +13,7 @@ from mtl.optimizer import ProximalAdamW
 from mtl.selection.groups import ChannelGroups
 from mtl.selection.pruned_once import Criterion, PrunedOnce
 from mtl.selection.selector import Importance, Selector
+from mtl.selection.target import make_penalty_to_target
 
 IMPORTANCES: dict[str, Importance] = {
     "selection": "taylor",
@@ -31,11 +32,12 @@ class Compression(Protocol):
     and plain data, of the groups as they are then, and resumes to the same numbers.
 
     Attributes:
-        groups: those whose channels go.
+        groups: those whose channels go; None as long as channels that have gone may come back.
         last_step: the number of steps after which no more channels go.
     """
 
-    groups: ChannelGroups
+    @property
+    def groups(self) -> ChannelGroups | None: ...
 
     @property
     def last_step(self) -> int: ...
@@ -67,12 +69,14 @@ def make_compression(
         criterion, watched = CRITERIA[config.compressor], math.ceil(steps / config.epochs)
         groups = channel_groups(model, config.image_size)
         return PrunedOnce(model, groups, config.image_size, criterion, config.target_macs, step, watched)
-    if config.compressor not in IMPORTANCES:
+    if config.compressor not in (*IMPORTANCES, "penalty_to_target"):
         return None
     end = max(1, round(config.select_until * steps))
     first = 0.0 if config.compressor == "path" else config.select_from
     start = min(round(first * steps), end - 1)  # few steps may round to the same
     groups = channel_groups(model, config.image_size)
+    if config.compressor == "penalty_to_target":
+        return make_penalty_to_target(config, model, groups, optimizer, (start, end))
     return Selector(groups, IMPORTANCES[config.compressor], config.target_macs, (start, end), config.seed)
 
 

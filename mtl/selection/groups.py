@@ -14,7 +14,9 @@ import torch
 import torch_pruning as tp  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
+from mtl.errors import BadInput
 from mtl.networks.measurement import evaluating
+from mtl.networks.smaller import ONE_CHANNEL, rounded_up
 
 Layer = nn.Conv2d | nn.Linear
 Kind = Literal["out", "in", "norm"]
@@ -180,6 +182,12 @@ class ChannelGroups:
                     weight[gone] = 0
                     if isinstance(bias, Tensor):
                         bias[gone] = 0
+
+
+def check_target(groups: ChannelGroups, target: float) -> None:
+    """Raise BadInput for a share of the multiply-accumulates that is less than what one channel in each group costs."""
+    if (least := groups.smallest_macs() / groups.macs()) > target:
+        raise BadInput(f"target_macs = {target:g}; allowed: {rounded_up(least):g} or more, what {ONE_CHANNEL} costs")
 
 
 def _find_groups(model: nn.Module, images: Tensor, outputs: Sequence[nn.Module]) -> list[Group]:

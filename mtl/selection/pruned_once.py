@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from mtl.networks.measurement import evaluating
 from mtl.networks.model import MultiTaskModel, last_layer
-from mtl.selection.groups import ChannelGroups
-from mtl.selection.target import check_target
+from mtl.selection.groups import ChannelGroups, check_target
 
 Criterion = Literal["norm", "taylor"]
 

@@ -7,8 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mtl.selection.groups import ChannelGroups, Layer
-from mtl.selection.target import check_target
+from mtl.selection.groups import ChannelGroups, Layer, check_target
 
 Importance = Literal["taylor", "magnitude", "random"]
 

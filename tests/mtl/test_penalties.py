@@ -222,3 +222,38 @@ def test_bad_input_names_the_thing() -> None:
         SparseGroupLasso(1.0, element_share=1.5)
     assert set(PENALTIES) == {"group_lasso", "group_mcp", "l1"}
     assert repr(GroupMCP(1e-5)) == "GroupMCP(strength=1e-05)"
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize(
+    "make", [*ALL, lambda s: SparseGroupLasso(s, element_share=1), lambda s: GroupMCP(s, gamma=1.1)]
+)
+def test_a_group_vanishes_at_the_smallest_strength_that_is_given(
+    make: Callable[..., Penalty], scale: float, adaptive: bool
+) -> None:
+    weights, metrics = weights_and_metrics(torch.float64)
+    weights = [w * scale for w, metric in zip(weights, metrics, strict=True)]
+    given = metrics if adaptive else None
+    found = make(1.0).vanishing(weights, 0.5, given)
+    assert make(1.0).lambda_max(weights, 0.5, given) == max(float(one.max()) for one in found if len(one))
+    for i in (0, 1, 3, 4, 8):
+        kind = make(1.0).groups
+        for group, strength in list(enumerate(found[i].tolist()))[:5]:
+            zero = []
+            for factor in (1 - 1e-6, 1 + 1e-6):
+                w = weights[i].clone()
+                make(strength * factor).prox_([w], 0.5, [metrics[i]] if adaptive else None)
+                row = group_view(w, kind)[:, group] if kind == "elements" else rows(w, kind)[group]
+                zero.append(not row.any())
+            assert zero == [False, True]
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_all_vanishes_at_lambda_max_and_zeros_at_no_strength(make: Callable[..., Penalty]) -> None:
+    weights, metrics = weights_and_metrics(torch.float64)
+    largest = make(1.0).lambda_max(weights, 0.5, metrics)
+    make(largest * (1 + 1e-9)).prox_(weights, 0.5, metrics)
+    assert not any(w.any() for w in weights)
+    assert make(1.0).lambda_max(weights, 0.5, metrics) == 0
+    assert make(1.0).lambda_max([], 0.5, None) == 0

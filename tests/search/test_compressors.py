@@ -23,10 +23,12 @@ from tests.support.commands import refused, rows, run_here
 from tests.support.in_process import PENALTY_ALONE, without_ray, words
 
 ALL = (
-    *("penalty", "path", "selection", "magnitude", "random", "narrow"),
+    *("penalty", "penalty_to_target", "path", "selection", "magnitude", "random", "narrow"),
     *("torch_pruning_norm", "torch_pruning_taylor"),
 )
-SETS = ("epochs=3", f"compressors={','.join(ALL)}", "targets=0.5,0.2", "head_channels=8", "backbone_width=8")
+COMPRESSORS = f"compressors={','.join(ALL)}"
+SMALL = ("epochs=3", "head_channels=8", "backbone_width=8")
+SETS = (*SMALL, COMPRESSORS, "targets=0.5,0.2", "group_sparsity_targets=0.7")
 
 
 def recipe(*sets: str) -> Recipe:
@@ -43,7 +45,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_compressor_keeps_to_its_targets_for_the_same_epochs(swept: Path) -> None:
     table = rows(swept)
-    assert (len(table), set(table["status"])) == (2 + 7 * 2, {"done"})
+    assert (len(table), set(table["status"])) == (2 + 8 * 2 + 1, {"done"})
     path = table["settings"].str.startswith("compressor=path")
     assert (set(table["epochs_run"][~path]), set(table["epochs_run"][path])) == ({3}, {1})
     dense = table[(table["lambda"] == 0) & (table["settings"] == "")]
@@ -54,6 +56,8 @@ def test_each_compressor_keeps_to_its_targets_for_the_same_epochs(swept: Path) -
             assert 0.5 * target < row["model_macs"] / full <= target
             assert row["lambda"] == 0
             assert row["delta_m"] != 0
+    (row,) = table[table["settings"] == "compressor=penalty_to_target target_group_sparsity=0.7"].to_dict("records")
+    assert abs(row["group_sparsity"] - 0.7) < 0.02
     # Only the dense model itself is what delta_m is measured against.
     assert dense["delta_m"].tolist() == [0]
 
@@ -83,6 +87,7 @@ def test_a_step_of_a_path_without_the_model_before_says_so(swept: Path, tmp_path
 def test_they_are_methods_of_their_own_in_the_analysis(swept: Path) -> None:
     methods = set(load_sweep(swept).results["method"])
     assert {"group_lasso", "selection target_macs=0.2", "narrow target_macs=0.5"} <= methods
+    assert {"penalty_to_target target_macs=0.2", "penalty_to_target target_group_sparsity=0.7"} <= methods
     assert main(["analyze", str(swept)]) == 0
 
 
@@ -131,7 +136,7 @@ def test_a_shallow_network_is_a_trial_like_any_other(tmp_path: Path, capsys: pyt
 def test_more_targets_run_only_the_new_trials(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in swept.rglob("result.json")}
     _, err = run_here(
-        words("sweep", swept.parent, sets=(*SETS, "targets=0.5,0.2,0.3", "compressors=narrow")), 0, capsys
+        words("sweep", swept.parent, sets=(*SMALL, "targets=0.5,0.2,0.3", "compressors=narrow")), 0, capsys
     )
     assert "3 done before, 1 to run" in err
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -145,6 +150,10 @@ def test_the_trials_of_a_recipe() -> None:
         *((name, 0, target) for name in ("selection", "narrow") for target in (0.5, 0.25)),
     ]
     assert recipe("compressors=selection,narrow", "targets=0.5,0.25").trial_count == 5
+    both = expand(recipe("lambdas=0", "compressors=penalty_to_target", "targets=0.5", "group_sparsity_targets=0.7"), "")
+    assert [(one.target_macs, one.target_group_sparsity) for one in both] == [(1, 0), (0.5, 0), (1, 0.7)]
+    only = recipe("lambdas=0", "compressors=penalty_to_target", "group_sparsity_targets=0.7")
+    assert only.trial_count == len(expand(only, "")) == 2
     without_dense = expand(recipe("lambdas=1e-2", "compressors=narrow", "targets=0.5"), "data")
     assert [(one.compressor, one.strength) for one in without_dense] == [("penalty", 0), ("narrow", 0)]
     assert made[0].trial_id == expand(recipe("lambdas=0"), "data")[0].trial_id
@@ -155,8 +164,18 @@ def test_the_trials_of_a_recipe() -> None:
     [
         (["compressors=selection"], "targets = [] with compressors = ['selection']"),
         (["targets=0.5"], "targets = [0.5] with compressors = ['penalty']"),
+        (["compressors=penalty_to_target"], "targets = [] with compressors = ['penalty_to_target']"),
+        (["group_sparsity_targets=0.5"], "group_sparsity_targets = [0.5] with compressors = ['penalty']"),
+        (
+            ["compressors=selection,penalty_to_target", "group_sparsity_targets=0.5"],
+            "targets = [] with compressors = ['selection', 'penalty_to_target']",
+        ),
+        (["penalised=all", "retraining=none,fine_tune"], "penalised = all with retraining = ['none', 'fine_tune']"),
+        (["penalised=heads"], "penalised = heads; allowed: 'backbone' or 'all'"),
+        (["compressors=penalty_to_target", "group_sparsity_targets=0"], "allowed: greater than 0"),
+        (["compressors=penalty_to_target", "targets=0.5", "penalty=l1"], "penalty = l1 with compressors"),
         (["compressors=selection", "targets=1.5"], "targets = 1.5; allowed: less than or equal to 1"),
-        (["compressors=prune", "targets=0.5"], "compressors = prune; allowed: 'penalty', 'path'"),
+        (["compressors=prune", "targets=0.5"], "compressors = prune; allowed: 'penalty', 'penalty_to_target', 'path'"),
         (["prune_at=1"], "prune_at = 1; allowed: less than 1"),
         (["compressors=narrow,narrow", "targets=0.5"], "compressors = ['narrow', 'narrow']; allowed: each value once"),
     ],

@@ -71,6 +71,23 @@ def test_overlap_by_hand(tmp_path: Path) -> None:
     }
 
 
+def test_heads_under_the_penalty_have_survivors_and_no_overlap(tmp_path: Path) -> None:
+    sweep = with_layers(tmp_path, ALIVE)
+    assert sweep.layers is not None
+    without = tables_of(sweep).overlap
+    mask = np.array([True, False])
+    of_heads = [
+        {"trial_id": trial, "layer": f"heads.{task}.4", "position": 2 + place, "groups": 2, "alive": mask}
+        for trial in sweep.layers["trial_id"].unique()
+        for place, task in enumerate(str(trial).split("-", 1)[0].split("+"))
+    ]
+    pd.concat([sweep.layers, pd.DataFrame(of_heads)]).to_parquet(tmp_path / "layers.parquet")
+    tables = tables_of(load_sweep(tmp_path))
+    pd.testing.assert_frame_equal(tables.overlap, without)
+    joint = tables.stages[tables.stages["tasks"] == "depth+normals"].set_index("stage")
+    assert joint.loc["heads", "alive_mean"] == 0.5
+
+
 def test_independent_channels_have_no_excess_and_equal_ones_all(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     write_sweep(tmp_path, combinations=["depth", "normals", "depth+normals"], lambdas=[1e-4], seeds=[0])
