@@ -53,9 +53,10 @@ from search.sweep import open_sweep
 RECORDING = Path(__file__).parent / "recordings" / "strategies.parquet"
 SEEDS = 5
 TARGETS = (0.5, 0.25, 0.12, 0.06, 0.03)
-COMPARED = (0.5, 0.25, 0.12, 0.06)
+COMPARED, SMALLEST = (0.5, 0.25, 0.12, 0.06), (0.12, 0.06)
 OURS = ("path", "selection", "penalty_to_target")
 ALTERNATIVES = ("narrow", "torch_pruning_norm", "torch_pruning_taylor", "magnitude", "random")
+WHOLE_FRONTS = ("path", "selection", "narrow")
 LONGER = ("narrow", "torch_pruning_taylor")
 HELD = 0.02
 KEPT = ["method", "target_macs", "lambda", "seed", "epochs", "model_macs", "model_parameters", "group_sparsity"]
@@ -79,12 +80,16 @@ class Study:
         """The sweeps that together train every strategy, by name, with their recipes' fields."""
         shared = ["combinations=segmentation+depth+normals", f"seeds={seeds}"]
         lambdas = ",".join(f"{strength:g}" for strength in self.lambdas)
-        targets = f"targets={','.join(map(str, TARGETS))}"
-        compressors = ",".join(("penalty", *OURS, *ALTERNATIVES))
-        yield "whole", [*shared, f"epochs={self.epochs}", f"lambdas=0,{lambdas}", f"compressors={compressors}", targets]
-        halves = [f"epochs={self.epochs // 2}", f"lambdas={lambdas}", "retraining=fine_tune"]
-        yield "halves", [*shared, *halves]
-        yield "longer", [*shared, f"epochs={self.chain}", "lambdas=0", f"compressors={','.join(LONGER)}", targets]
+
+        def small(compressors: Sequence[str], targets: Sequence[float]) -> list[str]:
+            return [*shared, f"compressors={','.join(compressors)}", f"targets={','.join(map(str, targets))}"]
+
+        whole = [f"epochs={self.epochs}", f"lambdas=0,{lambdas}"]
+        yield "whole", [*small(WHOLE_FRONTS, TARGETS), *whole]
+        yield "whole", [*small(("penalty", *OURS, *ALTERNATIVES), COMPARED), *whole]
+        alone = ["compressors=penalty", "targets="]
+        yield "halves", [*shared, *alone, f"epochs={self.epochs // 2}", f"lambdas={lambdas}", "retraining=fine_tune"]
+        yield "longer", [*small(LONGER, SMALLEST), f"epochs={self.chain}", "lambdas=0"]
 
 
 STUDIES = {
@@ -101,7 +106,7 @@ def train(study: Study, storage: str, data: str | None, seeds: int) -> pd.DataFr
         if len(run_sweep(sweep, RayRunner("local"))) < len(sweep.configs):
             sys.exit("broken off; the same command with --storage goes on")
         folders.append(Path(storage) / name)
-    return recording(folders)
+    return recording(list(dict.fromkeys(folders)))
 
 
 def recording(folders: Sequence[Path]) -> pd.DataFrame:
