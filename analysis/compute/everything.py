@@ -136,7 +136,7 @@ def further_cautions(sweep: Sweep, runs: pd.DataFrame) -> list[str]:
                 f"{', '.join(old)}: of an earlier version, which did not write the setup, so that nothing is averaged "
                 "with it; the sweep's own command, given again, writes it."
             )
-    sentences += _retraining_caution(sweep)
+    sentences += [*_retraining_caution(sweep), *_path_caution(sweep)]
     if len(versions := torch_versions(sweep)) > 1:
         sentences.append(
             f"The trials ran with torch {' and '.join(versions)}: the same trial may come to other numbers with "
@@ -155,6 +155,18 @@ def further_cautions(sweep: Sweep, runs: pd.DataFrame) -> list[str]:
         if absent:
             sentences.append(f"{absent} of {len(done)} done trials have no rows in layers.parquet.")
     return sentences
+
+
+def _path_caution(sweep: Sweep) -> list[str]:
+    """How many epochs models have had that start from another trial's model."""
+    done = sweep.trials("done")
+    if "epochs_in_all" not in done or not (on_path := done["epochs_in_all"] > done["epochs_run"]).any():
+        return []
+    most, others = int(done["epochs_in_all"][on_path].max()), int(done["epochs_in_all"][~on_path].max())
+    return [
+        f"Models of a path start from another trial's model: they have had up to {most} epochs in all, the others up "
+        f"to {others}. What more epochs gain is part of their Δm."
+    ]
 
 
 def _retraining_caution(sweep: Sweep) -> list[str]:

@@ -23,6 +23,7 @@ RUN = (
     "settings",
     "retraining",
     "warm_started_from",
+    "epochs_in_all",
     "train_seconds",
     "started_at",
     "ended_at",
@@ -69,16 +70,27 @@ def results_table(
     """
     metrics = [f"{split}_{name}" for split, name in itertools.product(("val", "test"), metrics)]
     numbers = [*metrics, *SPARSITIES, LAST_SPARSITY, *DELTAS, *COSTS]
-    table = pd.DataFrame([_row(result) for result in results], columns=[*IDENTITY, *numbers, *RUN])
+    by_id = {result.config.trial_id: result for result in results}
+    in_all = {"epochs_in_all": {trial_id: _epochs_in_all(trial_id, by_id) for trial_id in by_id}}
+    table = pd.DataFrame([_row(result) for result in by_id.values()], columns=[*IDENTITY, *numbers, *RUN])
     table["settings"] = ""
-    for column, values in (more or {}).items():
+    for column, values in (in_all | dict(more or {})).items():
         table[column] = table["trial_id"].map(values)
     table["settings"] = table["settings"].fillna("")
     for column, split in DELTAS.items():
         table[column] = delta_m(table.assign(setup=""), split, {task: [one] for task, one in primaries.items()})
     kinds = dict.fromkeys([*numbers, "lambda", "train_seconds"], "float64")
     texts = dict.fromkeys(["error", "status", "settings", "retraining", "torch_version"], "str")
-    return table.astype(kinds | {"seed": "int64", "epochs_run": "int64"} | texts)
+    return table.astype(kinds | {"seed": "int64", "epochs_run": "int64", "epochs_in_all": "int64"} | texts)
+
+
+def _epochs_in_all(trial_id: str, results: Mapping[str, TrialResult]) -> int:
+    """A trial's epochs, and those of the trials that it starts from, one after the other, as far as they are known."""
+    count = 0
+    while result := results.get(trial_id):
+        count += len(result.history)
+        trial_id = result.config.warm_started_from
+    return count
 
 
 def _row(result: TrialResult) -> dict[str, Any]:

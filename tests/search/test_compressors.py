@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis.compute.everything import compute
 from analysis.compute.missing import missing_table
 from analysis.figures.latency import latency_panels
 from analysis.read.load import load_sweep
@@ -70,6 +71,10 @@ def test_a_path_starts_from_the_dense_model_and_goes_from_target_to_target(swept
     assert half["started_at"] >= dense.loc[dense["lambda"] == 0, "ended_at"].item()
     assert fifth["started_at"] >= half["ended_at"]
     assert table["warm_started_from"].notna().sum() == 2
+    assert [half["epochs_in_all"], fifth["epochs_in_all"]] == [3 + 1, 3 + 1 + 1]
+    others = table[table["warm_started_from"].isna()]
+    assert others["epochs_in_all"].tolist() == others["epochs_run"].tolist()
+    assert any("up to 5 epochs in all, the others up to 3." in one for one in compute(swept).cautions)
 
 
 def test_a_step_of_a_path_without_the_model_before_says_so(swept: Path, tmp_path: Path) -> None:
