@@ -26,7 +26,8 @@ def stays(
 
     ended: whether the trial has ended by itself, so that nothing is left to decide.
     """
-    if policy is None or not rows:
+    # A trial that starts from another's model is ahead of the others after as many epochs: it is not compared.
+    if policy is None or not rows or config.warm_started_from:
         return True
     for row in rows if ended else rows[:-1]:
         policy.record(config, row)

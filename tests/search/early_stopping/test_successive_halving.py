@@ -17,6 +17,7 @@ from mtl.objectives.metrics import METRICS
 from mtl.vocabulary.objective import Objective
 from search.early_stopping.objectives import check_running, objective_costs, parse_objectives, running_delta_m
 from search.early_stopping.pareto_order import pareto_order
+from search.early_stopping.policy import stays
 from search.early_stopping.successive_halving import SuccessiveHalving
 from tests.support.small import config
 
@@ -355,3 +356,21 @@ def test_a_driver_that_starts_again_decides_alike(objectives: tuple[Objective, .
 
 def row(n: int, epochs: int, mae: float) -> dict[str, float]:
     return mae_row(mae + 10, epochs, group_sparsity=(n % 7) / 7)
+
+
+def test_a_trial_that_starts_from_another_model_is_not_compared() -> None:
+    class Refuses:
+        def record(self, config: TrialConfig, row: object) -> None:
+            raise AssertionError("recorded")
+
+        def report(self, config: TrialConfig, row: object) -> bool:
+            raise AssertionError("judged")
+
+        def why_stopped(self, config: TrialConfig) -> str:
+            return ""
+
+    dense = config(strength=0.0)
+    path = dense.model_copy(update={"compressor": "path", "target_macs": 0.5, "warm_started_from": dense.trial_id})
+    assert stays(Refuses(), path, [{"epoch": 0}, {"epoch": 1}])
+    with pytest.raises(AssertionError, match="recorded"):
+        stays(Refuses(), dense, [{"epoch": 0}, {"epoch": 1}])
