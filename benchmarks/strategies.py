@@ -54,6 +54,7 @@ RECORDING = Path(__file__).parent / "recordings" / "strategies.parquet"
 SEEDS = 5
 TARGETS = (0.5, 0.25, 0.12, 0.06, 0.03)
 COMPARED, SMALLEST = (0.5, 0.25, 0.12, 0.06), (0.12, 0.06)
+TENTH = (0.5, 0.25, 0.1)
 OURS = ("path", "selection", "penalty_to_target")
 ALTERNATIVES = ("narrow", "torch_pruning_norm", "torch_pruning_taylor", "magnitude", "random")
 WHOLE_FRONTS = ("path", "selection", "narrow")
@@ -87,6 +88,7 @@ class Study:
         whole = [f"epochs={self.epochs}", f"lambdas=0,{lambdas}"]
         yield "whole", [*small(WHOLE_FRONTS, TARGETS), *whole]
         yield "whole", [*small(("penalty", *OURS, *ALTERNATIVES), COMPARED), *whole]
+        yield "whole", [*small(("path", "selection"), TENTH), *whole]
         alone = ["compressors=penalty", "targets="]
         yield "halves", [*shared, *alone, f"epochs={self.epochs // 2}", f"lambdas={lambdas}", "retraining=fine_tune"]
         yield "longer", [*small(LONGER, SMALLEST), f"epochs={self.chain}", "lambdas=0"]
@@ -176,11 +178,12 @@ def compared(rows: pd.DataFrame, ours: str, others: Sequence[str]) -> Rows:
 
 
 def fronts(rows: pd.DataFrame) -> Rows:
-    """For each method with all targets: the height of its front, with the dense model, and the epochs that it took."""
+    """For each method with a whole front: its height, with the dense model, and the epochs that it took."""
     dense = rows[rows["method"] == "dense"]
     found: Rows = []
     for method, some in rows[rows["target_macs"].notna()].groupby("method", sort=False):
-        if set(TARGETS) <= set(some["target_macs"]):
+        if method in WHOLE_FRONTS:
+            some = some[some["target_macs"].isin(TARGETS)]
             heights = [height(pd.concat([dense[dense["seed"] == seed], one])) for seed, one in some.groupby("seed")]
             mean, half = interval(heights)
             epochs = dense["epochs"].max() + some.groupby("target_macs")["epochs"].max().sum()
@@ -227,9 +230,16 @@ def main_table(rows: Rows) -> list[dict[str, str]]:
         if row["setting"].startswith("target"):
             epochs = "chain" if row["method"] == "path" else str(row["epochs"])
             line = by_method.setdefault(row["method"], {"strategy": row["method"], "epochs": epochs})
-            share = f"{100 * float(row['setting'].split()[1]):g} %"
-            line[share] = points(row["delta_m"], row["half_interval"])
-    return list(by_method.values())
+            line[percent(float(row["setting"].split()[1]))] = points(row["delta_m"], row["half_interval"])
+    known = sorted(
+        {float(row["setting"].split()[1]) for row in rows if row["setting"].startswith("target")}, reverse=True
+    )
+    columns = ["strategy", "epochs", *map(percent, known)]
+    return [{column: line.get(column, "") for column in columns} for line in by_method.values()]
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:g} %"
 
 
 def other_table(rows: Rows) -> list[dict[str, str]]:
@@ -257,7 +267,7 @@ def report(rows: pd.DataFrame, form: str) -> str:
         "ours less the best alternative, by seed [points of Δm]": [
             {
                 "ours": one["ours"],
-                "share of the MACs": f"{100 * one['target']:g} %",
+                "share of the MACs": percent(one["target"]),
                 "best alternative": one["best_alternative"],
                 "gain": points(one["gain"], one["half_interval"]),
             }
