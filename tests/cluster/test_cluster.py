@@ -20,6 +20,7 @@ import yaml
 
 from tests.cluster.test_cluster_files import ROOT, read
 from tests.support.aws import moto_server
+from tests.support.in_process import PENALTY_ALONE
 from tests.support.waiting import DEADLINE_SECONDS, wait_until
 
 boto3 = pytest.importorskip("boto3", reason="pip install '.[test]'")
@@ -158,7 +159,7 @@ def test_nobody_gets_in_without_the_token(cluster: Cluster) -> None:
 
 
 def test_a_machine_lost_on_the_way_costs_no_trial(cluster: Cluster) -> None:
-    words = " ".join(f"--set {setting}" for setting in SWEEP)
+    words = " ".join(f"--set {setting}" for setting in (*PENALTY_ALONE, *SWEEP))
     submit = f"ray job submit -- parsimony sweep rooms --storage {STORAGE} {words}"
     command = ["ray", "exec", str(cluster.file), submit]
     under_way: set[str] = set()

@@ -18,6 +18,7 @@ from search.cli import MOST_SHOWN, main, one_line
 from search.recipe import MOST_TRIALS, Recipe, expand
 from search.recipe_file import MOST_RECIPE_BYTES, load_recipe
 from tests.support.commands import refused
+from tests.support.in_process import PENALTY_ALONE
 from tests.support.waiting import DEADLINE_SECONDS
 
 SEED = 12
@@ -204,11 +205,11 @@ def test_trials_are_counted_as_they_are_made() -> None:
 
 
 def test_more_trials_than_a_driver_can_hold() -> None:
-    with pytest.raises(BadInput, match="make 3,500,000 trials; allowed: at most 100,000 in a sweep"):
+    with pytest.raises(BadInput, match="make 4,900,000 trials; allowed: at most 100,000 in a sweep"):
         load_recipe("rooms", ["seeds=100000"])
     # Of 60 tasks there are more combinations than can be listed.
     tasks = ",".join(f"task{number}" for number in range(60))
-    with pytest.raises(BadInput, match=r"make 1\.2e\+19 trials"):
+    with pytest.raises(BadInput, match=r"make 1\.6e\+19 trials"):
         load_recipe("rooms", [f"tasks={tasks}"])
     recipe = load_recipe("rooms", [f"tasks={tasks}", "combinations=task3+task2,task59"])
     assert recipe.task_combinations == (("task2", "task3"), ("task59",))
@@ -347,5 +348,5 @@ def test_output_that_cannot_show_a_letter(monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_search_spaces(overrides: list[str], said: str, cut: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sets = [word for override in overrides for word in ("--set", override)]
+    sets = [word for override in (*PENALTY_ALONE, *overrides) for word in ("--set", override)]
     assert said in refused([*SEARCH, *sets], capsys)
