@@ -142,12 +142,7 @@ def read(folder: Path) -> pd.DataFrame:
     table.loc[table["retraining"] != "none", "method"] = "penalty + fine_tune"
     if folder.name == "longer":
         table["method"] += ", longer"
-    own = table.set_index("trial_id")[["epochs_run", "warm_started_from"]].to_dict("index")
-
-    def epochs(trial: str | None) -> int:
-        return own[trial]["epochs_run"] + epochs(own[trial]["warm_started_from"]) if trial in own else 0
-
-    return table.assign(epochs=table["trial_id"].map(epochs))
+    return table.assign(epochs=table["epochs_in_all"])
 
 
 def summary(rows: pd.DataFrame) -> Rows:

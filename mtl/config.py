@@ -302,8 +302,8 @@ class TrialConfig(TrialSettings):
 
     @property
     def setup_id(self) -> str:
-        """The same for trials that differ only in tasks, λ, seed, penalty and retraining, which are columns of the
-        results, or in what changes no metric. The analysis averages trials of one setup over seeds, across sweeps.
+        """The same for trials that differ only in tasks, λ, seed, penalty, retraining, compressor and target, which the
+        results name, or in what changes no metric. The analysis averages trials of one setup over seeds, across sweeps.
         """
         return self.model_copy(update=NOT_SETUP).trial_id
 

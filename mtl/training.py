@@ -122,7 +122,7 @@ class Training:
         """For each penalised convolution which input channels the penalty has left, (C,) bool."""
         if self.first is None:
             return surviving_groups(self.model, self.config.penalised)
-        return {name: alive.numpy() for name, alive in self.first.survivors.items()}
+        return {name: alive.cpu().numpy() for name, alive in self.first.survivors.items()}
 
     def run_epoch(self) -> dict[str, float]:
         """Train one epoch, validate, and return the epoch's row of the history."""

@@ -63,7 +63,7 @@ def _listed(value: object) -> object:
 
 
 class Recipe(TrialSettings):
-    """Every combination x lambda x seed of these, each with the settings that all trials share."""
+    """Every combination x lambda or target x seed of these, each with the settings that all trials share."""
 
     title: str = Field("", description="what the recipe is for, in one line")
     tasks: Annotated[tuple[str, ...], Field(min_length=1, max_length=MOST_TASKS)] = Field(
@@ -110,7 +110,8 @@ class Recipe(TrialSettings):
     early_stopping: Literal["none", "asha", "mo_asha"] = Field(
         "none",
         description="stops trials that are worse than others with the same tasks: asha by the first objective, mo_asha "
-        "by all; dense trials always run to the end; none also finishes trials that were stopped before",
+        "by all; dense trials, and those of a path, always run to the end; none also finishes trials that were stopped "
+        "before",
     )
     grace_epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS)] | None = Field(
         None,
@@ -246,9 +247,10 @@ class Recipe(TrialSettings):
                 f"group_sparsity_targets = {list(self.group_sparsity_targets)} with compressors = "
                 f"{list(self.compressors)}; allowed: with penalty_to_target, and none without it"
             )
-        if "penalty_to_target" in self.compressors and self.penalty not in GROUP_PENALTIES:
+        searched = self.search_space.get("compressor", self.compressors)
+        if "penalty_to_target" in (*self.compressors, *searched) and self.penalty not in GROUP_PENALTIES:
             raise ValueError(
-                f"penalty = {self.penalty} with compressors = {list(self.compressors)}; allowed with "
+                f"penalty = {self.penalty} with compressors = {list(searched)}; allowed with "
                 f"penalty_to_target: {', '.join(GROUP_PENALTIES)}"
             )
         # A target on group sparsity is one too, where no other compressor needs one on the cost.
@@ -326,6 +328,8 @@ class Recipe(TrialSettings):
     @property
     def cost_follows(self) -> bool:
         """Whether a sweep's trials all have targets, which tell their costs, or are dense."""
+        if self.group_sparsity_targets:
+            return False
         return "penalty" not in self.compressors or (self.compressors != ("penalty",) and not any(self.lambdas))
 
     @property
@@ -387,9 +391,12 @@ def expand(recipe: Recipe, data_version: str, weights_version: str = "") -> list
 
 def differing_fields(recipe: Recipe, config: TrialConfig) -> str:
     """The settings in which a trial differs from the recipe's own, such as "lr=0.003" or "compressor=narrow"."""
-    fields = [(name, getattr(config, name), getattr(recipe, name)) for name in SEARCHABLE]
-    fields += [("compressor", config.compressor, "penalty"), ("target_macs", config.target_macs, 1.0)]
-    fields.append(("target_group_sparsity", config.target_group_sparsity, 0.0))
+    fields: list[tuple[str, object, object]] = [
+        ("compressor", config.compressor, "penalty"),  # first: the analysis looks for it there
+        ("target_macs", config.target_macs, 1.0),
+        ("target_group_sparsity", config.target_group_sparsity, 0.0),
+        *((name, getattr(config, name), getattr(recipe, name)) for name in SEARCHABLE),
+    ]
     return " ".join(f"{name}={_short(value)}" for name, value, own in fields if value != own)
 
 

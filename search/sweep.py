@@ -124,9 +124,23 @@ class Sweep:
         more: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         """Write the tables, with the settings that a search has chosen for its trials; see `results_table`."""
-        differing = {one.config.trial_id: differing_fields(self.recipe, one.config) for one in results}
+        configs = {one.config.trial_id: one.config for one in results}
+        differing = {
+            trial_id: " ".join(filter(None, [differing_fields(self.recipe, config), _way(config, configs)]))
+            for trial_id, config in configs.items()
+        }
         columns = {"settings": differing, **(self._searched if more is None else more)}
         write_tables(self.store.waiting(patience), results, self.metrics, self.primaries, columns)
+
+
+def _way(config: TrialConfig, configs: Mapping[str, TrialConfig]) -> str:
+    """The steps of a path that came before this one, such as "via=0.5,0.25": they decide its numbers too."""
+    targets: list[str] = []
+    before = configs.get(config.warm_started_from)
+    while before is not None and before.compressor == "path":
+        targets.insert(0, f"{before.target_macs:g}")
+        before = configs.get(before.warm_started_from)
+    return f"via={','.join(targets)}" if targets else ""
 
 
 def open_sweep(

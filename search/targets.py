@@ -13,7 +13,12 @@ from search.recipe import Recipe
 def check_targets(recipe: Recipe, tasks: Mapping[str, Task]) -> None:
     """Raise BadInput where a compressor cannot make a network of the recipe smaller, or not as small as a target."""
     for compressor in recipe.compressors:
-        if compressor == "penalty":
+        if compressor in SIZES and recipe.weights:
+            raise BadInput(
+                f"weights = {recipe.weights} with compressor {compressor}, whose networks are smaller than that of the "
+                "weights; allowed: no weights, or other compressors"
+            )
+        if compressor == "penalty" or not recipe.targets:
             continue
         if compressor in SIZES and len(SIZES[compressor](recipe)) == 1:
             raise BadInput(

@@ -64,11 +64,15 @@ def _planned_compressed(sweep: Sweep, recipe: dict[str, Any]) -> list[tuple[str,
     compressors, targets = recipe.get("compressors"), recipe.get("targets")
     if not (isinstance(compressors, list) and isinstance(targets, list)):
         return []  # of a sweep from before there were any
-    settings = [
-        f"{COMPRESSED}{compressor} target_macs={target:g}"
-        for compressor, target in itertools.product(compressors, targets)
-        if compressor != "penalty"
-    ]
+    targets = sorted(targets, reverse=True)
+    settings = []
+    for compressor in compressors:
+        for place, target in enumerate(targets if compressor != "penalty" else ()):
+            before = targets[:place] if compressor == "path" else []
+            way = f" via={','.join(f'{one:g}' for one in before)}" if before else ""
+            settings.append(f"{COMPRESSED}{compressor} target_macs={target:g}{way}")
+    if "penalty_to_target" in compressors and isinstance(sparsities := recipe.get("group_sparsity_targets"), list):
+        settings += [f"{COMPRESSED}penalty_to_target target_group_sparsity={one:g}" for one in sparsities]
     combinations, seeds = _combinations_and_seeds(sweep, recipe)
     return list(itertools.product(combinations, settings, seeds))
 

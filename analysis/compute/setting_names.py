@@ -1,6 +1,5 @@
 """What sentences and tables call a setting."""
 
-import math
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -21,9 +20,11 @@ def setting_name(setting: Mapping[Hashable, Any], *, method: bool) -> str:
     words = dict(word.partition("=")[::2] for word in str(setting["settings"]).split())
     compressor, target = words.pop("compressor", None), words.pop("target_macs", None)
     if compressor is not None:
+        before = [f"{100 * float(one):g}" for one in words.pop("via", "").split(",") if one]
+        way = f" by way of {' and '.join(filter(None, [', '.join(before[:-1]), before[-1]]))} %" if before else ""
         more = "".join(f" · {name}={value}" for name, value in words.items())
         to = f" to {100 * float(target):g} % of the MACs" if target else ""
-        return f"{compressor}{to}{more}"
+        return f"{compressor}{to}{way}{more}"
     strategy = setting["strategy"]
     if strategy == DENSE:
         return "the dense model (λ = 0)"
@@ -35,8 +36,12 @@ def setting_name(setting: Mapping[Hashable, Any], *, method: bool) -> str:
 def short_names(settings: pd.DataFrame) -> list[str]:
     """Of each of these settings, for the cells of tables: "group_lasso λ = 1e-3", "selection 25 %", "dense"."""
     goals = targets(settings)
+    sparsities = settings["settings"].str.extract(r"target_group_sparsity=([\d.e-]+)")[0].astype(float)
     strengths = [f" λ = {text.strength(value)}" if value > 0 else "" for value in settings["lambda"]]
-    shares = ["" if math.isnan(goal) else f" {100 * goal:g} %" for goal in goals]
+    shares = [
+        f" {100 * goal:g} %" if goal > 0 else f" {100 * gone:g} % of groups gone" if gone > 0 else ""
+        for goal, gone in zip(goals, sparsities, strict=True)
+    ]
     return [
         f"{name}{strength}{share}"
         for name, strength, share in zip(settings["strategy"], strengths, shares, strict=True)

@@ -11,11 +11,12 @@ from search.run import run_one
 def run(options: argparse.Namespace) -> int:
     """Returns the exit status. Raises BadInput and SweepStopped."""
     sweep = sweep_of(options, accept_done=True, here=True)
-    config = sweep.configs[0]
+    # The dense model stands beside compressors other than the penalty too; one of theirs was asked for.
+    config = next(one for one in sweep.configs if one.compressor in sweep.recipe.compressors)
     if len(sweep.configs) > 1:
         print(
-            f"{len(sweep.configs)} trials in this recipe; training {config.combination} at lambda={config.strength:g}, "
-            f"seed={config.seed} (choose with --set combinations=…, lambdas=…, seeds=[…])",
+            f"{len(sweep.configs)} trials in this recipe; training {config.label} "
+            "(choose with --set combinations=…, seeds=[…], and lambdas=…, or compressors=… and targets=…)",
             file=sys.stderr,
         )
     result = run_one(sweep, config)

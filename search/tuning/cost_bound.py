@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from mtl.errors import BadInput
 from mtl.networks.model_size import count_macs
-from mtl.networks.smaller import least_macs
+from mtl.networks.smaller import ONE_CHANNEL, SMALLEST, least_macs
 from mtl.tasks import Task
 from mtl.vocabulary.constraint import Constraint
 from search.tuning.axis import DIGITS, TARGET, Axis, target_axis
@@ -48,7 +48,7 @@ def bounded_space(space: SearchSpace, constraints: Sequence[Constraint], tasks: 
         where = "search_space.target_macs" if named else "targets"
         raise BadInput(
             f"{where}: {axis.values[0]:g} with compressor {compressor}; allowed: {_to_digits(least, math.ceil):g} or "
-            "more, the share of the dense model's cost with one channel left in each layer"
+            f"more, the share of the dense model's cost with {SMALLEST.get(compressor, ONE_CHANNEL)}"
         )
     return replace(space, axes={**space.axes, TARGET: axis})
 

@@ -27,6 +27,7 @@ ALL = (
     *("penalty", "penalty_to_target", "path", "selection", "magnitude", "random", "narrow"),
     *("torch_pruning_norm", "torch_pruning_taylor"),
 )
+HALF, FIFTH = "compressor=path target_macs=0.5", "compressor=path target_macs=0.2 via=0.5"
 COMPRESSORS = f"compressors={','.join(ALL)}"
 SMALL = ("epochs=3", "head_channels=8", "backbone_width=8")
 SETS = (*SMALL, COMPRESSORS, "targets=0.5,0.2", "group_sparsity_targets=0.7")
@@ -53,7 +54,8 @@ def test_each_compressor_keeps_to_its_targets_for_the_same_epochs(swept: Path) -
     (full,) = dense["model_macs"]
     for compressor in ALL[1:]:
         for target in (0.5, 0.2):
-            (row,) = table[table["settings"] == f"compressor={compressor} target_macs={target:g}"].to_dict("records")
+            chosen = table["settings"].str.startswith(f"compressor={compressor} target_macs={target:g}")
+            (row,) = table[chosen].to_dict("records")
             assert 0.5 * target < row["model_macs"] / full <= target
             assert row["lambda"] == 0
             assert row["delta_m"] != 0
@@ -65,7 +67,7 @@ def test_each_compressor_keeps_to_its_targets_for_the_same_epochs(swept: Path) -
 
 def test_a_path_starts_from_the_dense_model_and_goes_from_target_to_target(swept: Path) -> None:
     table = pd.read_parquet(swept / "results.parquet").set_index("settings")
-    dense, half, fifth = (table.loc[f"compressor=path target_macs={t}"] if t else table.loc[""] for t in ("", 0.5, 0.2))
+    dense, half, fifth = (table.loc[name] for name in ("", HALF, FIFTH))
     ids = dense.loc[dense["lambda"] == 0, "trial_id"].tolist()
     assert [half["warm_started_from"], fifth["warm_started_from"]] == [*ids, half["trial_id"]]
     assert half["started_at"] >= dense.loc[dense["lambda"] == 0, "ended_at"].item()
@@ -79,7 +81,7 @@ def test_a_path_starts_from_the_dense_model_and_goes_from_target_to_target(swept
 
 def test_a_step_of_a_path_without_the_model_before_says_so(swept: Path, tmp_path: Path) -> None:
     table = rows(swept).set_index("settings")
-    half, fifth = (table.loc[f"compressor=path target_macs={t}", "trial_id"] for t in (0.5, 0.2))
+    half, fifth = (table.loc[name, "trial_id"] for name in (HALF, FIFTH))
     shutil.copytree(swept, tmp_path / "rooms")
     (tmp_path / "rooms" / "trials" / half / "model.pt").unlink()
     shutil.rmtree(tmp_path / "rooms" / "trials" / fifth)
@@ -239,3 +241,20 @@ def test_the_least_that_is_named_is_allowed(compressor: str) -> None:
     for config in one:
         if compressor in SIZES and config.compressor == compressor:
             resized(config, [tasks[name] for name in config.tasks])
+
+
+def test_a_target_on_group_sparsity_alone_is_enough(tmp_path: Path) -> None:
+    alone = (*SMALL, "compressors=penalty_to_target", "group_sparsity_targets=0.5", "lambdas=0")
+    with without_ray():
+        assert main(words("sweep", tmp_path, sets=alone)) == 0
+    assert (
+        rows(tmp_path / "rooms")["settings"].tolist().count("compressor=penalty_to_target target_group_sparsity=0.5")
+        == 1
+    )
+
+
+@pytest.mark.parametrize("compressor", ["narrow", "shallow"])
+def test_pretrained_weights_do_not_fit_a_smaller_network(compressor: str) -> None:
+    small = recipe(f"compressors={compressor}", "targets=0.5", "weights=some.pt", "backbone_layers=2,2,2,2")
+    with pytest.raises(BadInput, match=rf"^weights = some.pt with compressor {compressor}, whose networks are smaller"):
+        check_targets(small, load_dataset("rooms", None, {}).tasks)
