@@ -25,7 +25,7 @@ def check_targets(recipe: Recipe, tasks: Mapping[str, Task]) -> None:
                 f"compressors has {compressor}, but the network has {SMALLEST[compressor]}; allowed: {compressor} with "
                 "a larger network"
             )
-        least, combination = max(_least_shares(recipe, compressor, tasks))
+        least, combination = least_share(recipe, compressor, tasks, recipe.task_combinations)
         if (target := min(recipe.targets)) < least:
             raise BadInput(
                 f"targets has {target:g}, which compressor {compressor} cannot reach; allowed: {rounded_up(least):g} "
@@ -33,8 +33,11 @@ def check_targets(recipe: Recipe, tasks: Mapping[str, Task]) -> None:
             )
 
 
-def _least_shares(recipe: Recipe, compressor: Compressor, tasks: Mapping[str, Task]) -> list[tuple[float, str]]:
-    """Of each combination's multiply-accumulates the least share that the compressor can keep."""
+def least_share(
+    recipe: Recipe, compressor: Compressor, tasks: Mapping[str, Task], combinations: Sequence[Sequence[str]]
+) -> tuple[float, str]:
+    """The smallest share of their multiply-accumulates that the compressor can keep of all of these combinations, and
+    the combination that allows no less."""
 
     def costs(some: Sequence[Task]) -> tuple[int, int]:
         return least_macs(compressor, recipe, some), count_macs(recipe, some)
@@ -46,8 +49,8 @@ def _least_shares(recipe: Recipe, compressor: Compressor, tasks: Mapping[str, Ta
         least, full = costs([tasks[name]])
         heads[name] = least - backbone_least, full - backbone
     shares = []
-    for combination in recipe.task_combinations:
+    for combination in combinations:
         least = backbone_least + sum(heads[name][0] for name in combination)
         full = backbone + sum(heads[name][1] for name in combination)
         shares.append((least / full, "+".join(combination)))
-    return shares
+    return max(shares)

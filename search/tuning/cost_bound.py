@@ -3,12 +3,15 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import get_args
 
+from mtl.config import Compressor
 from mtl.errors import BadInput
 from mtl.networks.model_size import count_macs
-from mtl.networks.smaller import ONE_CHANNEL, SMALLEST, least_macs
+from mtl.networks.smaller import ONE_CHANNEL, SMALLEST
 from mtl.tasks import Task
 from mtl.vocabulary.constraint import Constraint
+from search.targets import least_share
 from search.tuning.axis import DIGITS, TARGET, Axis, target_axis
 from search.tuning.space import OF_COST, PENALTY, SearchSpace
 
@@ -27,7 +30,7 @@ def bounded_space(space: SearchSpace, constraints: Sequence[Constraint], tasks: 
     axis = space.axes.get(TARGET)
     if axis is None:
         return space
-    least, compressor = _least(space, axis, tasks)
+    least, compressor = _least(space, tasks)
     named = TARGET in space.recipe.search_space
     bounds = [one for one in constraints if one.column == COST and one.relation == "<="]
     # If the network or its tasks are open, the same target has different costs.
@@ -64,17 +67,10 @@ def _below(axis: Axis, share: float, named: bool, least: float) -> tuple[float, 
     return (low, share) if low < share else ()
 
 
-def _least(space: SearchSpace, axis: Axis, tasks: Mapping[str, Task]) -> tuple[float, str]:
+def _least(space: SearchSpace, tasks: Mapping[str, Task]) -> tuple[float, Compressor]:
     """The smallest target that every compressor reaches, and the compressor that reaches no smaller one."""
-    combinations = {min(space.task_combinations, key=len), max(space.task_combinations, key=len)}
-    found = []
-    for compressor in space.compressors:
-        if compressor != PENALTY:
-            config = space.config(space.default_params(axis.values[-1], compressor), 0)
-            for names in combinations:
-                some = [tasks[name] for name in names]
-                found.append((least_macs(config.compressor, config, some) / count_macs(config, some), compressor))
-    return max(found)
+    others: list[Compressor] = [one for one in get_args(Compressor) if one != PENALTY and one in space.compressors]
+    return max((least_share(space.recipe, one, tasks, space.task_combinations)[0], one) for one in others)
 
 
 def _to_digits(value: float, rounding: Callable[[float], int]) -> float:

@@ -10,8 +10,8 @@ from mtl.networks.measurement import count_macs
 from mtl.networks.model import MultiTaskModel, build_model
 from mtl.optimizer import ProximalAdamW
 from mtl.selection.compression import channel_groups
-from mtl.selection.groups import ChannelGroups
 from mtl.selection.removal import Removal
+from tests.support.channels import drop_some
 from tests.support.small import TASKS, config
 
 SIZE = (32, 48)
@@ -38,15 +38,6 @@ class Run:
             self.groups.clear()
 
 
-def drop(groups: ChannelGroups, share: float, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    kept = [torch.rand(group.size, generator=generator) > share for group in groups.groups]
-    for one in kept:
-        one[0] = True
-    groups.keep(kept)
-    groups.clear()
-
-
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
 def test_training_on_without_them_is_training_on_with_zeros(backbone: str) -> None:
     torch.manual_seed(0)
@@ -55,7 +46,7 @@ def test_training_on_without_them_is_training_on_with_zeros(backbone: str) -> No
     data = [torch.Generator().manual_seed(1) for _ in range(2)]
     masks: list[Tensor] = []
     for share in (0.0, 0.4, 0.4):  # twice: what has been removed from can be removed from again
-        drop(less.groups, share, seed=2)
+        drop_some(less.groups, share, torch.Generator().manual_seed(2))
         masks = [one.clone() for one in masks] or [torch.ones(g.size, dtype=torch.bool) for g in zeros.groups.groups]
         for mask, alive in zip(masks, less.groups.alive, strict=True):
             mask[mask.clone()] = alive
@@ -85,7 +76,7 @@ def test_the_optimizer_goes_on_with_what_is_left() -> None:
     run = Run(build_model(config(), TASKS))
     run.steps(1, torch.Generator().manual_seed(0))
     before = len(run.optimizer.state)
-    drop(run.groups, 0.5, seed=0)
+    drop_some(run.groups, 0.5, torch.Generator().manual_seed(0))
     run.removal.remove(run.groups, run.optimizer)
     known = [p for group in run.optimizer.param_groups for p in group["params"]]
     assert {id(p) for p in known} == {id(p) for p in run.model.parameters()}

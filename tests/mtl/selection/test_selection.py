@@ -17,6 +17,7 @@ from mtl.networks.smaller import depths, resized
 from mtl.selection.groups import ChannelGroups
 from mtl.selection.selector import Importance, Selector
 from mtl.training import Training
+from tests.support.channels import drop_some
 from tests.support.small import TASKS, arrays, config
 
 CPU = torch.device("cpu")
@@ -42,11 +43,7 @@ def test_what_goes_is_removed_by_compaction_and_nothing_else_changes(backbone: s
     model, groups = made(backbone=backbone)
     assert groups.macs() == count_macs(model, (32, 48))
     generator = torch.Generator().manual_seed(seed)
-    kept = [torch.rand(group.size, generator=generator) > share for group in groups.groups]
-    for one in kept:
-        one[0] = True
-    groups.keep(kept)
-    groups.clear()
+    drop_some(groups, share, generator)
     model.eval()
     small = compact(model, IMAGES, selections="always", memory_format="channels_last")
     assert count_macs(small, (32, 48)) == groups.macs()
