@@ -16,7 +16,7 @@ def check_targets(recipe: Recipe, tasks: Mapping[str, Task]) -> None:
         if compressor in SIZES and recipe.weights:
             raise BadInput(
                 f"weights = {recipe.weights} with compressor {compressor}, whose networks are smaller than that of the "
-                "weights; allowed: no weights, or other compressors"
+                f"weights; allowed: no weights, or compressors without {compressor}"
             )
         if compressor == "penalty" or not recipe.targets:
             continue

@@ -26,6 +26,7 @@ from search.store.results import TrialResult
 from search.sweep import open_sweep
 from search.sweep_file import Plan, make_sweep_file
 from tests.support.checkpoints import write_checkpoint
+from tests.support.in_process import PENALTY_ALONE
 from tests.support.small import TASKS, arrays, config
 
 CPU = torch.device("cpu")
@@ -202,7 +203,7 @@ def test_a_worker_without_the_file_fails_the_trial_and_names_the_path(tmp_path: 
     assert str(tmp_path / "w.pt") in result.error
 
 
-SMALL = ["backbone_width=8", "image_size=32", "seeds=1", "epochs=1"]
+SMALL = [*PENALTY_ALONE, "backbone_width=8", "image_size=32", "seeds=1", "epochs=1"]
 
 
 def test_a_sweep_knows_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,8 +227,8 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = saved(tmp_path / "w.pt", small_backbone().state_dict())
-    arguments = ["sweep", "rooms", "--storage", str(tmp_path / "results"), "--set", f"weights={weights}"]
-    assert main([*arguments, "--set", "backbone_width=16"]) == 2
+    sets = [f"--set={one}" for one in (*PENALTY_ALONE, f"weights={weights}", "backbone_width=16")]
+    assert main(["sweep", "rooms", "--storage", str(tmp_path / "results"), *sets]) == 2
     assert "conv1.weight has shape (8, 3, 7, 7), not (16, 3, 7, 7)" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
 
