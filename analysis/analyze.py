@@ -14,6 +14,8 @@ from analysis.write.single_task_table import written_against_single_tasks
 from analysis.write.tables import best_table, front_table, results_table, written_results, written_trade_offs
 from mtl.vocabulary.objective import Objective
 
+MOST_NAME = 200  # bytes
+
 
 @dataclass(frozen=True)
 class AnalysisResult:
@@ -28,9 +30,12 @@ class AnalysisResult:
 
 
 def analyze(
-    sweeps: Sequence[Path | str] | Path | str, objectives: Sequence[Objective] = (), places: Sequence[str] = ()
+    sweeps: Sequence[Path | str] | Path | str,
+    objectives: Sequence[Objective] = (),
+    places: Sequence[str] = (),
+    out: Path | None = None,
 ) -> AnalysisResult:
-    """Analyses one sweep or several, finished or running, and writes the first folder's analysis/.
+    """Analyses one sweep or several, finished or running, and writes a folder of tables, figures and report.html.
 
     Everything is computed before anything is written, and each file is replaced as a whole.
 
@@ -38,6 +43,8 @@ def analyze(
         sweeps: a sweep's folder, or several, which are merged (see `analysis.compute.merge`).
         objectives: what the fronts trade; those of `sweep.json` where empty.
         places: where people find each folder's sweep, where that is not the folder.
+        out: the folder to write. Left out: analysis/ in the sweep's folder, and of several sweeps, whose own reports
+            stay, analysis-with-OTHERS/ in the first one's.
 
     Raises:
         BadInput: a folder is no sweep, its files cannot be used, or no trial is done yet.
@@ -61,7 +68,7 @@ def analyze(
         contents[f"figures/{drawing.name}.csv"] = csv_bytes(drawing.data)
     contents["report.html"] = render_report(computed, figures, trade_offs, results).encode()
 
-    target = sweep.folder / "analysis"
+    target = out or sweep.folder / folder_name([Path(one).name for one in _listed(sweeps)])
     for name, content in contents.items():
         write_bytes(target / name, content)
     return AnalysisResult(
@@ -73,6 +80,20 @@ def analyze(
             *computed.cautions,
         ),
     )
+
+
+def folder_name(sweeps: Sequence[str]) -> str:
+    """Of the analysis of these sweeps, by their names, below the first one's folder."""
+    others = "+".join(sweeps[1:])
+    if not others:
+        return "analysis"
+    # A file system takes 255 bytes.
+    shown = others if len(others.encode()) <= MOST_NAME else f"{len(sweeps) - 1}-others"
+    return f"analysis-with-{shown}"
+
+
+def _listed(sweeps: Sequence[Path | str] | Path | str) -> Sequence[Path | str]:
+    return [sweeps] if isinstance(sweeps, Path | str) else sweeps
 
 
 def computed_files(computed: Computed) -> dict[str, bytes]:

@@ -2,7 +2,7 @@
 
 - The front of 1,000,000 points in two objectives, beside moocore as it is, optuna's and paretoset's, in turn; pymoo's
   non-dominated sort compares all pairs, so it stands beside ours on 5,000 points. Peers that are not installed are
-  skipped and named: `pip install parsimony[benchmark]`.
+  skipped and named: `pip install parsimony-mtl[benchmark]`.
 - Reading a sweep of 1,000,000 rows × 40 columns, its fronts over means and over single runs, and hypervolumes, in a
   process of its own, whose peak memory is told.
 - `analyze` on a sweep of 5,000 trials with histories of 50 epochs: seconds and the report's size.

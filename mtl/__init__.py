@@ -1,0 +1,3 @@
+"""One trial: networks, proximal training, compaction, datasets."""
+
+__version__ = "0.1.0"

@@ -1,6 +1,7 @@
 """The command line: `parsimony COMMAND …`. Exit status: 0 all done, 1 some trials failed or stopped, 2 bad input."""
 
 import argparse
+import functools
 import importlib
 import io
 import os
@@ -8,8 +9,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+from mtl import __version__
 from mtl.errors import BadInput
 from mtl.paths import check_words
+from mtl.vocabulary.close import did_you_mean
 from search.store.errors import SweepStopped
 
 DESCRIPTION = "Search for the smallest multi-task vision model that does the job."
@@ -95,11 +98,19 @@ COMMANDS: Commands = {
                 help="the axes of the fronts, such as test_depth_mae:minimize,group_sparsity:maximize (default: those "
                 "of sweep.json)",
             ),
+            _arg(
+                "--out",
+                metavar="FOLDER",
+                help="where to write (default: DIR/analysis; of several sweeps analysis-with-OTHERS in the first)",
+            ),
         ],
     ),
     "status": (
         "what is done, running, failed, missing; time left",
-        [_arg("dir", metavar="DIR", help="the sweep's folder or URL, STORAGE/NAME")],
+        [
+            _arg("dir", metavar="DIR", help="the sweep's folder or URL, STORAGE/NAME"),
+            _arg("--watch", action="store_true", help="show it again every few seconds, until the run has ended"),
+        ],
     ),
     "recipes": (
         "the recipes by name, or one recipe in full",
@@ -111,12 +122,52 @@ COMMANDS: Commands = {
     "compact": ("a trial's model with its zero channels physically removed", COMPACT),
     "predict": ("a model's predictions for images, as pictures", PREDICT),
     "datasets": ("check a dataset's files; list the datasets and the cache", DATASETS),
+    "completion": (
+        "a script that completes this command in a shell",
+        [_arg("shell", choices=["bash", "zsh", "tcsh"], metavar="SHELL", help="bash, zsh or tcsh")],
+    ),
 }
+# Of each command, what it is mostly used for.
+EXAMPLES: Mapping[str, Sequence[str]] = {
+    "sweep": (
+        "parsimony sweep rooms",
+        "parsimony sweep rooms --dry-run --set combinations=single --set seeds=3",
+        "parsimony sweep nyuv2 --data ~/NYUD_MT --storage s3://BUCKET/results",
+    ),
+    "search": (
+        "parsimony search rooms --trials 40",
+        "parsimony search rooms --budget-hours 2 --target 'model_macs<=5e6'",
+    ),
+    "train": (
+        "parsimony train rooms --set combinations=segmentation+depth --set lambdas=0",
+        "parsimony train rooms --set compressors=selection --set targets=0.25",
+    ),
+    "analyze": (
+        "parsimony analyze results/rooms",
+        "parsimony analyze results/rooms results/rooms-l1 --out results/both",
+    ),
+    "status": ("parsimony status results/rooms", "parsimony status s3://BUCKET/results/nyuv2 --watch"),
+    "recipes": ("parsimony recipes", "parsimony recipes rooms > mine.toml"),
+    "compact": ("parsimony compact results/rooms/trials/TRIAL_ID --export torch,onnx",),
+    "predict": ("parsimony predict results/rooms/trials/TRIAL_ID/compact.pt photo.jpg --out predictions",),
+    "datasets": ("parsimony datasets list", "parsimony datasets check ~/NYUD_MT"),
+    "check": ("parsimony datasets check ~/NYUD_MT", "parsimony datasets check data --dataset my_module:MyDataset"),
+    "completion": (
+        "parsimony completion bash > ~/.local/share/bash-completion/completions/parsimony",
+        "parsimony completion zsh > ~/.zfunc/_parsimony",
+    ),
+}
+START = ("parsimony sweep rooms", "parsimony analyze results/rooms", "parsimony COMMAND --help")
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise BadInput(message)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            name, known = action.metavar or action.dest, list(map(str, action.choices))
+            raise BadInput(f"{name} {value!r}; {did_you_mean(str(value), known)}allowed: {', '.join(known)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -126,8 +177,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
     try:
-        check_words(sys.argv[1:] if arguments is None else arguments)
-        options = make_parser().parse_args(arguments)
+        words = sys.argv[1:] if arguments is None else arguments
+        check_words(words)
+        parser = make_parser()
+        if not words:
+            parser.print_help()
+            return 0
+        options = parser.parse_args(words)
         # Import only the command's own module: some take seconds to import, and memory that a driver needs.
         return int(importlib.import_module(f"search.commands.{options.command}").run(options))
     except BadInput as error:
@@ -153,15 +209,25 @@ def one_line(text: str) -> str:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="parsimony", description=DESCRIPTION)
+    parser = _Parser(prog="parsimony", description=DESCRIPTION, **_with_examples(START))
+    parser.add_argument("--version", action="version", version=f"parsimony {__version__}")
     _add_commands(parser, COMMANDS, "command")
     return parser
+
+
+def _with_examples(examples: Sequence[str]) -> dict[str, Any]:
+    """Arguments of a parser whose help ends with examples, a line each."""
+    shown = "\n".join(f"  {example}" for example in examples)
+    formatter = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=30)
+    return {"epilog": f"examples:\n{shown}", "formatter_class": formatter} if shown else {}
 
 
 def _add_commands(parser: argparse.ArgumentParser, commands: Commands, dest: str) -> None:
     adder = parser.add_subparsers(required=True, dest=dest, metavar="COMMAND", parser_class=_Parser)
     for name, (described, content) in commands.items():
-        command = adder.add_parser(name, help=described)
+        command = adder.add_parser(
+            name, help=described, description=described, **_with_examples(EXAMPLES.get(name, ()))
+        )
         if isinstance(content, Mapping):
             _add_commands(command, content, "action")
         else:

@@ -42,7 +42,7 @@ class Snapshot:
         return f"{self.done}/{self.total} done · {self.running} running · {self.failed} failed{left}"
 
 
-def _work(config: TrialConfig, epochs: int) -> int:
+def work_of(config: TrialConfig, epochs: int) -> int:
     """A rough cost of these epochs: each passes through the backbone once, and through a head for each task."""
     return epochs * (1 + len(config.tasks))
 
@@ -54,7 +54,7 @@ class Progress(Listener):
         self, store: Store, to_run: Sequence[TrialConfig], done_before: int, stream: TextIO | None = None
     ) -> None:
         self._store, self._stream = store, stream or sys.stderr
-        self._full_work = {config.trial_id: _work(config, config.total_epochs) for config in to_run}
+        self._full_work = {config.trial_id: work_of(config, config.total_epochs) for config in to_run}
         self._work_left = dict(self._full_work)
         self._work_done = 0
         self._started: set[str] = set()
@@ -73,7 +73,7 @@ class Progress(Listener):
     def expect(self, config: TrialConfig) -> None:
         """Name a trial that will run. It counts in the total if it was not announced by `add_unknown`."""
         if config.trial_id not in self._full_work:
-            self._full_work[config.trial_id] = self._work_left[config.trial_id] = _work(config, config.total_epochs)
+            self._full_work[config.trial_id] = self._work_left[config.trial_id] = work_of(config, config.total_epochs)
             self.total += self._unknown == 0
             self._unknown = max(0, self._unknown - 1)
 
@@ -84,12 +84,12 @@ class Progress(Listener):
         """One epoch has ended; all rows but the last are of epochs before a resume."""
         epochs_run = int(rows[-1]["epoch"]) + 1
         self._started.add(config.trial_id)
-        self._work_left[config.trial_id] = _work(config, max(0, config.total_epochs - epochs_run))
+        self._work_left[config.trial_id] = work_of(config, max(0, config.total_epochs - epochs_run))
         if self._began is None:
             # The pace is measured from here: the time before was spent on imports and on reading data.
             self._began = time.monotonic()
         else:
-            self._work_done += _work(config, 1)
+            self._work_done += work_of(config, 1)
         self.show()
 
     def ended(self, result: TrialResult) -> None:

@@ -1,7 +1,7 @@
 """Recipe files: TOML with KEY=VALUE overrides, read as a Recipe, and a Recipe written as TOML."""
 
-import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from mtl.errors import BadInput
 from mtl.paths import check_text, user_path
+from mtl.vocabulary.close import did_you_mean
 from search.recipe import MOST_VALUES, Recipe
 
 MOST_RECIPE_BYTES = 2**20
@@ -49,8 +50,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         _set_field(fields, key, None if override.rstrip().endswith("=") and "." in key else value)
     for field, value in fields.items():
         if field not in Recipe.model_fields:
-            close = difflib.get_close_matches(field, Recipe.model_fields, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
+            hint = did_you_mean(field, Recipe.model_fields)
             raise BadInput(f"recipe {name}: unknown field {field!r}; {hint}allowed: {', '.join(Recipe.model_fields)}")
         for part in _texts(value):
             check_text(f"recipe {name}: {field} =", part)
@@ -64,8 +64,10 @@ def _read_file(name: str) -> str:
     """The text of a user's recipe file."""
     path = user_path("recipe", name)
     if not path.is_file():
+        known = recipe_names()
         raise BadInput(
-            f"recipe {name!r}: no such recipe; allowed: {', '.join(recipe_names())}, or a recipe file's path"
+            f"recipe {name!r}: no such recipe; {did_you_mean(name, known)}allowed: {', '.join(known)}, or a recipe "
+            "file's path"
         )
     try:
         with path.open("rb") as stream:
@@ -112,7 +114,10 @@ def _fault(fields: Mapping[str, Any], error: ValidationError) -> str:
     if first["type"] == "missing" and field not in fields:
         return f"{field} is missing; allowed: {description}"
     allowed = first["msg"].removeprefix("Input should be ").partition(", unable to parse")[0]
-    return f"{field} = {_shown(fields[field])}; allowed: {allowed} ({description})"
+    hint = ""
+    if first["type"] == "literal_error":  # the names allowed stand in quotes
+        hint = did_you_mean(_shown(first["input"]), re.findall(r"'([^']+)'", first["msg"]))
+    return f"{field} = {_shown(fields[field])}; {hint}allowed: {allowed} ({description})"
 
 
 def _shown(value: object) -> str:

@@ -1,6 +1,5 @@
 """A sweep: a recipe, its data and its store, checked before anything runs."""
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from mtl.objectives.metrics import metric_infos, primary_metric
 from mtl.paths import user_path
 from mtl.tasks import Task
 from mtl.vocabulary.checked import Damaged, shortened
+from mtl.vocabulary.close import did_you_mean
 from mtl.vocabulary.files import trial_file
 from mtl.vocabulary.metric import Metric
 from mtl.vocabulary.sweep_file import SweepFile
@@ -201,9 +201,7 @@ def _check_dataset(recipe: Recipe, dataset: Dataset) -> None:
             raise BadInput(f"dataset {recipe.dataset}: its {split} split has {found} images; allowed: {fewest} or more")
     for task in recipe.tasks:
         if task not in dataset.tasks:
-            names = {name.lower(): name for name in dataset.tasks}
-            close = difflib.get_close_matches(task.lower(), names, n=1)
-            hint = f"did you mean {names[close[0]]}? " if close else ""
+            hint = did_you_mean(task, dataset.tasks)
             allowed = ", ".join(dataset.tasks)
             raise BadInput(
                 f"tasks: {task!r}; {hint}allowed, because dataset {dataset.name} has their labels: {allowed}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mtl import __version__
 from mtl.config import METHOD_VERSION, TrialConfig
 from mtl.datasets.base import Split
 from mtl.datasets.cache.build import materialise
@@ -102,8 +103,9 @@ def make_sweep_file(
 
 def versions() -> dict[str, str]:
     """The versions of the software on which results depend."""
-    packages = ("parsimony", "torch", "torchvision", "ray", "optuna", "numpy")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+    packages = ("torch", "torchvision", "ray", "optuna", "numpy")
+    own = {"python": platform.python_version(), "parsimony": __version__}
+    return own | {name: importlib.metadata.version(name) for name in packages}
 
 
 def git_commit() -> str | None:

@@ -16,6 +16,7 @@ from mtl.datasets.own.checked import OwnDataset
 from mtl.datasets.rooms.dataset import Rooms
 from mtl.errors import BadInput
 from mtl.own_code import describe, line_of, own_code
+from mtl.vocabulary.close import did_you_mean
 
 GENERATED: dict[str, Callable[..., Dataset]] = {"rooms": Rooms}
 PUBLISHED: dict[str, Callable[..., Dataset]] = {"nyuv2": open_nyuv2, "celebamask_hq": CelebAMaskHQ}
@@ -98,7 +99,8 @@ def _find(name: str) -> Callable[..., Dataset]:
         return known[name]
     module_name, colon, class_name = name.partition(":")
     if not colon:
-        raise BadInput(f"dataset {name!r}: unknown; allowed: {', '.join(known)}, or my_module:MyDataset")
+        hint = did_you_mean(name, known)
+        raise BadInput(f"dataset {name!r}: unknown; {hint}allowed: {', '.join(known)}, or my_module:MyDataset")
     module = import_own(f"dataset {name!r}", module_name)
     classes = {k: v for k, v in vars(module).items() if inspect.isclass(v) and issubclass(v, Dataset)}
     found = classes.get(class_name)

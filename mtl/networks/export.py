@@ -30,7 +30,7 @@ def check_packages(export_format: str) -> None:
         raise BadInput(f"--export {export_format}; allowed: {', '.join(PACKAGES)}, or both joined by a comma")
     missing = ", ".join(name for name in PACKAGES[export_format] if importlib.util.find_spec(name) is None)
     if missing:
-        install = "pip install 'parsimony[export]'"
+        install = "pip install 'parsimony-mtl[export]'"
         raise BadInput(f"--export {export_format}: {missing} is not installed; allowed: after {install}")
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from analysis.analyze import analyze
 from analysis.read.objectives import parse_objectives
@@ -18,18 +19,24 @@ def run(options: argparse.Namespace) -> int:
     if remote and len(options.dirs) > 1:
         raise BadInput(f"analyze {remote[0]}: one of {len(options.dirs)} sweeps; allowed: a single URL, or folders")
     objectives = parse_objectives(options.objectives) if options.objectives is not None else ()
+    out = None if options.out is None else user_path("--out", options.out).absolute()
     if remote:
-        print(analyze_store(remote[0], objectives))
+        print(analyze_store(remote[0], objectives, out))
     else:
-        print(analyze([user_path("analyze", folder) for folder in options.dirs], objectives))
+        print(analyze([user_path("analyze", folder) for folder in options.dirs], objectives, out=out))
     return 0
 
 
-def analyze_store(uri: str, objectives: Sequence[Objective]) -> str:
-    """Analyse the sweep at this URI; returns the summary. Without objectives, its own are used. Raises BadInput."""
+def analyze_store(uri: str, objectives: Sequence[Objective], out: Path | None = None) -> str:
+    """Analyse the sweep at this URI; returns the summary. Without objectives, its own are used.
+
+    out: a folder of this machine to write to, in place of the sweep's own. Raises BadInput.
+    """
     store = Store.of_sweep(uri).waiting(CHECK_SECONDS)
     with local_copy(store) as folder:
-        written = analyze([folder], objectives, [str(store)])
+        written = analyze([folder], objectives, [str(store)], out)
+        if out is not None:
+            return str(written)
         for path in written.files:
             store.write(path.relative_to(folder).as_posix(), path.read_bytes())
     return "\n".join([*written.summary, f"report: {store.shown('analysis/report.html')}"])

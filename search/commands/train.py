@@ -1,11 +1,13 @@
 """`parsimony train`: one trial of a recipe, in this process."""
 
 import argparse
+import shlex
 import sys
 
 from mtl.vocabulary.files import MODEL, trial_file
 from search.commands.common import exit_status, sweep_of
 from search.run import run_one
+from search.store.messages import say
 
 
 def run(options: argparse.Namespace) -> int:
@@ -27,5 +29,8 @@ def run(options: argparse.Namespace) -> int:
         return 1
     for name, value in result.metrics.items():
         print(f"{name:32} {value:.4f}")
-    print(f"model: {sweep.store.shown(trial_file(config.trial_id, MODEL))}")
+    model = sweep.store.shown(trial_file(config.trial_id, MODEL))
+    print(f"model: {model}")
+    if not config.dense and "://" not in model:
+        say(f"without its zero channels: parsimony compact {shlex.quote(model)}")
     return 0

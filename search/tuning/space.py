@@ -1,6 +1,5 @@
 """The fields that a search leaves open: the parameters that Optuna proposes, and the trials that they stand for."""
 
-import difflib
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 
 from mtl.config import LARGEST_STRENGTH, Compressor, TrialConfig
 from mtl.errors import BadInput
+from mtl.vocabulary.close import did_you_mean
 from search.recipe import MOST_TRIALS, SEARCHABLE, Recipe, trial_settings
 from search.tuning.axis import LAMBDA, TARGET, Axis, lambda_axis, rounded, target_axis
 
@@ -261,7 +261,7 @@ def make_space(recipe: Recipe, data_version: str, weights_version: str = "") -> 
     given = {name: list(values) for name, values in recipe.search_space.items()}
     for name in given:
         if name not in OPEN:
-            raise BadInput(f"search_space: {name!r}; {_close(name, OPEN)}allowed: {', '.join(OPEN)}")
+            raise BadInput(f"search_space: {name!r}; {did_you_mean(name, OPEN)}allowed: {', '.join(OPEN)}")
     compressors = _compressors(recipe, given)
     strengths, targets = given.pop(LAMBDA, None), given.pop(TARGET, None)
     axes = {}
@@ -298,15 +298,12 @@ def _compressors(recipe: Recipe, given: dict[str, list[Any]]) -> tuple[str, ...]
         return tuple(one for one in known if one in asked and not (only_dense and one == PENALTY))
     for one in named:
         if one not in known:
-            raise BadInput(f"search_space.compressor has {one!r}; {_close(one, known)}allowed: {', '.join(known)}")
+            raise BadInput(
+                f"search_space.compressor has {one!r}; {did_you_mean(one, known)}allowed: {', '.join(known)}"
+            )
     if len(set(named)) < len(named) or not named:
         raise BadInput(f"search_space.compressor = {named}; allowed: each value once")
     return tuple(one for one in known if one in named)
-
-
-def _close(given: object, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(str(given), known, n=1)
-    return f"did you mean {close[0]}? " if close else ""
 
 
 def _lambdas(recipe: Recipe, strengths: Sequence[Any] | None) -> Axis:

@@ -103,6 +103,7 @@ def half_done(storage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return results
 
     def build(folder: Path) -> None:
-        analyze([edit_table(copied(storage / "first", folder), halve), storage / "second"])
+        swept = edit_table(copied(storage / "first", folder), halve)
+        analyze([swept, storage / "second"], out=swept / "analysis")
 
     return built_once(tmp_path_factory, "half_done", build) / "first"

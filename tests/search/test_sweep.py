@@ -11,10 +11,11 @@ import torch
 
 from analysis.compute.summary import progress
 from analysis.read.load import load_sweep
-from mtl.vocabulary.files import HISTORY, RESULT, SWEEP, trial_file
+from mtl.vocabulary.files import HISTORY, RESULT, RESULTS, SWEEP, trial_file
 from search.cli import main
 from search.engine.context import RunContext
 from search.engine.trial import TrialRun
+from search.progress import format_seconds
 from search.store.results import TrialResult, stopped_result
 from tests.support.commands import finished, halted, parsimony, rows, run_here, said_here
 from tests.support.in_process import PENALTY_ALONE, without_ray, words
@@ -226,9 +227,22 @@ def test_status_and_dry_run(swept: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert main(["status", str(swept)]) == 0
     assert "6 done, 0 failed, 0 not ended, of 6" in capsys.readouterr().out
     assert main([*arguments(tmp_path, *SIX), "--dry-run"]) == 0
-    listed = capsys.readouterr().out.splitlines()
+    listed, told = (text.splitlines() for text in capsys.readouterr())
+    assert told[0] == "6 trials: 0 done, 6 to run"
+    assert told[1].startswith("training time: known once a trial is done")
     assert sorted(line.split()[0] for line in listed) == sorted(rows(swept)["trial_id"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_says_how_long_the_rest_takes(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # The second seed's trials have as much work as the first one's, which are done.
+    seconds = pd.read_parquet(swept / RESULTS)["train_seconds"].sum()
+    _, err = said_here([*arguments(swept.parent, *SIX, "seeds=2"), "--dry-run"], 0, capsys)
+    trials, time, here, each = err.splitlines()
+    assert trials == "12 trials: 6 done, 6 to run"
+    assert time == f"training time: about {format_seconds(seconds)} in all, by the 6 that are done"
+    assert here.startswith("on this machine: about ")
+    assert each.startswith("each trial takes 1 of the CPU's cores and at least ")
 
 
 def test_analyze(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.analyze import analyze
+from analysis.analyze import analyze, folder_name
 from analysis.compute import summary
 from analysis.compute.best import find_best
 from analysis.compute.fronts import hypervolume_table, with_fronts
@@ -108,12 +108,24 @@ def test_report_says_what_is_missing_and_marks_the_front(half_done: Path) -> Non
 
 def test_analysing_again_gives_the_same_bytes(half_done: Path, storage: Path, tmp_path: Path) -> None:
     folder = copied(half_done, tmp_path)
-    result = analyze([folder, storage / "second"], places=[str(half_done), str(storage / "second")])
+    places = [str(half_done), str(storage / "second")]
+    result = analyze([folder, storage / "second"], places=places, out=folder / "analysis")
     for name in FILES:
         assert (folder / "analysis" / name).read_bytes() == (half_done / "analysis" / name).read_bytes(), name
     assert str(result).endswith(f"report: {result.report}")
     assert result.report == folder / "analysis" / "report.html"
     assert set(result.files) == {folder / "analysis" / name for name in FILES}
+
+
+def test_several_sweeps_leave_the_first_ones_own_report(half_done: Path, storage: Path, tmp_path: Path) -> None:
+    folder = copied(half_done, tmp_path)
+    own = folder / "analysis" / "report.html"
+    own.parent.mkdir()
+    own.write_text("of the first alone")
+    result = analyze([folder, storage / "second"])
+    assert result.report == folder / "analysis-with-second" / "report.html"
+    assert own.read_text() == "of the first alone"
+    assert folder_name(["a", *("b" * 50 for _ in range(9))]) == "analysis-with-9-others"
 
 
 @pytest.mark.parametrize("name", ["l1", "search"])

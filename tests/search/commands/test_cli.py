@@ -1,10 +1,13 @@
 """Bad input on the command line: exit status 2, one line on standard error, nothing left behind, no Ray started."""
 
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from search.cli import main
+from mtl import __version__
+from search.cli import COMMANDS, DATASETS, EXAMPLES, main, make_parser
 from tests.support.commands import refused
 
 
@@ -83,9 +86,52 @@ def test_no_sweep_there(command: str, empty: Path, capsys: pytest.CaptureFixture
     assert list(empty.iterdir()) == []
 
 
-def test_no_command_and_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "COMMAND" in refused([], capsys)
-    assert "sweep" in refused(["swep"], capsys)
+def test_no_command_shows_help_and_an_unknown_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert "parsimony sweep rooms" in capsys.readouterr().out
+    assert "did you mean sweep? allowed: sweep, search" in refused(["swep"], capsys)
+
+
+def test_every_command_has_an_example_that_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = make_parser()
+    assert {*COMMANDS, *DATASETS} - set(EXAMPLES) == {"list", "cache"}
+    for name, examples in EXAMPLES.items():
+        for example in examples:
+            words = shlex.split(example.partition(" > ")[0])[1:]
+            parser.parse_args(words)
+            assert name in words
+
+
+def test_version_and_completion(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"parsimony {__version__}\n"
+    assert main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    assert "--warm-start" in script
+    words = [
+        "bash",
+        "-c",
+        f"{script}\nCOMP_WORDS=(parsimony sw) COMP_CWORD=1\n_shtab_parsimony\necho ${{COMPREPLY[@]}}",
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["sweep"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["sweep", "roms"], "rooms"),
+        (["sweep", "rooms", "--set", "penalty=group_laso"], "group_lasso"),
+        (["sweep", "rooms", "--set", "dataset=room"], "rooms"),
+        (["sweep", "rooms", "--set", "tasks=Segmentatoin"], "segmentation"),
+        (["sweep", "rooms", "--set", "lamdas=1"], "lambdas"),
+        (["search", "rooms", "--trials", "2", "--set", "search_space.lamda=[1,2]"], "lambda"),
+    ],
+)
+def test_close_matches(words: list[str], meant: str, empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"did you mean {meant}? " in refused(words, capsys)
 
 
 def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -149,7 +149,7 @@ def test_bad_options(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     line = refused([str(folder), "--export", "onnx"], capsys)
     assert "onnx, onnxruntime, onnxscript is not installed" in line
-    assert "parsimony[export]" in line
+    assert "parsimony-mtl[export]" in line
     assert names(folder) == {"model.pt"}
 
 

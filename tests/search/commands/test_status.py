@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mtl.vocabulary.files import PROGRESS, SWEEP
+from search.cli import main
 from search.commands.status import read_status
 from search.store.lease import STALE_SECONDS, Lease
 from search.store.storage import Store
@@ -48,3 +49,23 @@ def test_a_driver_of_another_machine_is_running_while_it_renews_its_claim(store:
     assert second_line(store).startswith("running (")
     os.utime(path, (0, path.stat().st_mtime - 3 * STALE_SECONDS))
     assert second_line(store) == NOT_RUNNING
+
+
+def test_watching_shows_each_change_once_and_ends_with_the_run(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lease = Lease(store)
+    lease.__enter__()
+    waits: list[float] = []
+
+    def instead_of_waiting(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            lease.__exit__(None, None, None)
+
+    monkeypatch.setattr("search.commands.status.time.sleep", instead_of_waiting)
+    assert main(["status", str(store.folder), "--watch"]) == 0
+    shown = capsys.readouterr().out
+    assert len(waits) == 3
+    assert shown.count("running (") == 1
+    assert shown.endswith(f"{NOT_RUNNING}\n")
