@@ -85,7 +85,7 @@ class Study:
 
     def parts(self, seeds: int) -> Iterator[tuple[str, list[str]]]:
         """The sweeps that together train every strategy, by name, with their recipes' fields."""
-        shared = [*self.fields, "combinations=segmentation+depth+normals", f"seeds={seeds}"]
+        shared = [*self.fields, "path_epochs=0", "combinations=segmentation+depth+normals", f"seeds={seeds}"]
         lambdas = ",".join(f"{strength:g}" for strength in self.lambdas)
 
         def small(compressors: Sequence[str], targets: Sequence[float]) -> list[str]:
