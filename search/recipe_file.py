@@ -35,19 +35,24 @@ def recipe_name(recipe: str) -> str:
     return recipe if recipe in recipe_names() else Path(recipe).stem
 
 
-def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """A shipped recipe by its name, or a user's file by its path, with KEY=VALUE overrides.
+def load_recipe(name: str, overrides: Sequence[str] = (), fields: Mapping[str, Any] | None = None) -> Recipe:
+    """A shipped recipe by its name, or a user's file by its path, with KEY=VALUE overrides, or fields by name.
 
     Raises BadInput, one line, for an unknown recipe or field and for a value that is not allowed.
     """
     text = (SHIPPED / f"{name}.toml").read_text(encoding="utf-8") if name in recipe_names() else _read_file(name)
     try:
-        fields = _parse_toml(f"recipe {name}:", text)
+        found = _parse_toml(f"recipe {name}:", text)
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"recipe {name}: not a TOML file ({error})") from error
     for override in overrides:
         key, value = parse_assignment("--set", override, "epochs=3")
-        _set_field(fields, key, None if override.rstrip().endswith("=") and "." in key else value)
+        _set_field(found, key, None if override.rstrip().endswith("=") and "." in key else value)
+    return make_recipe(name, found | dict(fields or {}))
+
+
+def make_recipe(name: str, fields: Mapping[str, Any]) -> Recipe:
+    """A recipe of these fields. name: what messages call it. Raises BadInput as `load_recipe` does."""
     for field, value in fields.items():
         if field not in Recipe.model_fields:
             hint = did_you_mean(field, Recipe.model_fields)

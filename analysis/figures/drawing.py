@@ -58,6 +58,10 @@ class Drawing:
     entries: tuple[Box, ...]
     columns: int
 
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        return self.png
+
 
 def style() -> AbstractContextManager[None]:
     """The look of all figures, within the block."""

@@ -9,7 +9,7 @@ from analysis.read.objectives import parse_objectives
 from mtl.errors import BadInput
 from mtl.paths import user_path
 from mtl.vocabulary.objective import Objective
-from search.commands.common import local_copy
+from search.store.copies import local_copy
 from search.store.storage import CHECK_SECONDS, Store
 
 

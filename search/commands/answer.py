@@ -8,7 +8,7 @@ import numpy as np
 from analysis.compute.answer import answer
 from mtl.vocabulary.constraint import Constraint
 from mtl.vocabulary.objective import Objective
-from search.commands.common import local_copy
+from search.store.copies import local_copy
 from search.store.storage import Store
 from search.tuning.proposals import Proposal
 from search.tuning.search import Search

@@ -1,21 +1,15 @@
 """What several commands share: the recipe and the sweep that the options name, and how a run is reported."""
 
 import argparse
-import contextlib
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from mtl.datasets.registry import add_module_folders
-from mtl.errors import BadInput
 from mtl.paths import user_path
-from mtl.vocabulary.files import HISTORY, LAYERS, RESULTS, SWEEP
 from search.recipe import Recipe
 from search.recipe_file import load_recipe, recipe_name
-from search.store.errors import StorageError
 from search.store.results import TrialResult
-from search.store.storage import Store
 from search.sweep import Sweep, open_sweep
 
 
@@ -45,21 +39,3 @@ def exit_status(failed: int, complete: bool) -> int:
     if not complete:
         print("stopped before its end; the same command continues it", file=sys.stderr)
     return 1 if failed or not complete else 0
-
-
-@contextlib.contextmanager
-def local_copy(store: Store) -> Iterator[Path]:
-    """A temporary folder of this machine with the sweep's current tables.
-
-    A StorageError inside becomes BadInput, and a BadInput about the folder names the store instead.
-    """
-    with tempfile.TemporaryDirectory(prefix="parsimony-analysis-") as scratch:
-        folder = Path(scratch) / store.name
-        folder.mkdir()
-        try:
-            for name in (SWEEP, RESULTS, HISTORY, LAYERS):
-                if (data := store.read(name)) is not None:
-                    (folder / name).write_bytes(data)
-            yield folder
-        except (BadInput, StorageError) as error:
-            raise BadInput(str(error).replace(str(folder), str(store))) from error

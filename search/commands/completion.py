@@ -4,7 +4,7 @@ import argparse
 
 import shtab
 
-from search.cli import make_parser
+from search.arguments import make_parser
 
 
 def run(options: argparse.Namespace) -> int:

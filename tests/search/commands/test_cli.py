@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mtl import __version__
-from search.cli import COMMANDS, DATASETS, EXAMPLES, main, make_parser
+from search.arguments import COMMANDS, DATASETS, EXAMPLES, make_parser
+from search.cli import main
 from tests.support.commands import refused
 
 
