@@ -40,6 +40,20 @@ Compressor = Literal[
     "torch_pruning_norm",
     "torch_pruning_taylor",
 ]
+TaskWeightingName = Literal[
+    "uncertainty",
+    "equal",
+    "dwa",
+    "gradnorm",
+    "rlw",
+    "imtl_l",
+    "famo",
+    "pcgrad",
+    "cagrad",
+    "nash_mtl",
+    "mgda",
+    "aligned_mtl",
+]
 GROUP_PENALTIES = ("group_lasso", "group_mcp")  # they make whole groups zero
 Penalised = Literal["backbone", "all"]
 LONGER: Literal["longer"] = "longer"  # without a penalty: one training, as long as the two of a retrained trial
@@ -156,11 +170,12 @@ class TrialSettings(BaseModel):
         description="factors of lambda in the backbone's four stages; the stem has lambda itself. A target "
         "on MACs knows none of these",
     )
-    task_weighting: Literal["uncertainty", "equal", "dwa", "gradnorm", "pcgrad", "cagrad", "nash_mtl", "mgda"] = Field(
+    task_weighting: TaskWeightingName = Field(
         "uncertainty",
-        description="how the tasks' losses are combined. uncertainty (learned), equal, dwa (by how losses fall) and "
-        "gradnorm weight the losses; pcgrad, cagrad, nash_mtl and mgda combine the tasks' gradients of the backbone, "
-        "with a backward pass for each task",
+        description="how the tasks' losses are combined. uncertainty and imtl_l (learned), equal, rlw (drawn anew for "
+        "each step), dwa (by how losses fall from epoch to epoch), famo (by how they fall in each step, with another "
+        "forward pass) and gradnorm weight the losses; pcgrad, cagrad, nash_mtl, mgda and aligned_mtl combine the "
+        "tasks' gradients of the backbone, with a backward pass for each task",
     )
 
     select_from: Share = Field(
@@ -186,8 +201,8 @@ class TrialSettings(BaseModel):
     lr: Positive = Field(1e-4, description="learning rate; the highest one, where it has a schedule")
     weighting_lr: Positive = Field(
         0.025,
-        description="learning rate of task weights that are trained with the network (uncertainty), on the same "
-        "schedule",
+        description="learning rate of task weights that are trained with the network (uncertainty and imtl_l), on the "
+        "same schedule",
     )
     lr_schedule: Literal["constant", "one_cycle"] = Field(
         "constant", description="learning rate over the whole training"
