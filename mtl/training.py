@@ -312,6 +312,9 @@ class Training:
     def _make_scheduler(self) -> torch.optim.lr_scheduler.LRScheduler | None:
         if self.config.lr_schedule == "constant":
             return None
+        if self.config.lr_schedule == "halved":
+            before = math.ceil(self.config.epochs_a_training / 2) * self._steps_an_epoch
+            return torch.optim.lr_scheduler.StepLR(self.optimizer, step_size=before, gamma=0.5)
         steps = self.config.epochs_a_training * self._steps_an_epoch
         highest = [group["lr"] for group in self.optimizer.param_groups]
         # Momentum does not change: the betas belong to the metric of the proximal step.

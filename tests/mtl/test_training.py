@@ -76,7 +76,7 @@ def test_seed_and_strength_change_the_trial() -> None:
     assert numbers(trained(strength=0.0)) != base
 
 
-RESUMED = [("constant", "uncertainty"), *(("one_cycle", name) for name in TASK_WEIGHTINGS)]
+RESUMED = [("constant", "uncertainty"), ("halved", "equal"), *(("one_cycle", name) for name in TASK_WEIGHTINGS)]
 
 
 @pytest.mark.parametrize(("lr_schedule", "task_weighting"), RESUMED)
@@ -97,6 +97,17 @@ def test_resumed_is_unbroken(lr_schedule: str, task_weighting: str, stop: int) -
         resumed.run_epoch()
     assert numbers(resumed) == numbers(whole)
     assert resumed.test() == whole.test()
+
+
+@pytest.mark.parametrize(("epochs", "whole"), [(1, 1), (2, 1), (3, 2), (4, 2)])
+def test_halved_is_lr_and_half_of_it_from_half_of_the_epochs_on(epochs: int, whole: int) -> None:
+    training = Training(config(epochs=epochs, lr_schedule="halved", lr=0.01), TASKS, arrays(), CPU)
+    rates: list[float] = []
+    training.optimizer.register_step_pre_hook(lambda one, *_: rates.append(one.param_groups[0]["lr"]))
+    while not training.done:
+        training.run_epoch()
+    steps = len(rates) // epochs
+    assert rates == [0.01] * whole * steps + [0.005] * (epochs - whole) * steps
 
 
 @pytest.mark.parametrize("task_weighting", TASK_WEIGHTINGS)
