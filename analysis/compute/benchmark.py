@@ -21,6 +21,7 @@ from analysis.compute.text_table import (
     setting_cells,
 )
 from analysis.read.load import Sweep
+from mtl.vocabulary.objective import MODEL_MACS
 
 TITLE = "NYU-v2 in MTAN's setting: published results beside ours"
 DATASET, PROTOCOL, CLASSES = "nyuv2", "mtan", 13
@@ -38,7 +39,7 @@ SETTING: dict[str, object] = {
     "epochs": 200,
 }
 DELTA = "delta_m_all"
-COSTS = (SHARES["model_macs"], SHARES["model_parameters"])
+COSTS = (SHARES[MODEL_MACS], SHARES["model_parameters"])
 NAMES = tuple(name for metrics in METRICS.values() for name in metrics)
 
 

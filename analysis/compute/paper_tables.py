@@ -128,7 +128,9 @@ def differing(sweep: Sweep, wanted: Mapping[str, object]) -> list[str]:
 def _shown(value: object) -> str:
     if value in (None, [], ""):
         return "left out"
-    return " × ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return (", " if isinstance(value[0], str) else " × ").join(map(str, value))
+    return str(value)
 
 
 def _written(sweep: Sweep, numbers: pd.DataFrame, metrics: list[str], note: str) -> TextTable:
