@@ -118,4 +118,7 @@ def computed_files(computed: Computed) -> dict[str, bytes]:
     for table in computed.paper_tables:
         contents[f"tables/paper_table_{table.number}.csv"] = csv_bytes(table.numbers)
         contents[f"tables/paper_table_{table.number}.md"] = f"# {table.title}\n\n{table.written.markdown()}".encode()
+    if found := computed.benchmark:
+        contents["tables/nyuv2_mtan.csv"] = csv_bytes(found.numbers)
+        contents["tables/nyuv2_mtan.md"] = f"# {found.title}\n\n{found.written.markdown()}".encode()
     return contents

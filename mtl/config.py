@@ -40,6 +40,20 @@ Compressor = Literal[
     "torch_pruning_norm",
     "torch_pruning_taylor",
 ]
+TaskWeightingName = Literal[
+    "uncertainty",
+    "equal",
+    "dwa",
+    "gradnorm",
+    "rlw",
+    "imtl_l",
+    "famo",
+    "pcgrad",
+    "cagrad",
+    "nash_mtl",
+    "mgda",
+    "aligned_mtl",
+]
 GROUP_PENALTIES = ("group_lasso", "group_mcp")  # they make whole groups zero
 Penalised = Literal["backbone", "all"]
 LONGER: Literal["longer"] = "longer"  # without a penalty: one training, as long as the two of a retrained trial
@@ -97,15 +111,16 @@ class TrialSettings(BaseModel):
     image_size: tuple[Side, Side] = Field(
         description="height and width in pixels to which images and labels are resized; a single number for a square"
     )
-    protocol: Literal["standard", "paper"] = Field(
+    protocol: Literal["standard", "paper", "mtan"] = Field(
         "standard",
         description="standard: the usual metrics at input resolution; paper: the metrics of arXiv 2308.12114, to "
-        "compare",
+        "compare; mtan: of the usual ones the nine that MTAN and LibMTL report on NYU-v2, to compare",
     )
-    augmentation: tuple[Literal["flip", "crop", "colour"], ...] = Field(
+    augmentation: tuple[Literal["flip", "crop", "scale_crop", "colour"], ...] = Field(
         (),
         description="changes to training images: flip (left to right), crop (a window of 0.6 to 1 of the image, "
-        "enlarged), colour (brightness, contrast, saturation and hue)",
+        "enlarged), scale_crop (enlarged by 1, 1.2 or 1.5, as LibMTL does; not with crop), colour (brightness, "
+        "contrast, saturation and hue)",
     )
     depth_loss: Literal["l1", "mse", "log_rmse", "scale_invariant"] | None = Field(
         None,
@@ -156,11 +171,12 @@ class TrialSettings(BaseModel):
         description="factors of lambda in the backbone's four stages; the stem has lambda itself. A target "
         "on MACs knows none of these",
     )
-    task_weighting: Literal["uncertainty", "equal", "dwa", "gradnorm", "pcgrad", "cagrad", "nash_mtl", "mgda"] = Field(
+    task_weighting: TaskWeightingName = Field(
         "uncertainty",
-        description="how the tasks' losses are combined. uncertainty (learned), equal, dwa (by how losses fall) and "
-        "gradnorm weight the losses; pcgrad, cagrad, nash_mtl and mgda combine the tasks' gradients of the backbone, "
-        "with a backward pass for each task",
+        description="how the tasks' losses are combined. uncertainty and imtl_l (learned), equal, rlw (drawn anew for "
+        "each step), dwa (by how losses fall from epoch to epoch), famo (by how they fall in each step, with another "
+        "forward pass) and gradnorm weight the losses; pcgrad, cagrad, nash_mtl, mgda and aligned_mtl combine the "
+        "tasks' gradients of the backbone, with a backward pass for each task",
     )
 
     select_from: Share = Field(
@@ -186,11 +202,13 @@ class TrialSettings(BaseModel):
     lr: Positive = Field(1e-4, description="learning rate; the highest one, where it has a schedule")
     weighting_lr: Positive = Field(
         0.025,
-        description="learning rate of task weights that are trained with the network (uncertainty), on the same "
-        "schedule",
+        description="learning rate of task weights that are trained with the network (uncertainty and imtl_l), on the "
+        "same schedule",
     )
-    lr_schedule: Literal["constant", "one_cycle"] = Field(
-        "constant", description="learning rate over the whole training"
+    lr_schedule: Literal["constant", "one_cycle", "halved"] = Field(
+        "constant",
+        description="learning rate over the whole training: constant, one_cycle (a short rise to lr, then a long fall) "
+        "or halved (lr, and half of it from half of the epochs on)",
     )
     weight_decay: Annotated[float, Field(ge=0, le=LARGEST_RATE, allow_inf_nan=False)] = Field(
         0.0, description="decoupled weight decay (AdamW), on weights but not on biases and norms"
@@ -228,6 +246,13 @@ class TrialSettings(BaseModel):
     @classmethod
     def _square(cls, value: object) -> object:
         return (value, value) if isinstance(value, int) else value
+
+    @field_validator("augmentation")
+    @classmethod
+    def _cropped_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if {"crop", "scale_crop"} <= set(value):
+            raise ValueError(f"{list(value)}; allowed: crop or scale_crop, not both")
+        return value
 
     @model_validator(mode="after")
     def _selects_before_it_ends(self) -> Self:

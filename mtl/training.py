@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -29,6 +30,7 @@ from mtl.selection.compression import make_compression
 from mtl.selection.groups import ChannelGroups
 from mtl.selection.removal import Removal
 from mtl.sparsity import penalised_convolutions, surviving_groups
+from mtl.task_weighting.again import SamePass
 from mtl.task_weighting.registry import TASK_WEIGHTINGS
 from mtl.tasks import Task
 
@@ -225,13 +227,8 @@ class Training:
         steps: list[Tensor] = []
         for batch in training_batches(self.arrays["train"], self.tasks, batch_size, augmentation, order):
             images, targets = self._to_device(batch)
-            with self._autocast():
-                features = self.model.backbone(images)
-                outputs = self.model.decode(features)
-            losses = {}
-            for task in self.tasks:
-                aligned = self._aligned(task, outputs, targets, self.config.loss_stride)
-                losses[task.name] = task_loss(task, *aligned, self.losses)
+            same = SamePass(self.device) if self.weighting.looks_again else None
+            losses, features = self._losses(images, targets)
             steps.append(torch.stack([losses[task.name].detach() for task in self.tasks]))
             self.optimizer.zero_grad()
             self.weighting.backward(losses, features, self.model)
@@ -242,6 +239,8 @@ class Training:
             except TrialFailed:
                 self._check_losses(torch.stack(steps), epoch)  # names the loss, where it is why the gradient is bad
                 raise
+            if same:
+                self.weighting.stepped(same.repeat(self.model, partial(self._losses, images, targets))[0])
             if self.compression:
                 self.compression.apply()
             if self.scheduler:
@@ -253,6 +252,17 @@ class Training:
         means = dict(zip((task.name for task in self.tasks), table.mean(dim=0).tolist(), strict=True))
         self.weighting.epoch_ended(means)
         return {f"train_{name}_loss": mean for name, mean in means.items()}
+
+    def _losses(self, images: Tensor, targets: Tensors) -> tuple[dict[str, Tensor], Tensor]:
+        """Each task's loss of a batch, and the features that they depend on."""
+        with self._autocast():
+            features = self.model.backbone(images)
+            outputs = self.model.decode(features)
+        losses = {}
+        for task in self.tasks:
+            aligned = self._aligned(task, outputs, targets, self.config.loss_stride)
+            losses[task.name] = task_loss(task, *aligned, self.losses)
+        return losses, features
 
     def _check_losses(self, table: Tensor, epoch: int) -> None:
         """Raise TrialFailed at the first loss of the epoch that is not finite; `table` is (steps, tasks)."""
@@ -302,6 +312,9 @@ class Training:
     def _make_scheduler(self) -> torch.optim.lr_scheduler.LRScheduler | None:
         if self.config.lr_schedule == "constant":
             return None
+        if self.config.lr_schedule == "halved":
+            before = math.ceil(self.config.epochs_a_training / 2) * self._steps_an_epoch
+            return torch.optim.lr_scheduler.StepLR(self.optimizer, step_size=before, gamma=0.5)
         steps = self.config.epochs_a_training * self._steps_an_epoch
         highest = [group["lr"] for group in self.optimizer.param_groups]
         # Momentum does not change: the betas belong to the metric of the proximal step.

@@ -21,6 +21,7 @@ from mtl.config import (
     TrialConfig,
     TrialSettings,
 )
+from mtl.vocabulary.objective import MODEL_MACS
 
 # Upper bounds, with reasons as those in mtl.config.
 MOST_TRIALS = 100_000  # in a sweep: the driver keeps each trial's settings in memory
@@ -31,7 +32,7 @@ MOST_VALUES = 1000  # of a search's parameter
 MOST_TASKS = 255
 # What is wanted if a recipe does not say: performance against the size that trials show while they run, or against what
 # the model costs if there are compressors besides the penalty.
-BY_SPARSITY, BY_COST = ("delta_m", "group_sparsity"), ("delta_m", "model_macs")
+BY_SPARSITY, BY_COST = ("delta_m", "group_sparsity"), ("delta_m", MODEL_MACS)
 # Two runs of one sweep may differ in these fields, because they leave the result of each trial as it is: which trials
 # are asked for, what a search proposes, which trials are stopped early (those run the same epochs, only fewer), the
 # machine, the loggers, and the path of the pretrained weights (their content is compared).

@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.compute.best import NO_MORE
-from analysis.compute.cost_fronts import COST
 from analysis.compute.setting_names import short_names
 from analysis.compute.settings import KEYS, seed_means
 from analysis.read.load import Sweep
-from mtl.vocabulary.objective import WHOLE_COSTS
+from mtl.vocabulary.objective import MODEL_MACS, WHOLE_COSTS
 
 MOST_CHOICES = 5000
 SHARES = {cost: f"{cost.removeprefix('model_').removesuffix('_ms')}_of_single_task" for cost in WHOLE_COSTS}
@@ -57,16 +56,16 @@ def against_single_tasks(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
       `equal_cost_delta_m_mean` and `…_std`, their mean Δm on test; empty where nothing is so cheap;
     - `gain_mean`, `gain_std`, `gain_seeds`: the one model's Δm less theirs, paired over the seeds that all have.
     """
-    if f"{COST}_mean" not in marked or not marked["test_delta_m_mean"].notna().any():
+    if f"{MODEL_MACS}_mean" not in marked or not marked["test_delta_m_mean"].notna().any():
         return pd.DataFrame(columns=COLUMNS)
     names = dict(zip(marked.index, short_names(marked), strict=True))
     deltas = seed_means(sweep).pivot_table("test_delta_m", KEYS, "seed", dropna=False)
     costs = [cost for cost in WHOLE_COSTS if f"{cost}_mean" in marked]
     table = []
     # A model without a channel sees nothing of the image: to beat it says nothing.
-    seeing = marked[(marked[f"{COST}_mean"] > 0) & (marked["group_sparsity_mean"] < 1)]
+    seeing = marked[(marked[f"{MODEL_MACS}_mean"] > 0) & (marked["group_sparsity_mean"] < 1)]
     joint = seeing["tasks"].str.contains("+", regex=False) & (seeing["on_cost_front"] | (seeing["side"] == "dense"))
-    falling = seeing[joint].sort_values(f"{COST}_mean", ascending=False, kind="stable")
+    falling = seeing[joint].sort_values(f"{MODEL_MACS}_mean", ascending=False, kind="stable")
     order = np.argsort(pd.Categorical(falling["tasks"], marked["tasks"].unique()).codes, kind="stable")
     for index, one in falling.iloc[order].iterrows():
         tasks = sweep.tasks_of(str(one["tasks"]))
@@ -80,7 +79,7 @@ def against_single_tasks(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
             together = sum(float(rows[f"{cost}_mean"].iloc[0]) for rows in dense)
             row |= {cost: one[f"{cost}_mean"], f"single_task_{cost}": together}
             row[SHARES[cost]] = one[f"{cost}_mean"] / together if together > 0 else math.nan
-        chosen = best_within([_choices(rows) for rows in singles], NO_MORE * float(one[f"{COST}_mean"]))
+        chosen = best_within([_choices(rows) for rows in singles], NO_MORE * float(one[f"{MODEL_MACS}_mean"]))
         if chosen is not None:
             theirs = deltas.loc[[tuple(marked.loc[place, KEYS]) for place in chosen.rows]].mean(skipna=False).dropna()
             gains = (deltas.loc[tuple(one[KEYS])] - theirs).dropna()
@@ -122,8 +121,8 @@ def best_within(choices: Sequence[Sequence[_Choice]], budget: float) -> _Choice 
 
 def _choices(rows: pd.DataFrame) -> list[_Choice]:
     """Of one task's settings those whose cost and Δm are known."""
-    there = rows[rows[[f"{COST}_mean", "delta_m_mean", "test_delta_m_mean"]].notna().all(axis=1)]
+    there = rows[rows[[f"{MODEL_MACS}_mean", "delta_m_mean", "test_delta_m_mean"]].notna().all(axis=1)]
     return [
         _Choice(float(cost), float(gain), (int(place),))
-        for place, cost, gain in zip(there.index, there[f"{COST}_mean"], there["delta_m_mean"], strict=True)
+        for place, cost, gain in zip(there.index, there[f"{MODEL_MACS}_mean"], there["delta_m_mean"], strict=True)
     ]

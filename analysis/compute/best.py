@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.compute.cost_fronts import COST
 from analysis.compute.costs import known
 from analysis.compute.fronts import directions, means, objectives_of
 from analysis.compute.knee import knee_point
@@ -16,7 +15,7 @@ from analysis.compute.settings import KEYS
 from analysis.read.load import Sweep
 from mtl.vocabulary.constraint import Constraint
 from mtl.vocabulary.delta_m import is_own, relative_change
-from mtl.vocabulary.objective import COSTS, SIZES, SPARSITIES, Objective
+from mtl.vocabulary.objective import COSTS, MODEL_MACS, SIZES, SPARSITIES, Objective
 
 TOLERANCE = 0.05
 LITTLE = f"{100 * TOLERANCE:.0f} %"
@@ -173,8 +172,8 @@ def _cost(objectives: Sequence[Objective], rows: pd.DataFrame) -> Objective:
     asked = next((one for one in objectives if one.column in COSTS), None)
     if asked is not None:
         return asked
-    if known(rows, COST):
-        return Objective(COST, "minimize")
+    if known(rows, MODEL_MACS):
+        return Objective(MODEL_MACS, "minimize")
     sparsity = next((one for one in objectives if one.column in SPARSITIES), None)
     return sparsity or Objective("group_sparsity", "maximize")
 
@@ -197,9 +196,9 @@ def _rival(
     """See `Best.rival`."""
     own = rows.loc[place]
     other = {"ours": "alternative", "alternative": "ours"}.get(str(own["side"]))
-    if other is None or not known(rows, COST):
+    if other is None or not known(rows, MODEL_MACS):
         return None
-    costs = _falling(rows, Objective(COST, "minimize"))
+    costs = _falling(rows, Objective(MODEL_MACS, "minimize"))
     others = rows[(rows["side"] == other) & (rows["setup"] == own["setup"]) & (costs <= NO_MORE * costs[place])]
     if others.empty:
         return None

@@ -13,8 +13,8 @@ from analysis.compute.costs import known
 from analysis.pareto import hypervolume, pareto_front
 from analysis.read.load import Sweep, reported_column
 from mtl.vocabulary.delta_m import constant_delta_m, is_own, relative_change
+from mtl.vocabulary.objective import MODEL_MACS
 
-COST = "model_macs"
 COLUMNS = [
     *("cost_objectives", "cost_hypervolume", "cost_reference", "cost_reference_value", "cost_reference_model_macs"),
     "points_on_cost_front",
@@ -46,9 +46,9 @@ def with_cost_fronts(marked: pd.DataFrame) -> pd.DataFrame:
     marked = marked.assign(cost_objectives="", on_cost_front=False)
     for _, rows in marked.groupby("tasks", sort=False):
         quality = quality_of(rows)
-        if quality is not None and f"{COST}_mean" in rows and rows[f"{COST}_mean"].notna().any():
-            marked.loc[rows.index, "cost_objectives"] = f"{quality}+{COST}"
-            marked.loc[rows.index, "on_cost_front"] = cost_front(rows, quality, COST)
+        if quality is not None and f"{MODEL_MACS}_mean" in rows and rows[f"{MODEL_MACS}_mean"].notna().any():
+            marked.loc[rows.index, "cost_objectives"] = f"{quality}+{MODEL_MACS}"
+            marked.loc[rows.index, "on_cost_front"] = cost_front(rows, quality, MODEL_MACS)
     return marked
 
 
@@ -74,13 +74,13 @@ def cost_volumes(sweep: Sweep, marked: pd.DataFrame) -> pd.DataFrame:
         decided = some["cost_objectives"].iloc[0]
         if decided:
             column = reported_column(decided.split("+")[0])
-            full = some.loc[(some["lambda"] == 0) & is_own(some), f"{COST}_mean"].max()
+            full = some.loc[(some["lambda"] == 0) & is_own(some), f"{MODEL_MACS}_mean"].max()
             value = _constant(sweep, str(tasks), column)
             row["cost_reference"] = "worst observed" if math.isnan(value) else "constant predictor"
             value = float(some[f"{column}_mean"].min()) if math.isnan(value) else value
-            row |= {"cost_objectives": f"{column}+{COST}", "cost_reference_value": value}
+            row |= {"cost_objectives": f"{column}+{MODEL_MACS}", "cost_reference_value": value}
             if full > 0:
-                front = some.loc[some["on_cost_front"], [f"{column}_mean", f"{COST}_mean"]].to_numpy(dtype=float)
+                front = some.loc[some["on_cost_front"], [f"{column}_mean", f"{MODEL_MACS}_mean"]].to_numpy(dtype=float)
                 points = np.column_stack([front[:, 0], np.log2(full / front[:, 1])])
                 row["cost_reference_model_macs"] = float(full)
                 row["cost_hypervolume"] = hypervolume(points, [value, 0.0], [True, True])

@@ -11,6 +11,7 @@ from analysis.compute import summary
 from analysis.compute.affinity import affinity_table
 from analysis.compute.against_single_tasks import against_single_tasks
 from analysis.compute.attainment import attainment_table
+from analysis.compute.benchmark import Benchmark, benchmark
 from analysis.compute.best import Best, with_best
 from analysis.compute.claims import Claim, judge_claims
 from analysis.compute.constant import constant_table
@@ -48,6 +49,7 @@ class Computed:
         single_task: multi-task models against the single-task models of the same tasks (see `against_single_tasks`).
         affinity: what each task gains from which others (see `affinity_table`).
         paper_tables: tables 1 to 3 of the paper, as far as the sweep has their tasks, beside the published numbers.
+        benchmark: beside what others published on NYU-v2 in MTAN's setting; None where the sweep is not of it.
         layers: which groups survive in each layer and stage, and which are shared; None without layers.parquet.
         missing: planned trials that are not done (see `missing_table`).
         constant_predictor: the constant predictor's metrics beside the best of the sweep (see `constant_table`).
@@ -65,6 +67,7 @@ class Computed:
     single_task: pd.DataFrame
     affinity: pd.DataFrame
     paper_tables: tuple[PaperTable, ...]
+    benchmark: Benchmark | None
     layers: LayerTables | None
     missing: pd.DataFrame
     constant_predictor: pd.DataFrame
@@ -102,6 +105,7 @@ def compute(
         single_task=against_single_tasks(sweep, marked),
         affinity=affinity_table(sweep),
         paper_tables=paper_tables(sweep, settings),
+        benchmark=benchmark(sweep, marked),
         layers=layer_tables(sweep),
         missing=missing_table(sweep),
         constant_predictor=constant_table(sweep, settings),

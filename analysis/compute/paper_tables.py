@@ -1,5 +1,6 @@
 """Tables 1, 2 and 3 of arXiv 2308.12114 from a sweep, beside the published numbers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -103,25 +104,33 @@ def _table(sweep: Sweep, settings: pd.DataFrame, table: PublishedTable) -> Paper
 
 def _protocol(sweep: Sweep, table: PublishedTable) -> tuple[bool, str]:
     """Whether every part of the sweep was run as the paper ran it, and a note that says in what it was not."""
-    wanted = {"dataset": table.dataset} | PUBLISHED_SETTING
-    recipes = [part.info["recipe"] for part in sweep.parts or (sweep,)]
-    differing = [
-        f"{name} {_shown(recipe.get(name))}, not {_shown(value)}"
-        for name, value in wanted.items()
-        for recipe in recipes
-        if recipe.get(name) != value
-    ]
+    other = differing(sweep, {"dataset": table.dataset} | PUBLISHED_SETTING)
     says = (
-        f"Ours do NOT compare with them: {'; '.join(dict.fromkeys(differing))}."
-        if differing
+        f"Ours do NOT compare with them: {'; '.join(other)}."
+        if other
         else "Ours compare with them as far as splits and optimizer of our own allow."
     )
     where = f"Rows marked published are from {SOURCE}, table {table.number}, their ± divided by n."
-    return not differing, f"{where} {says}"
+    return not other, f"{where} {says}"
+
+
+def differing(sweep: Sweep, wanted: Mapping[str, object]) -> list[str]:
+    """In which of these fields a part of the sweep was run otherwise, such as "protocol standard, not paper"."""
+    found = [
+        f"{name} {_shown(recipe.get(name))}, not {_shown(value)}"
+        for name, value in wanted.items()
+        for recipe in (part.info["recipe"] for part in sweep.parts or (sweep,))
+        if recipe.get(name) != value
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _shown(value: object) -> str:
-    return " × ".join(map(str, value)) if isinstance(value, list) else "left out" if value is None else str(value)
+    if value in (None, [], ""):
+        return "left out"
+    if isinstance(value, list):
+        return (", " if isinstance(value[0], str) else " × ").join(map(str, value))
+    return str(value)
 
 
 def _written(sweep: Sweep, numbers: pd.DataFrame, metrics: list[str], note: str) -> TextTable:

@@ -9,11 +9,11 @@ import pandas as pd
 
 from analysis import text
 from analysis.compute.best import Best, asked_for, beaten_by_constant
-from analysis.compute.cost_fronts import COST
 from analysis.compute.costs import SHARES
 from analysis.compute.fronts import joined
 from analysis.compute.setting_names import setting_name
 from analysis.read.load import Sweep
+from mtl.vocabulary.objective import MODEL_MACS
 
 # Combinations for which the first lines name a model.
 MOST_COMBINATIONS = 3
@@ -88,7 +88,7 @@ def _size(values: Mapping[Hashable, Any]) -> str:
     """What it costs; empty where that, or the dense model of the same tasks, is not known."""
     shares = [
         f"{100 * values[name]:.0f} % of its {label}"
-        for label, column in (("MACs", SHARES["model_macs"]), ("parameters", SHARES["model_parameters"]))
+        for label, column in (("MACs", SHARES[MODEL_MACS]), ("parameters", SHARES["model_parameters"]))
         if not math.isnan(values.get(name := f"{column}_mean", math.nan))
     ]
     return " and ".join(shares).replace("its", "the dense model's", 1)
@@ -127,7 +127,7 @@ def _beside(sweep: Sweep, marked: pd.DataFrame, best: Best) -> str:
     if sweep.info.get("search") or not isinstance(recipe, Mapping):
         return f"{said}."
     compressors = [*(recipe.get("compressors") or ["penalty"]), "narrow"]
-    shares = [*(recipe.get("targets") or []), float(f"{own[f'{SHARES[COST]}_mean']:.2g}")]
+    shares = [*(recipe.get("targets") or []), float(f"{own[f'{SHARES[MODEL_MACS]}_mean']:.2g}")]
     listed = [",".join(dict.fromkeys(map(str, values))) for values in (compressors, shares)]
     return f"{said}: --set compressors={listed[0]} --set targets={listed[1]} adds one."
 
@@ -135,7 +135,7 @@ def _beside(sweep: Sweep, marked: pd.DataFrame, best: Best) -> str:
 def _cost_front(rows: pd.DataFrame, volume: pd.Series) -> str:
     """The range of a combination's front over all methods; empty where costs are not known."""
     front = rows[rows["on_cost_front"]]
-    name = f"{SHARES[COST]}_mean"
+    name = f"{SHARES[MODEL_MACS]}_mean"
     if len(front) < 2 or name not in front or front[name].isna().any():
         return ""
     low, high = (f"{100 * share:.0f}" for share in (front[name].min(), front[name].max()))

@@ -11,6 +11,7 @@ from analysis import text
 from analysis.compute.costs import SHARES
 from analysis.read.load import Sweep
 from mtl.vocabulary.metric import Metric
+from mtl.vocabulary.objective import MODEL_MACS
 
 CONSTANT = "constant predictor"
 # What the tables 1 to 3 of arXiv 2308.12114 report, shown beside the sweep's own primary metrics where it has them.
@@ -75,7 +76,7 @@ def sparsity_cells(numbers: pd.DataFrame) -> dict[str, list[str]]:
 
 def cost_cells(numbers: pd.DataFrame) -> dict[str, list[str]]:
     """What the whole model costs in % of the dense model's; no column for a cost that no row knows."""
-    headers = {"MACs [% of dense]": "model_macs", "parameters [% of dense]": "model_parameters"}
+    headers = {"MACs [% of dense]": MODEL_MACS, "parameters [% of dense]": "model_parameters"}
     found = {header: SHARES[cost] for header, cost in headers.items()}
     return {
         header: mean_cells(numbers, name, text.percent)

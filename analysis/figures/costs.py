@@ -11,13 +11,15 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from analysis.compute.cost_fronts import cost_front, quality_of
-from analysis.compute.costs import DENSE, SHARES
-from analysis.figures.curves import Look, draw_error_bars, spread_note
-from analysis.figures.drawing import MARKERS, Drawing, Line, Panel, Words, draw_sheet
+from analysis.compute.costs import SHARES
+from analysis.figures.curves import draw_error_bars, spread_note
+from analysis.figures.drawing import Drawing, Panel, Words, draw_sheet
 from analysis.figures.fronts import BEST
 from analysis.figures.fronts import DENSE as ZERO
-from analysis.figures.palette import INK, PALE, SERIES
+from analysis.figures.looks import strategy_looks
+from analysis.figures.palette import PALE
 from analysis.read.load import reported_column
+from mtl.vocabulary.objective import MODEL_MACS
 
 ABSENT = (
     "The trials do not say what their whole models cost (model_macs), or neither dense single-task models nor a dense "
@@ -45,7 +47,7 @@ class Cost:
     scale: float = 1.0
 
 
-MACS = Cost("cost", SHARES["model_macs"], "multiply-accumulates", "MACs [% of dense]", 100)
+MACS = Cost("cost", SHARES[MODEL_MACS], "multiply-accumulates", "MACs [% of dense]", 100)
 PARAMETERS = Cost("cost_parameters", SHARES["model_parameters"], "parameters", "parameters [% of dense]", 100)
 LATENCY = Cost("cost_latency", "model_latency_ms", "latency for one image", "latency [ms]")
 
@@ -114,19 +116,6 @@ def cost_figure(marked: pd.DataFrame, cost: Cost = MACS) -> Drawing | str:
         spread_note(marked, "Error bars both ways"),
     )
     return draw_sheet(words, panels, draw, handles)
-
-
-def strategy_looks(marked: pd.DataFrame) -> dict[str, Look]:
-    """How each strategy is drawn, the same in all figures: the dense model first, then ours, then the alternatives."""
-    sides = marked.drop_duplicates("strategy").set_index("strategy")["side"]
-    looks = {name: Look(INK.light, "*", "") for name in sides.index if name == DENSE}
-    others = [name for side in ("ours", "alternative") for name in sides.index[sides == side]]
-    # The last of the series is the ink of the dense model.
-    colors = SERIES[:-1]
-    for place, name in enumerate(others):
-        line: Line = "-" if sides[name] == "ours" else "--"
-        looks[str(name)] = Look(colors[place % len(colors)].light, MARKERS[place % len(MARKERS)], line)
-    return looks
 
 
 def log_axis(ax: Axes, label: str) -> None:

@@ -29,6 +29,10 @@ class Look(NamedTuple):
         style = {"color": self.color, "marker": self.marker, "linestyle": self.line}
         return Line2D([], [], label=label, markersize=4.5, linewidth=1.2, **style)  # type: ignore[arg-type]
 
+    def points(self, label: str) -> Line2D:
+        """The entry of points that no line joins."""
+        return Line2D([], [], label=label, color=self.color, marker=self.marker, markersize=4.5, linestyle="")
+
 
 def labelled(marked: pd.DataFrame) -> pd.DataFrame:
     """The settings with `label`, the combination (and method and setup, where there are several), one curve after the

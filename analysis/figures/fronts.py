@@ -1,13 +1,16 @@
 """The fronts: performance against group sparsity, dominated settings kept and told apart."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from analysis.compute.costs import DENSE as DENSE_MODEL
 from analysis.figures.curves import (
     CONSTANT_LINE,
+    Look,
     colors_of,
     constant_handle,
     draw_error_bars,
@@ -16,6 +19,7 @@ from analysis.figures.curves import (
     spread_note,
 )
 from analysis.figures.drawing import Drawing, Layout, Line, Panel, Words, draw_sheet
+from analysis.figures.looks import strategy_looks
 from analysis.figures.palette import GREY, GROUND, INK
 from analysis.read.load import Sweep, reported_column
 
@@ -33,9 +37,9 @@ DENSE: dict[str, Any] = {"color": GREY.light, "linewidth": 0.9, "linestyle": "--
 def front_panels(sweep: Sweep, marked: pd.DataFrame) -> list[Panel]:
     """A panel for each combination, or for each of its metrics where its own metrics decided, on the test split.
 
-    Rows, by group sparsity: `tasks`, `lambda`, `groups_gone_percent_mean`, `groups_gone_percent_std`, `measure` (a
-    column of the results, as reported), `measure_mean`, `measure_std` (Δm in %, a metric in its own unit), `on_front`
-    and `best` (at most one, see `analysis.compute.best`).
+    Rows, by group sparsity: `tasks`, `strategy`, `lambda`, `groups_gone_percent_mean`, `groups_gone_percent_std`,
+    `measure` (a column of the results, as reported), `measure_mean`, `measure_std` (Δm in %, a metric in its own unit),
+    `on_front` and `best` (at most one, see `analysis.compute.best`).
     """
     panels = []
     for combination, settings in marked.groupby("tasks", sort=False):
@@ -44,7 +48,7 @@ def front_panels(sweep: Sweep, marked: pd.DataFrame) -> list[Panel]:
         for column in [column for column in objectives if column != "group_sparsity"] or objectives:
             label, scale = measure(sweep, column)
             reported = reported_column(column)
-            rows = settings[["tasks", "lambda"]].assign(
+            rows = settings[["tasks", "strategy", "lambda"]].assign(
                 groups_gone_percent_mean=100 * settings["group_sparsity_mean"],
                 groups_gone_percent_std=100 * settings["group_sparsity_std"],
                 measure=reported,
@@ -57,9 +61,18 @@ def front_panels(sweep: Sweep, marked: pd.DataFrame) -> list[Panel]:
     return panels
 
 
-def draw_front(rows: pd.DataFrame, ax: Axes, color: str, constant: float | None, *, joined: bool) -> None:
+def draw_front(
+    rows: pd.DataFrame,
+    ax: Axes,
+    look: Look,
+    constant: float | None,
+    *,
+    joined: bool,
+    looks: Mapping[str, Look] | None = None,
+) -> None:
     """Filled and joined: on the front. Hollow: dominated. Ringed: the model to use.
 
+    look: of the line and, where there are no `looks` by strategy, of all points.
     `joined` is False where more objectives than these two decided the front, so that a line would mislead; `constant`
     is the constant predictor's value of the measure, where it is known.
     """
@@ -67,21 +80,27 @@ def draw_front(rows: pd.DataFrame, ax: Axes, color: str, constant: float | None,
         ax.axhline(0, **DENSE, zorder=1)
     if constant is not None:
         ax.axhline(constant, **CONSTANT_LINE, zorder=1)
-    draw_error_bars(ax, rows, "groups_gone_percent", "measure", color)
-    for kind, some in rows.groupby(rows["on_front"].astype(bool)):
-        x, y = some["groups_gone_percent_mean"], some["measure_mean"]
-        ground = color if kind else GROUND.light
-        line = "-" if kind and joined else ""
-        ax.plot(x, y, color=color, linewidth=1.2, linestyle=line)
-        ax.plot(x, y, linestyle="", marker="o", markersize=5 if kind else 4.5, color=color, mfc=ground)
+    front = rows[rows["on_front"].astype(bool)]
+    line = look.line if joined else ""
+    ax.plot(front["groups_gone_percent_mean"], front["measure_mean"], color=look.color, linewidth=1.2, linestyle=line)
+    for name, of_strategy in rows.groupby("strategy", sort=False) if looks else [("", rows)]:
+        own = looks[str(name)] if looks else look
+        draw_error_bars(ax, of_strategy, "groups_gone_percent", "measure", own.color)
+        for kind, some in of_strategy.groupby(of_strategy["on_front"].astype(bool)):
+            x, y = some["groups_gone_percent_mean"], some["measure_mean"]
+            ground = own.color if kind else GROUND.light
+            style: dict[str, Any] = {"marker": own.marker, "markersize": 5 if kind else 4.5}
+            ax.plot(x, y, linestyle="", color=own.color, mfc=ground, **style)
     best = rows[rows["best"]]
     ax.plot(best["groups_gone_percent_mean"], best["measure_mean"], **BEST)
     sparsity_axis(ax)
 
 
 def front_figure(sweep: Sweep, marked: pd.DataFrame) -> Drawing:
-    """Every combination's front."""
+    """Every combination's front; where models are made smaller in several ways, each in its own colour."""
     panels, colors = front_panels(sweep, marked), colors_of(marked)
+    looks = strategy_looks(marked)
+    several = len([name for name in looks if name != DENSE_MODEL]) > 1
     pairs = {tasks for tasks, one in zip(marked["tasks"], marked["objectives"], strict=True) if _is_pair(one)}
     constants = {
         name: sweep.constant_predictor.get(name.removeprefix("test_"))
@@ -93,7 +112,7 @@ def front_figure(sweep: Sweep, marked: pd.DataFrame) -> Drawing:
     front.set_label("on the front (chosen on validation)")
     hollow = Line2D([], [], color=ink, marker="o", markersize=4.5, linestyle="", markerfacecolor=GROUND.light)
     hollow.set_label("dominated")
-    handles = [front, hollow]
+    handles = [front, hollow, *(looks[name].points(name) for name in looks if several)]
     if any(panel.rows["best"].any() for panel in panels):
         handles.append(Line2D([], [], label="the model to use", **BEST))
     if "test_delta_m" in constants:
@@ -103,9 +122,10 @@ def front_figure(sweep: Sweep, marked: pd.DataFrame) -> Drawing:
 
     def draw(rows: pd.DataFrame, ax: Axes) -> None:
         tasks, name = rows[["tasks", "measure"]].iloc[0]
-        draw_front(rows, ax, colors[tasks], constants[name], joined=tasks in pairs)
+        look = Look(INK.light if several else colors[tasks], "o")
+        draw_front(rows, ax, look, constants[name], joined=tasks in pairs, looks=looks if several else None)
 
-    caption = "Performance against group sparsity on the test split; each point is one λ, its mean over seeds."
+    caption = "Performance against group sparsity on the test split; each point is one setting, its mean over seeds."
     words = Words("front", "The front", caption, spread_note(marked, "Error bars both ways"))
     return draw_sheet(words, panels, draw, handles, Layout(share_y=True))
 

@@ -66,6 +66,7 @@ def render_report(computed: Computed, figures: Figures, trade_offs: TextTable, r
         single_task=written_against_single_tasks(computed.single_task),
         results=report_tables.first_rows(results, "tables/results.csv"),
         paper_tables=computed.paper_tables,
+        benchmark=computed.benchmark,
         constants=report_tables.written_constants(computed),
         trials=report_tables.written_trials(sweep),
         missing=report_tables.written_missing(computed.missing),

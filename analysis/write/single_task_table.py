@@ -8,8 +8,9 @@ from analysis import text
 from analysis.compute.against_single_tasks import SHARES
 from analysis.compute.best import NO_MORE
 from analysis.compute.text_table import DEVIATION_NOTE, TextTable, cells, mean_cells
+from mtl.vocabulary.objective import MODEL_MACS
 
-LABELS = {"model_macs": "MACs", "model_parameters": "parameters", "model_latency_ms": "latency"}
+LABELS = {MODEL_MACS: "MACs", "model_parameters": "parameters", "model_latency_ms": "latency"}
 
 
 def written_against_single_tasks(table: pd.DataFrame) -> TextTable:

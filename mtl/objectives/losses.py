@@ -24,7 +24,11 @@ class LossSettings:
 
 
 # arXiv 2308.12114 trains depth with the squared error, and its authors' code smooths labels by 0.1.
-PROTOCOL_LOSSES = {"standard": LossSettings("l1", 0.0), "paper": LossSettings("mse", 0.1)}
+PROTOCOL_LOSSES = {
+    "standard": LossSettings("l1", 0.0),
+    "paper": LossSettings("mse", 0.1),
+    "mtan": LossSettings("l1", 0.0),
+}
 
 
 def loss_settings(protocol: str, depth_loss: str | None = None, label_smoothing: float | None = None) -> LossSettings:
@@ -36,13 +40,13 @@ def loss_settings(protocol: str, depth_loss: str | None = None, label_smoothing:
 def align(task: Task, prediction: Tensor, target: Tensor, protocol: str, stride: int = 1) -> tuple[Tensor, Tensor]:
     """Bring a head's output and its target to one resolution and one unit.
 
-    standard: predictions are enlarged (bilinear) to the target's resolution; depth is in metres.
+    standard and mtan: predictions are enlarged (bilinear) to the target's resolution; depth is in metres.
     paper: targets are reduced (nearest) to the head's resolution; depth is divided by each image's largest.
     stride: only every so-many-th pixel of each row and column is kept.
     """
     if not task.dense:
         return prediction, target
-    if protocol == "standard":
+    if protocol != "paper":
         return enlarge(prediction, (target.shape[1], target.shape[2]), stride), _every(target, stride)
     rows = _nearest(target.shape[1], prediction.shape[2], target.device)
     columns = _nearest(target.shape[2], prediction.shape[3], target.device)

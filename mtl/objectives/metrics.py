@@ -63,17 +63,36 @@ METRICS: dict[Kind, dict[str, MetricInfo]] = {
 }
 
 
+# What a protocol reports of a kind where it does not report all: MTAN's nine (Liu, Johns, Davison 2019, arXiv
+# 1803.10704), over which LibMTL and those after it take Δm. They are computed over the whole split, as LibMTL does.
+# MTAN's code takes means over images and batches, of the median angle too.
+REPORTED: dict[str, dict[Kind, tuple[str, ...]]] = {
+    "mtan": {
+        "segmentation": ("miou", "pixel_accuracy"),
+        "depth": ("mae", "abs_rel"),
+        "normals": ("mean_angle", "median_angle", "within_11", "within_22", "within_30"),
+    }
+}
+
+
+def reported(kind: Kind, protocol: str) -> dict[str, MetricInfo]:
+    """The metrics of a kind that a protocol reports; the first is that of `METRICS`."""
+    names = REPORTED.get(protocol, {}).get(kind, tuple(METRICS[kind]))
+    return {name: METRICS[kind][name] for name in names}
+
+
 def primary_metric(task: Task) -> str:
     """The full name of a task's first metric, such as segmentation_miou."""
     return f"{task.name}_{next(iter(METRICS[task.kind]))}"
 
 
 def metric_infos(task: Task, protocol: str) -> dict[str, MetricInfo]:
-    """Every metric of a task under its full name; the paper's protocol has depth in fractions of an image's largest.
+    """Every metric of a task that the protocol reports, under its full name.
 
+    The paper's protocol has depth in fractions of an image's largest.
     The label of an accuracy begins with the task's name, as it would not say otherwise which task it is of.
     """
-    infos = {f"{task.name}_{name}": info for name, info in METRICS[task.kind].items()}
+    infos = {f"{task.name}_{name}": info for name, info in reported(task.kind, protocol).items()}
     if not task.dense:
         name = task.name.replace("_", " ")
         return {k: MetricInfo(f"{name} {v.label}", v.direction, v.unit) for k, v in infos.items()}
@@ -138,7 +157,8 @@ class TaskMetrics:
             values["rmse"] = values.pop("mse") ** 0.5
         if self._angles.any():
             values["median_angle"] = _median(self._angles.double()) * 180 / ANGLE_BINS
-        return {f"{self.task.name}_{name}": values.get(name, float("nan")) for name in METRICS[self.task.kind]}
+        names = reported(self.task.kind, self.protocol)
+        return {f"{self.task.name}_{name}": values.get(name, float("nan")) for name in names}
 
     def _add(self, name: str, values: Tensor, keep: Tensor | None = None) -> None:
         if keep is not None:

@@ -17,6 +17,8 @@ class GradientAggregation(TaskWeighting):
     """The backbone gets a combination sum_t a_t g_t of the tasks' gradients g_t, each head that of its own loss.
 
     weighting: gives a_t from the Gramian g_s . g_t. mean: whether its a_t are of the scale of a mean, and not of a sum.
+    precision: that which the weighting computes in.
+
     They are brought to the scale of the plain sum, a_t = 1, so that a penalty's strength weighs against gradients of
     like size under every weighting. Where the Gramian is not finite a_t = 1: the optimizer then refuses the gradient
     and names the parameter.
@@ -25,9 +27,15 @@ class GradientAggregation(TaskWeighting):
     while they are put together.
     """
 
-    def __init__(self, tasks: Sequence[Task], weighting: Weighting[PSDMatrix], mean: bool = False) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        weighting: Weighting[PSDMatrix],
+        mean: bool = False,
+        precision: torch.dtype = torch.float64,
+    ) -> None:
         super().__init__(tasks)
-        self._aggregator = GramianWeightedAggregator(_OnHost(weighting, len(tasks) if mean else 1))
+        self._aggregator = GramianWeightedAggregator(_OnHost(weighting, len(tasks) if mean else 1, precision))
 
     def backward(self, losses: Mapping[str, Tensor], features: Tensor, model: MultiTaskModel) -> None:
         if len(losses) == 1:
@@ -42,19 +50,19 @@ class GradientAggregation(TaskWeighting):
 
 
 class _OnHost(Weighting[PSDMatrix]):
-    """Another weighting, times `scale`, of the Gramian divided by its trace, in float64 on CPU.
+    """Another weighting, times `scale`, of the Gramian divided by its trace, on CPU.
 
     The result does not depend on the unit of the gradients, but CAGradWeighting takes short gradients for zero. And
     these methods loop over single numbers, for each of which they would wait for a device.
     """
 
-    def __init__(self, weighting: Weighting[PSDMatrix], scale: int) -> None:
+    def __init__(self, weighting: Weighting[PSDMatrix], scale: int, precision: torch.dtype) -> None:
         super().__init__()
-        self._weighting, self._scale = weighting, scale
+        self._weighting, self._scale, self._precision = weighting, scale, precision
 
     def forward(self, gramian: Tensor, /) -> Tensor:
         small = gramian.to("cpu", torch.float64)
-        small = small / small.trace()
+        small = (small / small.trace()).to(self._precision)
         # It is not finite either where all gradients are 0.
         weights = self._scale * self._weighting(small) if small.isfinite().all() else torch.ones(len(small))
         return weights.to(gramian)

@@ -15,7 +15,11 @@ class TaskWeighting(nn.Module, ABC):
     What it learns or remembers between steps is in its parameters and buffers, so that a trial that is resumed from
     its `state_dict` comes to the same numbers. The trial's optimizer trains its parameters, if it has any. With one
     task every weighting, except for the uncertainty's, is plain training on that task's loss.
+
+    looks_again: whether `stepped` is to be called, at the cost of one more forward pass for each step.
     """
+
+    looks_again = False
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         super().__init__()
@@ -27,6 +31,9 @@ class TaskWeighting(nn.Module, ABC):
         losses: each task's own, 0-d, in the order of the tasks; features: the backbone's output that all losses depend
         on, (N, C, h, w). The caller has cleared earlier gradients; the graph is freed.
         """
+
+    def stepped(self, losses: Mapping[str, Tensor]) -> None:
+        """Called, if `looks_again`, after each step of the optimizer with the same batch's losses, without a graph."""
 
     def epoch_ended(self, losses: Mapping[str, float]) -> None:
         """Called after each epoch with each task's mean training loss."""

@@ -12,7 +12,8 @@ COMMON: dict[str, Direction] = {"delta_m": "maximize", **SPARSITIES}
 LATENCIES = ("latency_ms", "model_latency_ms")
 # What a model costs without its removed channels: the backbone alone, and (model_…) with its heads. They are known only
 # once a trial is done.
-WHOLE_COSTS = ("model_macs", "model_parameters", "model_latency_ms")
+MODEL_MACS = "model_macs"  # the cost that a compressor's target is a share of
+WHOLE_COSTS = (MODEL_MACS, "model_parameters", "model_latency_ms")
 COSTS: dict[str, Direction] = dict.fromkeys(("latency_ms", "macs", "active_parameters", *WHOLE_COSTS), "minimize")
 # How small a model is, by whatever measure.
 SIZES = COSTS | SPARSITIES

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     folder = user_path("--out", options.out)
     network, tasks, config = _open(path)
     _check(paths)
-    unit = "m" if config.protocol == "standard" else "share of the image's farthest"
+    unit = "share of the image's farthest" if config.protocol == "paper" else "m"
     for image_path, name in zip(paths, _names(paths), strict=True):
         image = read_image(image_path)
         try:

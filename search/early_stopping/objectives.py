@@ -9,10 +9,7 @@ from numpy.typing import NDArray
 from mtl.errors import BadInput
 from mtl.vocabulary.delta_m import relative_change
 from mtl.vocabulary.metric import Metric
-from mtl.vocabulary.objective import COMMON, COSTS, Objective
-
-# The cost that follows from a trial's target, and so is known while the trial runs.
-FROM_TARGET = "model_macs"
+from mtl.vocabulary.objective import COMMON, COSTS, MODEL_MACS, Objective
 
 
 def parse_objectives(columns: Sequence[str], metrics: Mapping[str, Metric]) -> tuple[Objective, ...]:
@@ -39,10 +36,10 @@ def check_running(columns: Sequence[str], *, cost_follows: bool = False) -> None
     cost_follows: whether the target of every trial that may be stopped tells its `model_macs`.
     """
     for column in columns:
-        if column in COSTS and not (cost_follows and column == FROM_TARGET):
+        if column in COSTS and not (cost_follows and column == MODEL_MACS):
             raise BadInput(
                 f"objectives: {column!r} is known only of a trial that is done; allowed with early_stopping: "
-                f"{', '.join(COMMON)}, or a metric as val_NAME; {FROM_TARGET} where all trials have targets"
+                f"{', '.join(COMMON)}, or a metric as val_NAME; {MODEL_MACS} where all trials have targets"
             )
 
 

@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from mtl.config import TrialConfig
-from mtl.vocabulary.objective import Objective
-from search.early_stopping.objectives import FROM_TARGET, objective_costs
+from mtl.vocabulary.objective import MODEL_MACS, Objective
+from search.early_stopping.objectives import objective_costs
 from search.early_stopping.pareto_order import pareto_order
 
 EpochRow = Mapping[str, float]
@@ -83,7 +83,7 @@ class SuccessiveHalving:
         if config.trial_id in trials:
             return False
         # Its target stands for its cost: scale does not matter to the order.
-        trials[config.trial_id] = {FROM_TARGET: config.target_macs, **row}
+        trials[config.trial_id] = {MODEL_MACS: config.target_macs, **row}
         if config.dense:
             self._dense.add(config.trial_id)
         return True

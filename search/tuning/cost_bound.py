@@ -11,11 +11,11 @@ from mtl.networks.model_size import count_macs
 from mtl.networks.smaller import ONE_CHANNEL, SMALLEST
 from mtl.tasks import Task
 from mtl.vocabulary.constraint import Constraint
+from mtl.vocabulary.objective import MODEL_MACS
 from search.targets import least_share
 from search.tuning.axis import DIGITS, TARGET, Axis, target_axis
 from search.tuning.space import OF_COST, PENALTY, SearchSpace
 
-COST = "model_macs"
 # A search that bounds the cost looks down to this share of the bound, unless its space says otherwise: it is asked for
 # the best model within the bound, and the best ones cost nearly as much.
 BELOW = 0.5
@@ -32,7 +32,7 @@ def bounded_space(space: SearchSpace, constraints: Sequence[Constraint], tasks: 
         return space
     least, compressor = _least(space, tasks)
     named = TARGET in space.recipe.search_space
-    bounds = [one for one in constraints if one.column == COST and one.relation == "<="]
+    bounds = [one for one in constraints if one.column == MODEL_MACS and one.relation == "<="]
     # If the network or its tasks are open, the same target has different costs.
     if bounds and not {*OF_COST} & {*space.choices}:
         bound = min(bounds, key=lambda one: one.bound)

@@ -14,7 +14,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISample
 from mtl.errors import BadInput
 from mtl.own_code import describe, line_of, own_code
 from mtl.vocabulary.constraint import Constraint
-from mtl.vocabulary.objective import COSTS, Objective
+from mtl.vocabulary.objective import COSTS, MODEL_MACS, Objective
 from search.tuning.axis import LAMBDA, TARGET
 from search.tuning.front_sampler import FrontSampler, KnownOf
 from search.tuning.own_sampler import OwnSampler
@@ -127,7 +127,7 @@ def make_front_sampler(
                 reference=bounds.get(column, 0.0 if share else None),
                 best=1.0 if share else None,
                 log=column in COSTS,
-                follows=column == "model_macs" and targets is not None,
+                follows=column == MODEL_MACS and targets is not None,
             )
         )
     return FrontSampler(axes, (targets.values[0], targets.values[-1]) if targets else None, seed)

@@ -219,6 +219,8 @@ def _run(search: Search, runner: Runner, lease: Lease) -> Outcome:
         f"search {store}: {before} proposals made before, {len(searcher.proposals) - before} taken from a sweep, "
         f"{'as many as the time allows' if left is None else left} to make, {seeds} seeds each; {search.place}"
     )
+    if unused := search.space.unused:
+        say(f"search {store}: does not search the penalty, so that nothing looks at search_space.{', '.join(unused)}")
     if mixed := mixed_versions(known.values(), "" if searcher.exhausted else torch_version()):
         say(f"search {store}: {mixed}")
 

@@ -116,6 +116,14 @@ class SearchSpace:
 
     # From parameters to trials, and back
 
+    @property
+    def unused(self) -> list[str]:
+        """The names of the recipe's search_space that nothing looks at, as they are the penalty's and that is not
+        searched. They may stand in a recipe for those who search it."""
+        if PENALTY in self.compressors:
+            return []
+        return [name for name in self.recipe.search_space if name in (LAMBDA, *OF_PENALTY)]
+
     def config(self, params: Mapping[str, Any], seed: int) -> TrialConfig:
         """The trial with these parameters and this seed."""
         values = {name: rounded(params[name], ends) for name, ends in self.ranges.items() if name in params}

@@ -76,7 +76,7 @@ def test_seed_and_strength_change_the_trial() -> None:
     assert numbers(trained(strength=0.0)) != base
 
 
-RESUMED = [("constant", "uncertainty"), *(("one_cycle", name) for name in TASK_WEIGHTINGS)]
+RESUMED = [("constant", "uncertainty"), ("halved", "equal"), *(("one_cycle", name) for name in TASK_WEIGHTINGS)]
 
 
 @pytest.mark.parametrize(("lr_schedule", "task_weighting"), RESUMED)
@@ -97,6 +97,35 @@ def test_resumed_is_unbroken(lr_schedule: str, task_weighting: str, stop: int) -
         resumed.run_epoch()
     assert numbers(resumed) == numbers(whole)
     assert resumed.test() == whole.test()
+
+
+def test_famo_sees_each_batch_again_after_its_step_which_changes_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    training = Training(config(task_weighting="famo"), TASKS, arrays(), CPU)
+    passes: list[bool] = []
+    training.model.backbone.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
+    training._train_epoch(0)
+    assert passes == [True, False] * (len(passes) // 2)
+    assert training.weighting.get_buffer("steps") == len(passes) // 2 == 3
+    assert training.weighting.get_buffer("logits").abs().min() > 0
+    # With weights that stay it comes to the very numbers that it has without the second pass.
+    monkeypatch.setattr("mtl.task_weighting.famo.LEARNING_RATE", 0.0)
+    looking = numbers(trained(task_weighting="famo"))
+    blind = Training(config(task_weighting="famo"), TASKS, arrays(), CPU)
+    blind.weighting.looks_again = False
+    while not blind.done:
+        blind.run_epoch()
+    assert numbers(blind) == looking
+
+
+@pytest.mark.parametrize(("epochs", "whole"), [(1, 1), (2, 1), (3, 2), (4, 2)])
+def test_halved_is_lr_and_half_of_it_from_half_of_the_epochs_on(epochs: int, whole: int) -> None:
+    training = Training(config(epochs=epochs, lr_schedule="halved", lr=0.01), TASKS, arrays(), CPU)
+    rates: list[float] = []
+    training.optimizer.register_step_pre_hook(lambda one, *_: rates.append(one.param_groups[0]["lr"]))
+    while not training.done:
+        training.run_epoch()
+    steps = len(rates) // epochs
+    assert rates == [0.01] * whole * steps + [0.005] * (epochs - whole) * steps
 
 
 @pytest.mark.parametrize("task_weighting", TASK_WEIGHTINGS)

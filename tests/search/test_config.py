@@ -16,7 +16,7 @@ PAPERS_LAMBDAS = (0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 
 
 def test_shipped_recipes() -> None:
-    assert recipe_names() == ["celebamask-hq", "nyuv2", "nyuv2-small", "rooms"]
+    assert recipe_names() == ["celebamask-hq", "nyuv2", "nyuv2-mtan", "nyuv2-small", "rooms"]
     for name in recipe_names():
         assert load_recipe(name).title
     for name in ("nyuv2", "celebamask-hq"):
@@ -27,6 +27,9 @@ def test_shipped_recipes() -> None:
     assert load_recipe("nyuv2").batch_size == 16
     assert load_recipe("celebamask-hq").batch_size == 32
     assert len(load_recipe("celebamask-hq").task_combinations) == 6
+    mtan = load_recipe("nyuv2-mtan")
+    assert (mtan.image_size, mtan.batch_size, mtan.epochs, mtan.lr) == ((288, 384), 8, 200, 1e-4)
+    assert (mtan.backbone, mtan.protocol, mtan.lr_schedule) == ("resnet50", "mtan", "halved")
 
 
 def test_rooms_is_what_make_sweep_promises() -> None:
@@ -118,7 +121,7 @@ def test_bad_value_is_one_line_that_names_field_value_and_what_is_allowed(overri
 
 
 def test_unknown_recipe_lists_the_known(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="celebamask-hq, nyuv2, nyuv2-small, rooms"):
+    with pytest.raises(BadInput, match="celebamask-hq, nyuv2, nyuv2-mtan, nyuv2-small, rooms"):
         load_recipe("room")
     broken = tmp_path / "mine.toml"
     broken.write_text("dataset = \n")

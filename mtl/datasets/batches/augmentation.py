@@ -13,6 +13,9 @@ from mtl.tasks import Task
 
 # The side of the smallest window that `crop` enlarges, as a share of the image's.
 SMALLEST_WINDOW = 0.6
+# How many times `scale_crop` enlarges, each as likely: what LibMTL and those who compare with MTAN do on NYU-v2. Theirs
+# interpolates normals, which are then no unit vectors; ours takes the nearest.
+MTAN_SCALES = (1.0, 1.2, 1.5)
 
 Batch = tuple[Tensor, dict[str, Tensor]]
 
@@ -28,6 +31,10 @@ def augment(batch: Batch, tasks: Sequence[Task], names: Sequence[str], generator
     if "crop" in names:
         scale = SMALLEST_WINDOW + (1 - SMALLEST_WINDOW) * draw(count)
         images, targets = crop(images, targets, tasks, scale, draw(count, 2))
+    if "scale_crop" in names:
+        scales = torch.tensor(MTAN_SCALES, device=images.device)
+        chosen = (draw(count) * len(scales)).long().clamp(max=len(scales) - 1)
+        images, targets = crop(images, targets, tasks, 1 / scales[chosen], draw(count, 2))
     if "flip" in names:
         images, targets = flip(images, targets, tasks, draw(count) < 0.5)
     if "colour" in names:

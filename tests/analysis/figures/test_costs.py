@@ -14,9 +14,9 @@ from analysis.figures.costs import (
     cost_figure,
     cost_panels,
     log_ticks,
-    strategy_looks,
 )
 from analysis.figures.drawing import Drawing, style
+from analysis.figures.looks import strategy_looks
 
 
 @pytest.mark.parametrize("cost", [MACS, PARAMETERS])

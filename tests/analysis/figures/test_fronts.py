@@ -10,11 +10,12 @@ from matplotlib.lines import Line2D
 
 from analysis.compute.everything import Computed, compute
 from analysis.figures.attainment import attained, attainment_figure, attainment_panels, draw_attainment
+from analysis.figures.curves import Look
 from analysis.figures.drawing import Drawing
 from analysis.figures.fronts import draw_front, front_figure, front_panels
 from analysis.figures.palette import GROUND
 
-COLOR = "#0072b2"
+COLOR, OTHER = "#0072b2", "#d55e00"
 
 
 def surfaces() -> pd.DataFrame:
@@ -39,14 +40,19 @@ def test_front_panels_hold_percentages_of_the_test_split(merged: Computed) -> No
 
 def front_rows(measure: str = "test_delta_m") -> pd.DataFrame:
     """Three settings: on the front, dominated, and on the front and the best."""
-    about = {"tasks": "depth", "measure": measure, "groups_gone_percent_mean": [0.0, 20.0, 50.0]}
+    about = {
+        "tasks": "depth",
+        "strategy": ["dense", "narrow", "path"],
+        "measure": measure,
+        "groups_gone_percent_mean": [0.0, 20.0, 50.0],
+    }
     values = {"measure_mean": [0.0, -9.0, -2.0], "on_front": [True, False, True], "best": [False, False, True]}
     return pd.DataFrame(about | values | {"groups_gone_percent_std": np.nan, "measure_std": 1.0})
 
 
 def drawn_front(rows: pd.DataFrame, constant: float | None = None, *, joined: bool = True) -> list[Line2D]:
     ax = Figure().add_subplot()
-    draw_front(rows, ax, COLOR, constant, joined=joined)
+    draw_front(rows, ax, Look(COLOR, "o"), constant, joined=joined)
     return list(ax.lines)
 
 
@@ -59,6 +65,26 @@ def test_dominated_points_stay_and_are_hollow() -> None:
     (line,) = [line for line in lines if line.get_linestyle() == "-"]
     np.testing.assert_array_equal(line.get_xydata(), [[0, 0], [50, -2]])
     assert not [line for line in drawn_front(front_rows(), joined=False) if line.get_linestyle() == "-"]
+
+
+def test_each_way_to_a_small_model_has_its_colour_and_the_front_joins_them() -> None:
+    looks = {"dense": Look(COLOR, "*"), "narrow": Look(OTHER, "s"), "path": Look(OTHER, "^")}
+    ax = Figure().add_subplot()
+    draw_front(front_rows(), ax, Look("#000000", "o"), None, joined=True, looks=looks)
+    marked = {
+        line.get_marker(): (line.get_color(), line.get_xydata().tolist())
+        for line in ax.lines
+        if line.get_marker() in ("*", "s", "^")
+    }
+    assert marked == {"*": (COLOR, [[0, 0]]), "s": (OTHER, [[20, -9]]), "^": (OTHER, [[50, -2]])}
+    (line,) = [line for line in ax.lines if line.get_linestyle() == "-"]
+    assert (line.get_color(), line.get_xydata().tolist()) == ("#000000", [[0, 0], [50, -2]])
+
+
+def test_the_figure_names_every_way_where_there_are_several(small: Computed, merged: Computed) -> None:
+    several, one = (front_figure(found.sweep, found.marked).svg for found in (small, merged))
+    assert all(name in several for name in ("selection", "narrow"))
+    assert "group_lasso" not in one
 
 
 def test_dense_models_and_the_constant_predictor_are_lines() -> None:

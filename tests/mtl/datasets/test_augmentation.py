@@ -137,6 +137,22 @@ def test_colour_changes_the_images_alone_and_no_other_draw() -> None:
     assert not torch.equal(shaped[0], shaped_coloured[0])
 
 
+def test_scale_crop_enlarges_by_one_of_three_factors_that_are_equally_likely() -> None:
+    """A wall at 1 m is nearer by the factor, and a ramp is as much flatter."""
+    count, width = 600, 48
+    ramp = torch.arange(width).float().expand(count, 3, 32, width)
+    targets = {"depth": torch.ones(count, 32, width), "normals": torch.ones(count, 32, width, 3)}
+    images, seen = augment((ramp, targets), GEOMETRY, ["scale_crop"], torch.Generator().manual_seed(0))
+    factors = 1 / seen["depth"][:, 0, 0]
+    torch.testing.assert_close(seen["depth"], (1 / factors)[:, None, None].expand_as(seen["depth"]))
+    for factor in (1.0, 1.2, 1.5):
+        chosen = (factors - factor).abs() < 1e-5
+        assert chosen.sum().item() == pytest.approx(count / 3, abs=45)  # 4 standard deviations
+        slope = images[chosen, 0, 0, width // 2 + 1] - images[chosen, 0, 0, width // 2]
+        torch.testing.assert_close(slope, torch.full_like(slope, 1 / factor), rtol=1e-3, atol=0)
+    assert torch.equal(seen["normals"], targets["normals"])
+
+
 def test_augmentation_is_of_the_generator_alone() -> None:
     split = arrays()["train"]
     targets = {task.name: torch.from_numpy(split[task.name]) for task in TASKS}

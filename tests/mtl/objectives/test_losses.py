@@ -150,6 +150,7 @@ def test_log_depth_is_the_logarithm_from_the_floor_on_and_smooth_there() -> None
 
 def test_the_protocol_decides_what_is_not_chosen() -> None:
     assert loss_settings("standard") == LossSettings("l1", 0.0)
+    assert loss_settings("mtan") == loss_settings("standard")
     assert loss_settings("paper") == LossSettings("mse", 0.1)
     assert loss_settings("paper", "log_rmse") == LossSettings("log_rmse", 0.1)
     assert loss_settings("paper", label_smoothing=0.0) == LossSettings("mse", 0.0)
@@ -182,7 +183,7 @@ def test_enlarge_is_torchs_bilinear_interpolation(size: tuple[int, int]) -> None
     torch.testing.assert_close(results[0], results[1])
 
 
-@pytest.mark.parametrize("protocol", ["standard", "paper"])
+@pytest.mark.parametrize("protocol", ["standard", "paper", "mtan"])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.kind)
 def test_a_stride_keeps_some_of_the_very_same_pixels(protocol: str, stride: int, task: Task) -> None:

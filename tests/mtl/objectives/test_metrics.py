@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from mtl.objectives.constant_predictor import constant_predictor
-from mtl.objectives.metrics import METRICS, TaskMetrics, metric_infos
+from mtl.objectives.metrics import METRICS, TaskMetrics, metric_infos, primary_metric
 from mtl.tasks import IGNORE, Task
 from tests.support.small import TASKS, arrays
 
@@ -111,3 +111,16 @@ def test_constant_predictor_is_the_best_constant(protocol: str) -> None:
         assert values["depth_mae"] == pytest.approx(np.abs(depth - np.median(depth)).mean(), rel=1e-3)
     assert values["male_accuracy"] == pytest.approx(max(split["male"].mean(), 1 - split["male"].mean()))
     assert values["normals_cos"] > 0.8
+
+
+def test_mtans_protocol_reports_its_nine_and_keeps_the_first_of_each_task() -> None:
+    tasks = [task for task in TASKS if task.dense]
+    infos = {name: info for task in tasks for name, info in metric_infos(task, "mtan").items()}
+    assert list(infos) == [
+        *("segmentation_miou", "segmentation_pixel_accuracy", "depth_mae", "depth_abs_rel"),
+        *("normals_mean_angle", "normals_median_angle", "normals_within_11", "normals_within_22", "normals_within_30"),
+    ]
+    assert all(next(iter(metric_infos(task, "mtan"))) == primary_metric(task) for task in TASKS)
+    assert infos["depth_mae"].unit == "m"
+    # A label that the protocol says nothing of is measured as ever.
+    assert metric_infos(TASKS[3], "mtan") == metric_infos(TASKS[3], "standard")

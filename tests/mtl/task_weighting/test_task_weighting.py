@@ -19,7 +19,7 @@ from mtl.training import make_optimizer
 from search.recipe_file import load_recipe
 from tests.support.small import TASKS, config
 
-AGGREGATIONS = ("pcgrad", "cagrad", "nash_mtl", "mgda")
+AGGREGATIONS = ("pcgrad", "cagrad", "nash_mtl", "mgda", "aligned_mtl")
 
 
 class Plane(nn.Module):
@@ -142,6 +142,12 @@ def test_gradients_that_are_all_zero_stay_zero(name: str) -> None:
     close(combined(name, (0, 0), (0, 0)), 0, 0)
 
 
+def test_aligned_by_hand() -> None:
+    """Orthogonal gradients become as long as the shorter; those along one line stay, as does their sum."""
+    close(combined("aligned_mtl", (3, 0), (0, 4)), 3, 3)
+    close(combined("aligned_mtl", (1, 0), (3, 0)), 4, 0)
+
+
 def test_dwa_by_its_formula() -> None:
     weighting = TASK_WEIGHTINGS["dwa"](TASKS[:2])
     losses = {"segmentation": torch.tensor(1.0), "depth": torch.tensor(10.0)}
@@ -211,6 +217,10 @@ def expected_gradient(name: str, rows: Tensor) -> Tensor:
     elif name == "mgda":
         share = np.clip((second - first) @ second / ((first - second) @ (first - second)), 0, 1)
         total = 2 * (share * first + (1 - share) * second)
+    elif name == "aligned_mtl":
+        # The nearest rows that are orthogonal and of one length: the polar factor, times the smallest singular value.
+        u, sigma, v = np.linalg.svd(np.stack([first, second]), full_matrices=False)
+        total = sigma[-1] * (u @ v).sum(axis=0)
     elif name == "nash_mtl":
         # For two unit vectors the equation is solved by equal shares: they add up along their bisector.
         bisector = first / np.linalg.norm(first) + second / np.linalg.norm(second)

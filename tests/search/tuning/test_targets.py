@@ -72,6 +72,12 @@ def test_a_recipe_without_the_penalty_leaves_its_targets_open() -> None:
     }
 
 
+def test_what_nothing_looks_at_without_the_penalty_is_named() -> None:
+    assert space(*SELECTION).unused == ["lambda"]  # rooms has a range of it
+    assert space(*SELECTION, "search_space.metric=adaptive,euclidean").unused == ["lambda", "metric"]
+    assert space(*SELECTION, "search_space.lambda=").unused == space().unused == space(*MIXED).unused == []
+
+
 def test_what_belongs_to_the_penalty_is_not_open_without_it() -> None:
     # As rooms has a range of lambda, and a sweep without the penalty does not look at lambdas either.
     of = space(*SELECTION, "search_space.penalty=group_lasso,l1", "search_space.lr=[1e-3, 1e-2]", "retraining=scratch")
