@@ -4,30 +4,27 @@ import timm
 import torch
 from torch import Tensor, nn
 
-TIMM = (
-    "mobilenetv3_small_050",
-    "efficientnet_b0",
-    "efficientnet_lite0",
-    "convnext_atto",
-    "convnext_tiny",
-    "convnextv2_atto",
-    "regnetx_002",
-    "regnety_002",
-    "resnet26",
-)
-NARROW = {
-    "convnext_tiny": {"depths": (1, 1, 2, 1), "dims": (16, 24, 32, 48)},
-    "convnext_atto": {"depths": (1, 1, 2, 1), "dims": (16, 24, 32, 48)},
-    "convnextv2_atto": {"depths": (1, 1, 2, 1), "dims": (16, 24, 32, 48)},
+_WIDTHS = {"depths": (1, 1, 2, 1), "dims": (16, 24, 32, 48)}
+# A small one of each family, some of them without their last stages.
+NETWORKS: dict[str, tuple[str, dict[str, object]]] = {
+    "mobilenetv3": ("mobilenetv3_small_050", {}),
+    "efficientnet": ("mnasnet_small", {"out_indices": (3,)}),
+    "lite": ("mobilenetv2_035", {"out_indices": (3,)}),
+    "convnext": ("convnext_tiny", _WIDTHS),
+    "convnextv2": ("convnextv2_atto", _WIDTHS),
+    "regnetx": ("regnetx_002", {"out_indices": (3,)}),
+    "regnety": ("regnety_002", {"out_indices": (3,)}),
+    "resnet": ("seresnet18", {"out_indices": (2,)}),
 }
 
 
 class Features(nn.Module):
-    """The last map of a timm network, and a 1 x 1 convolution of it: {"map": (N, 2, h, w)}."""
+    """One map of a timm network, the last if not said, and a 1 x 1 convolution of it: {"map": (N, 2, h, w)}."""
 
     def __init__(self, name: str, **settings: object) -> None:
         super().__init__()
-        self.net = timm.create_model(name, features_only=True, out_indices=(-1,), pretrained=False, **settings)
+        settings = {"features_only": True, "out_indices": (-1,), "pretrained": False, **settings}
+        self.net = timm.create_model(name, **settings)
         self.head = nn.Conv2d(self.net.feature_info.channels()[-1], 2, 1)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -52,6 +49,12 @@ class Vision(nn.Module):
 def small_vit(**settings: object) -> Vision:
     """2 blocks, 3 heads of 8, 16 tokens of images 64 x 64."""
     return Vision("vit_tiny_patch16_224", **{"img_size": 64, "depth": 2, "embed_dim": 24, **settings})
+
+
+def small_network(family: str) -> nn.Module:
+    """Of a family, or "vit"."""
+    name, settings = NETWORKS.get(family, ("", {}))
+    return Features(name, **settings) if name else small_vit()
 
 
 def random_state(model: nn.Module, seed: int) -> None:
