@@ -5,57 +5,23 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
+from mtl.compaction.activations import ACTIVATIONS, IN_PLACE, KEEPS_INPUT
 from mtl.compaction.graph import Node, Program, renamed
-from mtl.compaction.plan import LAYERS, MEMORY_FORMATS, PLAIN_MODULES, Plan, check_plan
+from mtl.compaction.layers import Attend, Embed, Prepend, ResponseNorm, Scale, Select, Shift
+from mtl.compaction.plan import MEMORY_FORMATS, Plan, check_plan
+from mtl.compaction.settings import OWN_MODULES, PLAIN_MODULES
 from mtl.networks.strided import safe_convolution
 
-MOST_RUNS = 8  # up to this many runs, copying each takes less time than gathering all
-
-
-class Shift(nn.Module):
-    """Adds a number to each channel of (N, C, H, W) or (N, C): what is left of a branch that is constant."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.bias.view(1, -1, *[1] * (x.ndim - 2))
-
-
-class Select(nn.Module):
-    """Some channels of (N, C, H, W) or (N, C), by runs of their positions, which are no part of the state dict.
-
-    One run is a view. In channels_last, few runs are copied one by one, and more are gathered in rows of pixels:
-    index_select, which goes by planes, takes 5 to 30 times as long there, and its result is contiguous.
-    """
-
-    index: Tensor
-
-    def __init__(self, runs: list[list[int]], layout: str) -> None:
-        super().__init__()
-        self.runs, self.layout = [(start, stop) for start, stop in runs], layout
-        # On the CPU even where the weights are on the meta device, as they are before a file is read.
-        index = torch.cat([torch.arange(start, stop, device="cpu") for start, stop in runs])
-        self.register_buffer("index", index, persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if len(self.runs) == 1:
-            start, stop = self.runs[0]
-            return x.narrow(1, start, stop - start)
-        if self.layout == "contiguous" or x.ndim == 2:
-            return torch.index_select(x, 1, self.index)
-        if len(self.runs) <= MOST_RUNS:
-            return torch.cat([x.narrow(1, start, stop - start) for start, stop in self.runs], dim=1)
-        n, channels, height, width = x.shape
-        rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
-        gathered = torch.gather(rows, 1, self.index.expand(rows.shape[0], -1))
-        return gathered.view(n, height, width, -1).permute(0, 3, 1, 2)
-
-    def extra_repr(self) -> str:
-        return f"{len(self.index)} channels in {len(self.runs)} runs, {self.layout}"
+# Operations whose result is new memory that no derivative needs, besides some activations.
+NEW_MEMORY = frozenset(
+    ["conv", "conv_transpose", "linear", "norm", "layer_norm", "group_norm", "shift", "scale", "add", "mul"]
+)
+# Operations whose derivative does not need their input.
+LINEAR = frozenset(["mean", "adaptive_pool", "avg_pool", "add", "shift"])
+# Settings that name the channels' axis, which plans have where it is not 1.
+WITH_AXIS = frozenset(["cat", "shift", "scale", "select", "part", "response_norm"])
 
 
 def build(plan: Plan) -> fx.GraphModule:
@@ -89,14 +55,31 @@ def _step(node: Node, settings: dict[str, Any]) -> dict[str, Any]:
 def _plan_settings(node: Node) -> dict[str, Any]:
     """The settings of a program's node and the sizes of its tensors: plain data."""
     settings = {name: value for name, value in node.settings.items() if name != "added_bias"}
+    if node.op in WITH_AXIS and node.axis != 1:
+        settings["axis"] = node.axis
     tensors = node.tensors
-    if node.op in ("conv", "linear"):
-        weight = tensors["weight"]
-        settings |= {"out": weight.shape[0], "in": weight.shape[1], "bias": "bias" in tensors}
-    if node.op == "conv":
-        settings["kernel"] = tuple(weight.shape[2:])
-    elif node.op in ("norm", "shift"):
-        settings["channels"] = len(tensors["running_mean" if node.op == "norm" else "bias"])
+    match node.op:
+        case "conv" | "linear" | "conv_transpose":
+            out, reads = tensors["weight"].shape[:2]
+            if node.op == "conv_transpose":
+                out, reads = reads * node.groups, out
+            else:
+                reads *= node.groups
+            settings |= {"out": out, "in": reads, "bias": "bias" in tensors}
+            if node.op != "linear":
+                settings["kernel"] = tuple(tensors["weight"].shape[2:])
+            if settings.get("groups") == 1:
+                del settings["groups"]  # as in plans that are older than groups
+        case "norm" | "shift" | "scale" | "response_norm" | "layer_norm" | "group_norm":
+            settings["channels"] = node.channels
+            if node.op in ("layer_norm", "group_norm"):
+                settings["affine"] = "weight" in tensors
+            if node.op == "layer_norm":
+                settings["bias"] = "bias" in tensors
+        case "embed":
+            settings["shape"] = list(tensors["value"].shape[1:])
+        case "prepend":
+            settings |= {"tokens": tensors["value"].shape[1], "channels": node.channels}
     return settings
 
 
@@ -106,6 +89,7 @@ class _Building:
     def __init__(self, nodes: list[Node]) -> None:
         self.nodes = Program({node.name: node for node in nodes})
         self.readers = self.nodes.readers()
+        self.place = {node.name: place for place, node in enumerate(nodes)}
         self.root = fx.GraphModule(nn.Module(), fx.Graph())
         self.graph = fx.Graph()
         self.values: dict[str, fx.Node] = {}
@@ -124,45 +108,114 @@ class _Building:
             case "format":
                 layout = MEMORY_FORMATS[settings["memory_format"]]
                 return self.graph.call_method("contiguous", tuple(inputs), {"memory_format": layout})
-            case op if op in LAYERS or op in PLAIN_MODULES:
+            case op if op in OWN_MODULES or op in PLAIN_MODULES:
                 self.root.add_submodule(node.name, _layer(node))
                 return self.graph.call_module(node.name, tuple(inputs))
             case "relu":
-                return call(F.relu, tuple(inputs), {"inplace": self._own(node.inputs[0])})
-            case "add":
+                return call(F.relu, tuple(inputs), {"inplace": self._own(node, 0)})
+            case "act":
+                kind = settings.pop("kind")
+                if kind in IN_PLACE and self._own(node, 0):
+                    settings["inplace"] = True
+                return call(ACTIVATIONS[kind][0], tuple(inputs), settings)
+            case "add" | "mul":
                 # The memory of an own value is overwritten, which saves that of another value.
-                own = [self._own(name) for name in node.inputs]
+                own = [self._own(node, 0), self._own(node, 1)]
                 inputs = inputs[::-1] if own[1] and not own[0] else inputs
-                return call(operator.iadd if any(own) else operator.add, tuple(inputs))
+                added, multiplied = (operator.iadd, operator.imul) if any(own) else (operator.add, operator.mul)
+                return call(added if node.op == "add" else multiplied, tuple(inputs))
+            case "scalar":
+                value = inputs[0]
+                if settings["scale"] != 1:
+                    value = call(operator.mul, (value, settings["scale"]))
+                return call(operator.add, (value, settings["offset"])) if settings["offset"] else value
             case "cat":
-                return call(torch.cat, (inputs,), {"dim": 1})
+                return call(torch.cat, (inputs,), {"dim": settings.get("axis", 1)})
             case "flatten":
                 return call(torch.flatten, tuple(inputs), {"start_dim": 1})
             case "mean":
-                return call(torch.mean, tuple(inputs), {"dim": (2, 3), **settings})
-        assert node.op == "interpolate", node.op
-        if "like" in settings:
-            shape = call(getattr, (self.values[settings.pop("like")], "shape"))
-            settings["size"] = call(operator.getitem, (shape, slice(2, None)))
-        return call(F.interpolate, tuple(inputs), settings)
+                dims = tuple(settings.get("dims", (2, 3)))
+                return call(torch.mean, tuple(inputs), {"dim": dims, "keepdim": settings["keepdim"]})
+            case "pixel_shuffle":
+                return call(F.pixel_shuffle, (inputs[0], settings["factor"]))
+            case "interpolate":
+                if "like" in settings:
+                    settings["size"] = call(operator.getitem, (self._shape(settings.pop("like")), slice(2, None)))
+                return call(F.interpolate, tuple(inputs), settings)
+        return self._view(node.op, inputs[0], settings)
 
-    def _own(self, name: str) -> bool:
-        """Whether a value is new memory that only one node reads and that no derivative needs."""
-        return self.nodes[name].op in ("conv", "linear", "norm", "shift", "add") and len(self.readers[name]) == 1
+    def _view(self, op: str, x: fx.Node, s: dict[str, Any]) -> fx.Node:
+        call, method = self.graph.call_function, self.graph.call_method
+        match op:
+            case "part":
+                return method("narrow", (x, s.get("axis", 1), s["start"], s["stop"] - s["start"]))
+            case "permute":
+                return method("permute", (x, *s["dims"]))
+            case "merge":
+                return method("flatten", (x, s["start"], s["end"]))
+            case "unsqueeze" | "squeeze":
+                return method(op, (x, s["axis"]))
+            case "narrow":
+                whole = [slice(None)] * s["axis"]
+                return call(operator.getitem, (x, (*whole, slice(s["start"], s["stop"]))))
+            case "pick":
+                return method("select", (x, s["axis"], s["index"]))
+        assert op == "unmerge", op
+        shape = self._shape(s["like"]) if "like" in s else None
+        sizes = []
+        for size in s["sizes"]:
+            if not isinstance(size, int):
+                axis, divisor = size
+                size = call(operator.getitem, (shape, axis))
+                size = call(operator.floordiv, (size, divisor)) if divisor > 1 else size
+            sizes.append(size)
+        return method("unflatten", (x, s["axis"], tuple(sizes)))
+
+    def _shape(self, name: str) -> fx.Node:
+        return self.graph.call_function(getattr, (self.values[name], "shape"))
+
+    def _own(self, node: Node, position: int) -> bool:
+        """Whether an input is new memory that nothing reads later and that no derivative needs."""
+        name = node.inputs[position]
+        source = self.nodes[name]
+        keeps = source.op == "act" and source.settings["kind"] in KEEPS_INPUT
+        if not (source.op in NEW_MEMORY or keeps) or node.settings.get("small") in (position, 2):
+            return False
+        others = [reader for reader in self.readers[name] if reader is not node]
+        earlier = all(r.op in LINEAR and self.place[r.name] < self.place[node.name] for r in others)
+        return earlier and node.inputs.count(name) == 1
 
 
 def _layer(node: Node) -> nn.Module:
     s = node.settings
+    axis, groups = s.get("axis", 1), s.get("groups", 1)
     match node.op:
         case "conv":
             sizes = (s["in"], s["out"], s["kernel"], s["stride"], s["padding"], s["dilation"])
-            return safe_convolution(nn.Conv2d(*sizes, bias=s["bias"]))
+            return safe_convolution(nn.Conv2d(*sizes, groups=groups, bias=s["bias"]))
+        case "conv_transpose":
+            sizes = (s["in"], s["out"], s["kernel"], s["stride"], s["padding"], s["output_padding"])
+            return nn.ConvTranspose2d(*sizes, groups=groups, bias=s["bias"], dilation=s["dilation"])
         case "linear":
             return nn.Linear(s["in"], s["out"], bias=s["bias"])
         case "norm":
             return nn.BatchNorm2d(s["channels"], s["eps"], s["momentum"], s["affine"])
+        case "layer_norm":
+            return nn.LayerNorm(s["channels"], s["eps"], s["affine"], bias=s["bias"])
+        case "group_norm":
+            return nn.GroupNorm(groups, s["channels"], s["eps"], s["affine"])
+        case "response_norm":
+            return ResponseNorm(s["channels"], s["eps"], axis)
+        case "attend":
+            return Attend(s["heads"], s["size"], s["scale"])
         case "shift":
-            return Shift(s["channels"])
+            return Shift(s["channels"], axis)
+        case "scale":
+            return Scale(s["channels"], axis)
+        case "embed":
+            return Embed(s["shape"])
+        case "prepend":
+            return Prepend(s["tokens"], s["channels"])
         case "select":
-            return Select(s["runs"], s["layout"])
+            return Select(s["runs"], s["layout"], axis)
     return PLAIN_MODULES[node.op](**s)

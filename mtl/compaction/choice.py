@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mtl.compaction.build import Select, with_tensors
+from mtl.compaction.build import with_tensors
 from mtl.compaction.graph import Node, Program, renamed
+from mtl.compaction.layers import Select
 from mtl.compaction.plan import MEMORY_FORMATS
 from mtl.compaction.rewrite import runs
 from mtl.networks.measurement import time_calls
@@ -18,7 +19,7 @@ MARGIN = 0.95  # a selection is one operation more, which must pay by more than 
 
 
 def with_format(program: Program, memory_format: str) -> Program:
-    """The program that first brings its input into a memory format, which all later values keep."""
+    """The program that first brings its input into a memory format, which all later maps keep."""
     new = Program()
     instead: dict[str, str] = {}
     for node in program.copied().values():
@@ -28,7 +29,7 @@ def with_format(program: Program, memory_format: str) -> Program:
             settings = {"memory_format": memory_format}
             new["format"] = Node("format", "format", [node.name], settings, shape=node.shape)
             instead = {node.name: "format"}
-        elif node.op == "conv":
+        elif node.op in ("conv", "conv_transpose"):
             node.tensors["weight"] = node.tensors["weight"].contiguous(memory_format=MEMORY_FORMATS[memory_format])
         elif node.op == "select":
             node.settings["layout"] = memory_format
@@ -50,22 +51,29 @@ class MeasuredChoice:
         self.batch, self.memory_format = batch, memory_format
         self.known: dict[tuple[object, ...], bool] = {}
 
-    def __call__(self, layer: Node, shape: tuple[int, ...], index: Sequence[int]) -> bool:
+    def __call__(self, layer: Node, source: Node, index: Sequence[int]) -> bool:
         weight = layer.tensors["weight"]
-        key = (layer.op, tuple(weight.shape), shape, len(index), len(runs(index)), str(layer.settings))
+        key = (layer.op, tuple(weight.shape), source.shape, len(index), len(runs(index)), str(layer.settings))
         if key not in self.known:
-            self.known[key] = self._faster(layer, shape, index)
+            self.known[key] = self._faster(layer, source, index)
         return self.known[key]
 
     @torch.inference_mode()
-    def _faster(self, layer: Node, shape: tuple[int, ...], index: Sequence[int]) -> bool:
+    def _faster(self, layer: Node, source: Node, index: Sequence[int]) -> bool:
         weight = layer.tensors["weight"]
         layout = MEMORY_FORMATS[self.memory_format] if weight.ndim == 4 else torch.contiguous_format
-        x = torch.ones((self.batch, *shape), dtype=weight.dtype, device=weight.device).contiguous(memory_format=layout)
-        select = Select(runs(index), self.memory_format).to(weight.device)
+        x = torch.ones((self.batch, *source.shape), dtype=weight.dtype, device=weight.device)
+        x = x.contiguous(memory_format=layout)
+        select = Select(runs(index), self.memory_format, source.axis).to(weight.device)
         whole = weight.contiguous(memory_format=layout)
-        part = weight[:, select.index].contiguous(memory_format=layout)
-        run = F.linear if layer.op == "linear" else partial(F.conv2d, **layer.settings)
+        part = weight.index_select(0 if layer.op == "conv_transpose" else 1, select.index)
+        part = part.contiguous(memory_format=layout)
+        functions: dict[str, Callable[..., Tensor]] = {
+            "linear": F.linear,
+            "conv": F.conv2d,
+            "conv_transpose": F.conv_transpose2d,
+        }
+        run = partial(functions[layer.op], **layer.settings)
         ways = {"whole": lambda: run(x, whole), "part": lambda: run(select(x), part)}
         times = medians(ways, 5, weight.device)
         return times["part"] < MARGIN * times["whole"]

@@ -7,7 +7,7 @@ from torch import Tensor, fx, nn
 from mtl.compaction.build import with_tensors
 from mtl.compaction.channels import find_constants, find_live
 from mtl.compaction.choice import MeasuredChoice, faster_format, with_format
-from mtl.compaction.fold import biases_to_norms, fold_norms, fold_shifts
+from mtl.compaction.fold import biases_to_norms, fold_norms, fold_scales, fold_shifts
 from mtl.compaction.graph import Program
 from mtl.compaction.rewrite import Chooser, rewrite
 from mtl.compaction.trace import trace
@@ -56,12 +56,13 @@ def compact(
             what = "a selection of channels" if node.op == "select" else "a change of memory format"
             raise BadInput(f"{node.name}: {what}, as compact models have; allowed: a model that is not compact yet")
     if fold:
-        program = fold_norms(program)
+        program = fold_scales(fold_norms(program))
     constants = find_constants(program)
     live = find_live(program, constants)
 
     def compacted(choose: Chooser) -> Program:
-        return fold_shifts(rewrite(program, constants, live, choose))
+        small = rewrite(program, constants, live, choose)
+        return fold_shifts(fold_scales(small) if fold else small)
 
     measured_format = memory_format == "measured"
     layout = faster_format(compacted(CHOICES["never"]), example_input) if measured_format else memory_format
@@ -71,4 +72,4 @@ def compact(
 
 def fold_compact(model: nn.Module, example_input: Tensor) -> fx.GraphModule:
     """A model with compact parts and nothing left to remove as one compact network, its batch norms folded."""
-    return with_tensors(fold_shifts(fold_norms(trace(model, example_input))))
+    return with_tensors(fold_shifts(fold_scales(fold_norms(trace(model, example_input)))))

@@ -1,4 +1,4 @@
-"""Batch norms and constants that are added, folded into the layers before them."""
+"""Batch norms, and constants that are added or multiplied, folded into the layers before them."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mtl.compaction.channels import norm_scale
-from mtl.compaction.graph import Node, Program
+from mtl.compaction.graph import LAYERS, VIEWS, Node, Program
 
 
 def fold_norms(program: Program) -> Program:
@@ -17,14 +17,47 @@ def fold_norms(program: Program) -> Program:
             program.bypass(node.name)
     for layer, node in _convolutions_with_norms(program):
         scale, offset = norm_scale(node)
-        weight, bias = layer.tensors["weight"], layer.tensors.get("bias")
-        scaled = weight.double() * scale.to(weight.device).view(-1, 1, 1, 1)
+        bias = layer.tensors.pop("bias", None)
         offset = offset if bias is None else offset + scale * bias.cpu().double()
-        # A zero stays a zero, also times a scale that is not finite in float32.
-        layer.tensors["weight"] = torch.where(weight == 0, 0, scaled).to(weight.dtype)
-        layer.tensors["bias"] = offset.to(weight)
+        _scale_layer(layer, scale)
+        layer.tensors["bias"] = offset.to(layer.tensors["weight"])
         program.bypass(node.name)
     return program
+
+
+def fold_scales(program: Program) -> Program:
+    """Without numbers that multiply or are added to all channels, and without scales that are the only reader of a
+    layer, or of values that a layer's result is only moved to."""
+    program = _scalars_by_channel(program)
+    for node in list(program.values()):
+        if node.op != "scale":
+            continue
+        scale = node.tensors["weight"].cpu().double()
+        if (scale == 1).all():
+            program.bypass(node.name)
+        elif layer := _layer_before(program, node, LAYERS):
+            _scale_layer(layer, scale)
+            program.bypass(node.name)
+    return program
+
+
+def _scalars_by_channel(program: Program) -> Program:
+    """With scales and shifts in place of numbers that are the same for all channels."""
+    new = Program()
+    for node in program.copied().values():
+        new[node.name] = node
+        if node.op != "scalar":
+            continue
+        scale, offset = node.settings["scale"], node.settings["offset"]
+        ones = torch.ones(node.channels, dtype=torch.float64)
+        factor = Node(node.name, "scale", node.inputs, {}, {"weight": ones * scale}, node.shape, node.axis)
+        if offset:
+            factor.name = f"{node.name}_scale"
+            del new[node.name]
+            new[factor.name] = factor
+            factor = Node(node.name, "shift", [factor.name], {}, {"bias": ones * offset}, node.shape, node.axis)
+        new[node.name] = factor
+    return new
 
 
 def fold_shifts(program: Program) -> Program:
@@ -36,11 +69,10 @@ def fold_shifts(program: Program) -> Program:
             if source.op == "shift" and len(program.readers()[source.name]) == 1:
                 node.tensors["bias"] = node.tensors["bias"] + source.tensors["bias"]
                 program.bypass(source.name)
-                source = program[node.inputs[0]]
             if not node.tensors["bias"].any():
                 program.bypass(node.name)
-            elif source.op in ("conv", "linear", "norm") and len(program.readers()[source.name]) == 1:
-                add_bias(source, node.tensors["bias"])
+            elif layer := _layer_before(program, node, LAYERS | {"norm"}):
+                add_bias(layer, node.tensors["bias"])
                 program.bypass(node.name)
     for node in list(program.values()):
         if node.op == "relu":
@@ -70,8 +102,31 @@ def add_bias(layer: Node, bias: Tensor) -> None:
     old = layer.tensors.get("bias")
     if old is None:
         layer.settings["added_bias"] = True
-        old = torch.zeros(len(pattern), dtype=pattern.dtype, device=pattern.device)
+        old = torch.zeros(len(bias), dtype=pattern.dtype, device=pattern.device)
     layer.tensors["bias"] = old + bias.to(old)
+
+
+def _scale_layer(layer: Node, scale: Tensor) -> None:
+    """Multiply the outputs of a layer by (F,) float64."""
+    weight = layer.tensors["weight"]
+    factor = scale.to(weight.device)
+    if layer.op == "conv_transpose":  # (C, F / groups, height, width)
+        factor = factor.view(layer.groups, -1).repeat_interleave(len(weight) // layer.groups, dim=0)
+    factor = factor.view(*factor.shape, *[1] * (weight.ndim - factor.ndim))
+    # A zero stays a zero, also times a scale that is not finite in float32.
+    layer.tensors["weight"] = torch.where(weight == 0, 0, weight.double() * factor).to(weight.dtype)
+    if "bias" in layer.tensors:
+        bias = layer.tensors["bias"]
+        layer.tensors["bias"] = (bias.double() * scale.to(bias.device)).to(bias.dtype)
+
+
+def _layer_before(program: Program, node: Node, ops: frozenset[str]) -> Node | None:
+    """The layer whose result only this node reads, perhaps after it has been moved about."""
+    readers = program.readers()
+    source = program[node.inputs[0]]
+    while source.op in VIEWS and len(readers[source.name]) == 1:
+        source = program[source.inputs[0]]
+    return source if source.op in ops and len(readers[source.name]) == 1 else None
 
 
 def _convolutions_with_norms(program: Program) -> Iterator[tuple[Node, Node]]:
@@ -79,5 +134,5 @@ def _convolutions_with_norms(program: Program) -> Iterator[tuple[Node, Node]]:
     readers = program.readers()
     for norm in list(program.values()):
         layer = program[norm.inputs[0]] if norm.op == "norm" else norm
-        if layer.op == "conv" and layer is not norm and len(readers[layer.name]) == 1:
+        if layer.op in ("conv", "conv_transpose") and layer is not norm and len(readers[layer.name]) == 1:
             yield layer, norm

@@ -7,14 +7,25 @@ alphabet, operations and settings from a list with types and ranges, and channel
 import keyword
 import math
 import re
-from typing import Annotated, Any, Literal, TypeGuard
+from typing import Any, TypeGuard
 
 import torch
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 from torch import fx, nn
 from torch.utils._pytree import tree_leaves
 
+from mtl.compaction.activations import ACTIVATIONS
 from mtl.compaction.graph import Node
+from mtl.compaction.layouts import Layout, layout_after
+from mtl.compaction.settings import (
+    ADAPTERS,
+    MOST_CHANNELS,
+    MOST_POSITIONS,
+    OPTIONAL,
+    OWN_MODULES,
+    PLAIN_MODULES,
+    SETTINGS,
+)
 from mtl.errors import BadInput
 from mtl.networks.tensor_file import shown
 
@@ -23,10 +34,7 @@ MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.
 
 # Far beyond any network of ours (a ResNet-152 has 600 steps and 60 million weights), and small enough to be tried.
 MOST_STEPS = 10_000
-MOST_CHANNELS = 2**20
 MOST_WEIGHTS = 2**31
-MOST_POSITIONS = 2**24  # that all selections of a plan read
-MOST_PIXELS = 2**14  # of a side, a kernel, a stride
 MOST_DEPTH = 10  # of the dicts and lists that a network returns
 
 PART = re.compile(r"\w(?:[\w -]{0,98}\w)?")  # of a name; letters beyond a to z count, as in names of tasks
@@ -43,80 +51,6 @@ def _is_part(part: str) -> bool:
     return free and bool(PART.fullmatch(part))
 
 
-def _named(name: str) -> str:
-    assert is_name(name)
-    return name
-
-
-def _forward(run: Any) -> Any:
-    assert run[0] < run[1]
-    return run
-
-
-# Types of settings, which pydantic checks strictly: True is no number, and 2.0 no whole number.
-Flag = bool
-TWO = Field(min_length=2, max_length=2)
-Channels = Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
-Size = Annotated[int, Field(ge=1, le=MOST_PIXELS)]
-Border = Annotated[int, Field(ge=0, le=MOST_PIXELS)]
-Position = Annotated[int, Field(ge=0, le=MOST_POSITIONS)]
-Scale = Annotated[float, Field(ge=1 / MOST_PIXELS, le=MOST_PIXELS, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Pair = Annotated[list[Size], TWO] | tuple[Size, Size]
-Borders = Annotated[list[Border], TWO] | tuple[Border, Border]
-Scales = Annotated[list[Scale], TWO] | tuple[Scale, Scale]
-SizeOrNone = Size | None
-Run = Annotated[Annotated[list[Position], TWO] | tuple[Position, Position], AfterValidator(_forward)]
-Format = Literal["contiguous", "channels_last"]
-_POOL: dict[str, Any] = {"kernel_size": Size | Pair, "stride": Size | Pair, "padding": Border | Borders}
-
-# The settings of each operation. A step has all of them, except for those of OPTIONAL.
-SETTINGS: dict[str, dict[str, Any]] = {
-    "input": {"channels": Channels},
-    "format": {"memory_format": Format},
-    "conv": {"stride": Pair, "padding": Borders, "dilation": Pair}
-    | {"in": Channels, "out": Channels, "bias": Flag, "kernel": Pair},
-    "linear": {"in": Channels, "out": Channels, "bias": Flag},
-    "norm": {
-        "eps": Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)],
-        "momentum": Share | None,
-        "affine": Flag,
-        "channels": Channels,
-    },
-    "shift": {"channels": Channels},
-    "select": {"runs": Annotated[list[Run], Field(min_length=1)], "layout": Format},
-    "relu": {},
-    "add": {},
-    "cat": {},
-    "flatten": {},
-    "dropout": {"p": Share},
-    "mean": {"keepdim": Flag},
-    "max_pool": {**_POOL, "dilation": Size | Pair, "ceil_mode": Flag},
-    "avg_pool": {**_POOL, "ceil_mode": Flag, "count_include_pad": Flag},
-    "adaptive_pool": {"output_size": Size | Annotated[list[SizeOrNone], TWO] | tuple[SizeOrNone, SizeOrNone]},
-    "interpolate": {
-        "size": Size | Pair | None,
-        "scale_factor": Scale | Scales | None,
-        "mode": Literal["nearest", "nearest-exact", "bilinear", "bicubic", "area"],
-        "align_corners": Flag | None,
-        "recompute_scale_factor": Flag | None,
-        "antialias": Flag,
-        "like": Annotated[str, AfterValidator(_named)],
-    },
-    "output": {"structure": Any},  # see _Checking._structure
-}
-OPTIONAL = {"interpolate": set(SETTINGS["interpolate"])}
-ADAPTERS = {op: {name: TypeAdapter(kind) for name, kind in kinds.items()} for op, kinds in SETTINGS.items()}
-# Operations that torch has a module for whose arguments are the settings.
-PLAIN_MODULES: dict[str, type[nn.Module]] = {
-    "max_pool": nn.MaxPool2d,
-    "avg_pool": nn.AvgPool2d,
-    "adaptive_pool": nn.AdaptiveAvgPool2d,
-    "dropout": nn.Dropout,
-}
-LAYERS = ("conv", "linear", "norm", "shift", "select")
-
-
 def check_plan(plan: Any) -> list[Node]:
     """The plan's operations, each after its inputs. Raises BadInput, one line, at the first that is not allowed."""
     if not isinstance(plan, list) or not 2 <= len(plan) <= MOST_STEPS:
@@ -129,8 +63,8 @@ class _Checking:
     """What is known of the operations so far."""
 
     def __init__(self) -> None:
-        # Of each value its channels (None where they depend on the image's size) and its number of dimensions.
-        self.values: dict[str, tuple[int | None, int]] = {}
+        # Of each value its channels (None where they depend on the image's size) and where they are.
+        self.values: dict[str, tuple[int | None, Layout]] = {}
         self.modules: set[str] = set()
         self.folders: set[str] = set()  # the paths that modules lie below
         self.weights = self.positions = 0
@@ -160,13 +94,15 @@ class _Checking:
             self._need(tree_leaves(settings["structure"]) == inputs, "inputs", inputs, "what it returns")
         else:
             self.values[name] = self._value(node)
-        if op in LAYERS or op in PLAIN_MODULES:
+        if op in OWN_MODULES or op in PLAIN_MODULES:
             self._place(name)
         return node
 
     def _settings(self, op: str, settings: Any) -> None:
         known, optional = ADAPTERS[op], OPTIONAL.get(op, set())
         right = isinstance(settings, dict) and set(known) - optional <= set(settings) <= set(known)
+        if right and op == "act" and isinstance(settings["kind"], str) and settings["kind"] in ACTIVATIONS:
+            right = set(settings) == {"kind", *ACTIVATIONS[settings["kind"]][1]}
         self._need(right, f"{op} with settings", settings, ", ".join(known) or "none")
         for name, value in settings.items():
             try:
@@ -174,40 +110,84 @@ class _Checking:
             except ValidationError:
                 self._need(False, f"{op} with {name} =", value, "what compact sets")
 
-    def _value(self, node: Node) -> tuple[int | None, int]:
-        """Channels and number of dimensions of a result, which the inputs and settings must fit."""
+    def _value(self, node: Node) -> tuple[int | None, Layout]:
+        """Channels and layout of a result, which the inputs and settings must fit."""
         inputs, settings, op = [self.values[name] for name in node.inputs], node.settings, node.op
-        count = {"input": 0, "add": 2, "cat": max(1, len(inputs))}.get(op, 1)
-        self._need(len(inputs) == count, "inputs", node.inputs, f"{count} of them")
-        if op == "input":
-            return settings["channels"], 4
-        dimensions = {d for _, d in inputs}
-        images = op not in ("linear", "relu", "add", "cat", "dropout", "shift", "select", "flatten")
-        fit = dimensions <= ({2} if op == "linear" else {4} if images else {2, 4}) and len(dimensions) == 1
-        self._need(fit, "inputs", node.inputs, "values of the dimensions that it reads")
+        layout = layout_after(op, settings, [own for _, own in inputs])
+        self._need(layout, "inputs", node.inputs, "as many values, of the dimensions that it reads, as it takes")
+        assert layout is not None
         if "like" in settings:
-            like = self.values.get(settings["like"], (0, 0))
-            self._need(like[1] == 4, "like", settings["like"], "an earlier map")
+            self._like(op, settings)
+        elif op == "unmerge":
+            fixed = all(isinstance(size, int) for size in settings["sizes"])
+            self._need(fixed, "sizes", settings["sizes"], "numbers where there is no like")
         known = [channels for channels, _ in inputs if channels is not None]
-        channels = inputs[0][0]
-        if op in ("conv", "linear", "norm", "shift"):
-            reads = settings["in" if op in ("conv", "linear") else "channels"]
-            self._need(channels in (None, reads), "reads", reads, f"{channels} channels, as its input has")
-            channels = settings.get("out", reads)
-            self.weights += channels * (reads + 1) * math.prod(settings.get("kernel", (1,)))
-            self._need(self.weights <= MOST_WEIGHTS, "weights so far", self.weights, f"{MOST_WEIGHTS} or fewer")
-        elif op == "add":
-            self._need(len(set(known)) <= 1, "adds channels", known, "the same number twice")
-            channels = known[0] if known else None
-        elif op == "cat":
-            channels = sum(known) if len(known) == len(inputs) else None
-        elif op == "select":
-            channels = self._selected(channels, settings["runs"])
-        elif op == "flatten" and inputs[0][1] == 4:
-            channels = None
+        channels = self._channels(node, inputs[0][0] if inputs else None, known, len(known) == len(inputs))
         self._need(channels is None or channels <= MOST_CHANNELS, "channels", channels, f"{MOST_CHANNELS} or fewer")
-        flat = op in ("flatten", "linear") or (op == "mean" and not settings["keepdim"])
-        return channels, 2 if flat else inputs[0][1]
+        self._need(self.weights <= MOST_WEIGHTS, "weights so far", self.weights, f"{MOST_WEIGHTS} or fewer")
+        return channels, layout
+
+    def _channels(self, node: Node, channels: int | None, known: list[int], all_known: bool) -> int | None:
+        """The channels of a result. channels: of its first input; known: of the inputs of which they are known."""
+        s, op = node.settings, node.op
+        match op:
+            case "input":
+                return int(s["channels"])
+            case "conv" | "conv_transpose" | "linear":
+                return self._layer(s, channels)
+            case "norm" | "layer_norm" | "group_norm" | "response_norm" | "shift" | "scale" | "prepend":
+                own: int = s["channels"]
+                self._need(channels in (None, own), "reads", own, f"{channels} channels, as its input has")
+                if op == "group_norm":
+                    self._need(own % s["groups"] == 0, "groups", s["groups"], f"a divisor of {own} channels")
+                if op == "layer_norm":
+                    self._need(s["affine"] or not s["bias"], "bias", s["bias"], "False without weights")
+                self.weights += own * (s["tokens"] if op == "prepend" else 2)
+                return own
+            case "embed":
+                axis = self.values[node.inputs[0]][1][1]
+                own = s["shape"][axis - 1]
+                self._need(channels in (None, own), "adds channels", own, f"{channels}, as its input has")
+                self.weights += math.prod(s["shape"])
+                return own
+            case "attend":
+                own = s["heads"] * s["size"]
+                self._need(channels in (None, 3 * own), "reads", 3 * own, f"{channels} channels, as its input has")
+                return own
+            case "add" | "mul":
+                self._need(len(set(known)) <= 1, "joins channels", known, "the same number twice")
+                return known[0] if known else None
+            case "cat":
+                return sum(known) if all_known else None
+            case "select":
+                return self._selected(channels, s["runs"])
+            case "part":
+                fits = s["start"] < s["stop"] <= (channels or MOST_CHANNELS)
+                self._need(fits, "part", (s["start"], s["stop"]), f"some of {channels} channels")
+                return int(s["stop"] - s["start"])
+            case "pixel_shuffle":
+                square = s["factor"] ** 2
+                self._need((channels or 0) % square == 0, "factor", s["factor"], f"a square divides {channels}")
+                return channels // square if channels else None
+            case "flatten":
+                return channels if self.values[node.inputs[0]][1][0] == 2 else None
+        return channels
+
+    def _layer(self, s: dict[str, Any], channels: int | None) -> int:
+        reads, out, groups = s["in"], s["out"], s.get("groups", 1)
+        self._need(channels in (None, reads), "reads", reads, f"{channels} channels, as its input has")
+        self._need(not reads % groups and not out % groups, "groups", groups, f"a divisor of {reads} and of {out}")
+        self.weights += out * (reads // groups + 1) * math.prod(s.get("kernel", (1,)))
+        return int(out)
+
+    def _like(self, op: str, settings: dict[str, Any]) -> None:
+        dims, axis = self.values[settings["like"]][1] if settings["like"] in self.values else (0, 0)
+        if op == "interpolate":
+            self._need((dims, axis) == (4, 1), "like", settings["like"], "an earlier map")
+            return
+        taken = [size[0] for size in settings["sizes"] if not isinstance(size, int)]
+        fits = taken and all(0 < own < dims and own != axis for own in taken)
+        self._need(fits, "like", settings["like"], "an earlier value that has these axes")
 
     def _selected(self, channels: int | None, runs: list[list[int]]) -> int:
         selected, most = sum(stop - start for start, stop in runs), max(stop for _, stop in runs)

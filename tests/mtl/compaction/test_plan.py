@@ -36,6 +36,42 @@ def plan() -> list[dict[str, Any]]:
     ]
 
 
+def tokens() -> list[dict[str, Any]]:
+    """Grouped convolutions, gates, tokens with a position and a class token, attention, and the map again."""
+    pair = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0), "dilation": (1, 1), "bias": True}
+    return [
+        step("x", "input", [], channels=4),
+        step("conv", "conv", ["x"], **{"in": 4, "out": 8, "groups": 2}, **pair),
+        step("gate", "mean", ["conv"], keepdim=True),
+        step("hard", "act", ["gate"], kind="leaky_relu", negative_slope=0.1),
+        step("gated", "mul", ["conv", "hard"], small=1),
+        step("merged", "merge", ["gated"], start=2, end=3),
+        step("turned", "permute", ["merged"], dims=[0, 2, 1]),
+        step("first", "prepend", ["turned"], tokens=1, channels=8),
+        step("pos", "embed", ["first"], shape=[7, 8]),
+        step("norm", "layer_norm", ["pos"], eps=1e-6, affine=True, bias=True, channels=8),
+        step("qkv", "linear", ["norm"], **{"in": 8, "out": 24, "bias": True}),
+        step("attend", "attend", ["qkv"], heads=2, size=4, scale=0.5),
+        step("scale", "scale", ["attend"], channels=8, axis=2),
+        step("rest", "narrow", ["scale"], axis=1, start=1, stop=None),
+        step("back", "unmerge", ["rest"], axis=1, sizes=[[2, 2], [3, 2]], like="x"),
+        step("map", "permute", ["back"], dims=[0, 3, 1, 2]),
+        step("groups", "group_norm", ["map"], eps=1e-5, affine=True, groups=2, channels=8),
+        step("up", "conv_transpose", ["groups"], **{"in": 8, "out": 4, "groups": 4, "output_padding": (0, 0)}, **pair),
+        step("shuffled", "pixel_shuffle", ["up"], factor=2),
+        step("output", "output", ["shuffled"], structure="shuffled"),
+    ]
+
+
+def at(name: str, **settings: Any) -> Callable[[list[dict[str, Any]]], None]:
+    """A change of the settings of one step of `tokens`."""
+
+    def change(plan: list[dict[str, Any]]) -> None:
+        next(one for one in plan if one["name"] == name)["settings"].update(settings)
+
+    return change
+
+
 def conv(**settings: Any) -> Callable[[list[dict[str, Any]]], None]:
     return lambda plan: plan[1]["settings"].update(settings)
 
@@ -108,6 +144,81 @@ BAD = {
     "mode": lambda plan: plan[5]["settings"].update(mode=CODE),
     "nothing": lambda plan: plan.clear(),
 }
+
+
+def test_a_good_plan_of_tokens_is_built() -> None:
+    assert build(tokens())(torch.zeros(2, 4, 4, 6)).shape == (2, 1, 8, 12)
+
+
+BAD_TOKENS = {
+    "groups that do not divide": at("conv", groups=3),
+    "groups of code": at("conv", groups=CODE),
+    "unknown activation": at("hard", kind=CODE),
+    "another activation's setting": at("hard", kind="silu"),
+    "slope that is no number": at("hard", negative_slope=float("inf")),
+    "smaller of three": at("gated", small=3),
+    "axes that are none": at("turned", dims=[0, 2, 4]),
+    "axes twice": at("turned", dims=[0, 2, 2]),
+    "N moved": at("turned", dims=[2, 0, 1]),
+    "channels merged": at("merged", start=1, end=2),
+    "merge of one": at("merged", start=2, end=2),
+    "tokens of code": at("first", tokens=CODE),
+    "other channels before tokens": at("first", channels=9),
+    "position of other channels": at("pos", shape=[5, 9]),
+    "position of other dimensions": at("pos", shape=[5, 8, 1]),
+    "huge position": at("pos", shape=[2**20, 2**20]),
+    "norm of other channels": at("norm", channels=7),
+    "bias without weights": at("norm", affine=False),
+    "heads that do not fit": at("attend", heads=3),
+    "scale that is no number": at("attend", scale=CODE),
+    "scale of another axis": at("scale", axis=1),
+    "narrow of channels": at("rest", axis=2),
+    "narrow to code": at("rest", stop=CODE),
+    "sizes of code": at("back", sizes=[CODE, 2]),
+    "sizes of nothing": lambda plan: plan[14]["settings"].pop("like"),
+    "sizes of channels": at("back", sizes=[[1, 2], [3, 2]]),
+    "sizes by nothing": at("back", sizes=[[2, 0], [3, 2]]),
+    "sizes of a later value": at("back", like="map"),
+    "sizes of code's value": at("back", like=CODE),
+    "norm of uneven groups": at("groups", groups=3),
+    "shuffle that does not fit": at("shuffled", factor=3),
+    "convolution of tokens": lambda plan: plan[17].update(inputs=["rest"]),
+    "linear over positions": lambda plan: plan[10].update(inputs=["merged"]),
+    "product of two layouts": lambda plan: plan[4].update(inputs=["conv", "x"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TOKENS)
+def test_what_is_no_plan_of_tokens_is_refused(case: str, empty: Path) -> None:
+    bad = tokens()
+    BAD_TOKENS[case](bad)
+    with pytest.raises(BadInput, match=r"plan of a compact model: .*; allowed: ") as error:
+        build(bad)
+    assert str(error.value).isprintable()
+    assert not (empty / "harm").exists()
+
+
+def test_a_file_from_before_there_were_groups_still_loads(tmp_path: Path) -> None:
+    """The content as it was written then: no groups, axes or kinds of values."""
+    old = {
+        "compact": 1,
+        "plan": plan(),
+        "state": {
+            "part.conv.weight": torch.ones(4, 3, 3, 3),
+            "part.conv.bias": torch.arange(4.0),
+            "part.norm.weight": torch.ones(3),
+            "part.norm.bias": torch.zeros(3),
+            "part.norm.running_mean": torch.zeros(3),
+            "part.norm.running_var": torch.ones(3),
+            "part.norm.num_batches_tracked": torch.tensor(0),
+        },
+        "about": {},
+    }
+    torch.save(old, tmp_path / "old.pt")
+    model, _ = load_compact(tmp_path / "old.pt")
+    found = model(torch.zeros(1, 3, 4, 4))["map"]
+    expected = torch.tensor([2.0, 3.0, 0.0]) / (1 + 1e-5) ** 0.5
+    torch.testing.assert_close(found, expected.view(1, 3, 1, 1).expand(1, 3, 4, 4))
 
 
 @pytest.mark.parametrize("case", BAD)
