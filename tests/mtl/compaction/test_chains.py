@@ -116,6 +116,14 @@ def test_a_grouped_convolution_with_uneven_groups_keeps_the_larger_number() -> N
     assert shapes(check(model)) == {"0.weight": (6, 3, 1, 1), "1.weight": (8, 3, 3, 3), "2.weight": (2, 5, 1, 1)}
 
 
+def test_a_constant_that_fills_up_a_group_counts_once() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=2), nn.Conv2d(8, 2, 1))
+    random_state(model, 0)
+    with torch.no_grad():
+        model[0].weight[4] = 0  # the first group reads four, the second three and this constant
+    assert shapes(check(model))["1.weight"] == (8, 4, 3, 3)
+
+
 @pytest.mark.parametrize("groups", [1, 2, 8])
 def test_transposed_convolutions(groups: int) -> None:
     up = nn.ConvTranspose2d(8, 8, 3, 2, 1, output_padding=1, groups=groups)
@@ -124,6 +132,7 @@ def test_transposed_convolutions(groups: int) -> None:
     zero(model[5].weight, 0, 4)  # one of each half
     with torch.no_grad():
         up.weight[[1, 5]] = 0  # inputs
+        model[0].weight[3] = 0  # a constant, of which a transposed convolution makes different pixels
     small = check(model)
     read = {1: 6, 2: 6, 8: 6}[groups]
     wide = {1: 6, 2: 6, 8: 6}[groups]
