@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from mtl.optimizer import ProximalAdamW
 from mtl.proximal.blocks import AdamMetric
+from mtl.proximal.groups import dense, group_count, group_view, like, set_groups_, zero_groups_
+from mtl.proximal.layers import GroupedLayer
 from mtl.selection.groups import ChannelGroups, Group, Layer
 
 
@@ -68,12 +70,13 @@ class Penalised(Protocol):
 
 
 class BackboneGroups:
-    """The input channels of each convolution of the backbone, as group sparsity counts them."""
+    """The groups of each penalised layer, as group sparsity counts them."""
 
-    def __init__(self, parameters: Sequence[tuple[Tensor, float]], optimizer: ProximalAdamW) -> None:
-        """parameters: of plain convolutions, with their factors of the strength."""
-        self._parameters, self._optimizer = list(parameters), optimizer
-        self.keep([torch.ones(parameter.shape[1], dtype=torch.bool) for parameter, _ in parameters])
+    def __init__(self, layers: Sequence[GroupedLayer], factors: Sequence[float], optimizer: ProximalAdamW) -> None:
+        """factors: of the strength, for each layer."""
+        self._layers, self._factors, self._optimizer = list(layers), list(factors), optimizer
+        counts = [group_count(layer.weight, "input_channels", layer.layout) for layer in layers]
+        self.keep([torch.ones(count, dtype=torch.bool) for count in counts])
 
     @property
     def channels(self) -> None:
@@ -84,14 +87,16 @@ class BackboneGroups:
         return rate(self._optimizer)
 
     def read(self) -> list[Weights]:
-        metrics = self._optimizer.metrics_of([parameter for parameter, _ in self._parameters])
+        metrics = self._optimizer.metrics_of([layer.weight for layer in self._layers])
         return [
-            Weights(parameter.detach(), metrics[i : i + 1] if metrics else None, factor)
-            for i, (parameter, factor) in enumerate(self._parameters)
+            Weights(_by_group(layer.weight, layer), [_metric_by_group(metrics[i], layer)] if metrics else None, factor)
+            for i, (layer, factor) in enumerate(zip(self._layers, self._factors, strict=True))
         ]
 
     def write(self, weights: Sequence[Weights]) -> None:
-        """They are the parameters themselves."""
+        """Into those that are not the parameters themselves."""
+        for layer, one in zip(self._layers, weights, strict=True):
+            set_groups_(layer.weight.detach(), one.tensor, "input_channels", layer.layout)
 
     @property
     def alive(self) -> list[Tensor]:
@@ -114,12 +119,21 @@ class BackboneGroups:
 
     @torch.no_grad()
     def clear(self) -> None:
-        for (parameter, _), alive in zip(self._parameters, self._alive, strict=True):
-            parameter[:, ~alive.to(parameter.device)] = 0
+        for layer, alive in zip(self._layers, self._alive, strict=True):
+            zero_groups_(layer.weight, ~alive.to(layer.weight.device), layer.layout)
 
     @property
     def _count(self) -> int:
         return sum(len(one) for one in self._alive)
+
+
+def _by_group(values: Tensor, layer: GroupedLayer) -> Tensor:
+    """(outer, groups, inner) of a tensor of the layer's shape."""
+    return group_view(like(values.detach(), dense(layer.weight)), "input_channels", layer.layout)
+
+
+def _metric_by_group(metric: AdamMetric, layer: GroupedLayer) -> AdamMetric:
+    return AdamMetric(_by_group(metric.second_moment, layer), metric.bias_correction, metric.eps)
 
 
 @dataclass(frozen=True)
