@@ -102,15 +102,20 @@ def main() -> None:
         parser.error(f"{', '.join(sorted(unknown))}; allowed: {', '.join(NETWORKS)}")
     torch.set_num_threads(options.threads)
     layout = torch.contiguous_format if options.contiguous else torch.channels_last
-    results = {name: measure(name, options.rounds, layout) for name in options.networks}
     kernel = why_unavailable() or "in use"
+    if not options.json:
+        print(
+            f"batch {BATCH} at {SIDE} x {SIDE}, {options.threads} threads, torch {torch.__version__}, kernel: {kernel}"
+        )
+    results = {}
+    for name in options.networks:
+        results[name] = measure(name, options.rounds, layout)
+        if not options.json:
+            figures = "  ".join(f"{key} {value}" for key, value in results[name].items())
+            print(f"  {name:<24}{figures}", flush=True)
     if options.json:
         about = {"threads": options.threads, "torch": torch.__version__, "timm": timm.__version__, "kernel": kernel}
         print(json.dumps({**about, "results": results}, indent=1))
-        return
-    print(f"batch {BATCH} at {SIDE} x {SIDE}, {options.threads} threads, torch {torch.__version__}, kernel: {kernel}")
-    for name, figures in results.items():
-        print(f"  {name:<24}" + "  ".join(f"{key} {value}" for key, value in figures.items()))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "efficientnet": ("test_efficientnet", {}),
     "efficientnet, group norms": ("test_efficientnet_gn", {}),
     "convnext": ("test_convnext", {}),
-    "regnet": ("regnety_002", {}),
+    "regnet": ("regnety_002", {"depth": 7}),
     "vit": ("test_vit", {"img_size": SIZE}),
 }
 
