@@ -16,6 +16,7 @@ import torch_pruning as tp  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from mtl.errors import BadInput
 from mtl.networks.attention import AttentionParts, attentions
 from mtl.networks.measurement import evaluating
 from mtl.selection.members import Group, Kind, Layer, Member, Place, in_groups
@@ -43,7 +44,7 @@ def find_groups(model: nn.Module, images: Tensor, outputs: Sequence[nn.Module]) 
     heads, left_out = _heads(model, names, images.device)
     with evaluating(model), torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of parameters outside of layers: `_why` looks for them
-        graph = tp.DependencyGraph().build_dependency(model, example_inputs=images)
+        graph = _graph(model, images)
         follow_concatenations(graph)
         found: list[_Found | Group] = []
         roots = [nn.Conv2d, nn.ConvTranspose2d, nn.Linear]
@@ -59,6 +60,17 @@ def find_groups(model: nn.Module, images: Tensor, outputs: Sequence[nn.Module]) 
     left_out |= {one.name: one.why for one in own if one.why}
     kept = [one if isinstance(one, Group) else groups.get(id(one)) for one in found]
     return [group for group in kept if group is not None], left_out
+
+
+def _graph(model: nn.Module, images: Tensor) -> Any:
+    try:
+        return tp.DependencyGraph().build_dependency(model, example_inputs=images)
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        said = str(error).split("\n")[0]
+        raise BadInput(
+            f"the channels of {type(model).__name__} cannot be followed ({type(error).__name__}: {said}); allowed: "
+            "networks that Torch-Pruning's dependency graph can follow, or compressor = penalty"
+        ) from error
 
 
 def follow_concatenations(graph: Any) -> None:

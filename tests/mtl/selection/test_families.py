@@ -186,6 +186,20 @@ def test_channels_without_which_something_else_is_computed_stay() -> None:
     assert "computes something else" in groups.left_out["backbone.first"]
 
 
+def test_a_network_that_cannot_be_followed_is_refused() -> None:
+    class WithoutGradients(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            if torch.is_grad_enabled():
+                raise RuntimeError("only for inference")
+            return super().forward(x)
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), WithoutGradients(4, 2, 1))
+    with pytest.raises(
+        BadInput, match=r"the channels of Sequential cannot be followed \(RuntimeError: only for inference\); "
+    ):
+        ChannelGroups(model, torch.zeros(1, 3, 8, 8), [model[1]])
+
+
 @pytest.mark.parametrize(
     ("family", "importance"), [*((name, "taylor") for name in FAMILIES), ("regnet", "magnitude"), ("vit", "random")]
 )
