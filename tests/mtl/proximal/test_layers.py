@@ -17,6 +17,8 @@ from mtl.proximal.blocks import AdamMetric
 from mtl.proximal.groups import Layout, group_count, group_size, group_view, set_groups_, zero_groups_
 from mtl.proximal.layers import GroupedLayer, grouped_layers
 from mtl.proximal.prox import group_soft_threshold, weighted_group_soft_threshold
+from mtl.selection.penalised import BackboneGroups
+from mtl.selection.target import PenaltyToTarget
 from mtl.sparsity import measure_sparsity, surviving_groups
 
 timm_attention = pytest.importorskip("timm.layers.attention")
@@ -242,6 +244,24 @@ def test_whole_networks_become_sparse_in_their_groups_and_go_on_where_they_were(
     for model, its in ((one, optimizer), (other, resumed)):
         train(model, its, 3, seed=1)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_a_target_on_group_sparsity_holds_for_all_layouts() -> None:
+    model = network()
+    layers = list(grouped_layers(model))
+    optimizer = ProximalAdamW(model.parameters(), lr=1e-2)
+    groups = BackboneGroups(layers, [1.0] * len(layers), optimizer)
+    penalty = PenaltyToTarget(groups, GroupLasso(0.0), 0.5, (0, 6))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(8):
+        optimizer.zero_grad()
+        model(torch.randn(2, 3, 9, 9, generator=generator)).square().mean().backward()
+        optimizer.step()
+        penalty.apply()
+    sparsity = measure_sparsity(model)
+    assert sparsity.group_sparsity == pytest.approx(0.5, abs=0.02)
+    assert sparsity.group_sparsity == pytest.approx(1 - penalty.left)
+    assert all(layer.zero_weights == layer.weights_in_zero_groups for layer in sparsity.layers)
 
 
 def test_plain_weights_need_no_layout_and_a_layout_that_does_not_fit_is_refused() -> None:
