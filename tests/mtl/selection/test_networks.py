@@ -24,7 +24,7 @@ from mtl.sparsity import penalised_layers
 from tests.support.channels import drop_some
 
 pytest.importorskip("timm")
-from tests.support.families import FAMILIES, SIZE, family_model
+from tests.support.timm_families import FAMILIES, SIZE, family_model
 
 BATCH = 3
 
