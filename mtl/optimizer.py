@@ -4,14 +4,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from mtl.errors import BadInput, TrialFailed
 from mtl.penalties import Penalty
 from mtl.proximal.blocks import AdamMetric
 from mtl.proximal.gradients import DeferredCheck, find_not_finite
-from mtl.proximal.groups import like
+from mtl.proximal.groups import PLAIN, Layout, like
+from mtl.proximal.layers import grouped_layers
 
 Metric = Literal["adaptive", "euclidean"]
 Check = Literal["auto", "now", "later"]
@@ -30,6 +31,10 @@ class ProximalAdamW(torch.optim.Optimizer):
     With no penalty, or one of strength 0, a step is torch's fused AdamW step exactly.
 
         ProximalAdamW([{"params": convs, "penalty": GroupLasso(strength=1e-5)}, {"params": others}], lr=1e-4)
+
+    A parameter group may have `layouts`, one `mtl.proximal.groups.Layout` for each parameter, or one for all. Without
+    them weights are taken for those of plain convolutions and linear layers. `penalised_parameters(model, penalty)`
+    gives parameter groups of a whole model, whatever its layers are.
 
     `params` may also be pairs (name, parameter), as torch's optimizers take them; errors then name the parameter.
 
@@ -61,7 +66,15 @@ class ProximalAdamW(torch.optim.Optimizer):
         self.metric = metric
         self.check = check
         self._deferred = DeferredCheck()
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "penalty": None})
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "penalty": None,
+            "layouts": PLAIN,
+        }
+        super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
@@ -75,9 +88,17 @@ class ProximalAdamW(torch.optim.Optimizer):
         ):
             if not ok:
                 raise BadInput(f"ProximalAdamW: {name} {group[name]!r}; allowed: {allowed}")
+        count = len(group["params"])
+        given = group["layouts"]
+        group["layouts"] = layouts = [given] * count if isinstance(given, Layout) else list(given)
+        if len(layouts) != count or not all(isinstance(layout, Layout) for layout in layouts):
+            raise BadInput(
+                f"ProximalAdamW: layouts {given!r}; allowed: a Layout, or one for each of {count} parameters"
+            )
         if group["penalty"] is not None:
-            for weight, name in zip(group["params"], _names(group, len(self.param_groups) - 1), strict=True):
-                group["penalty"].check(weight, name)
+            names = _names(group, len(self.param_groups) - 1)
+            for weight, name, layout in zip(group["params"], names, layouts, strict=True):
+                group["penalty"].check(weight, name, layout)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -114,9 +135,10 @@ class ProximalAdamW(torch.optim.Optimizer):
         return self._deferred.count(tuple(name for name, _ in named), [gradient for _, gradient in named])
 
     def _step_group(self, group: dict[str, Any], refused: Tensor | None) -> None:
-        parameters = [p for p in group["params"] if p.grad is not None]
-        if not parameters:
+        taken = [(p, layout) for p, layout in zip(group["params"], group["layouts"], strict=True) if p.grad is not None]
+        if not taken:
             return
+        parameters, layouts = [p for p, _ in taken], [layout for _, layout in taken]
         states = [self._state_of(p) for p in parameters]
         weights = [state.get("master", p) for state, p in zip(states, parameters, strict=True)]
         for p, weight in zip(parameters, weights, strict=True):
@@ -145,7 +167,8 @@ class ProximalAdamW(torch.optim.Optimizer):
         if penalty is not None and not penalty.is_off:
             # A refused step has length 0, for which every prox is the identity.
             step_size = group["lr"] if refused is None else group["lr"] * (1 - refused)
-            penalty.prox_(weights, step_size, self._metrics(states, group) if self.metric == "adaptive" else None)
+            metrics = self._metrics(states, group) if self.metric == "adaptive" else None
+            penalty.prox_(weights, step_size, metrics, layouts)
         for p, weight in zip(parameters, weights, strict=True):
             if weight is not p:
                 p.copy_(weight)
@@ -184,18 +207,23 @@ class ProximalAdamW(torch.optim.Optimizer):
         return super().__getstate__() | {"metric": self.metric, "check": self.check, "_deferred": self._deferred}
 
     def state_dict(self) -> dict[str, Any]:
-        """As torch's, with each penalty as its strength alone: plain data, to be read back with weights_only=True."""
+        """As torch's, without layouts and with each penalty as its strength alone: plain data, to be read back with
+        weights_only=True."""
         state = super().state_dict()
         for group in state["param_groups"]:
             penalty = group.pop("penalty")
             group["strength"] = None if penalty is None else penalty.strength
+            del group["layouts"]
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore moments, steps and strengths; the kinds of penalty are those this optimizer was made with."""
         penalties = [group["penalty"] for group in self.param_groups]
+        layouts = [group["layouts"] for group in self.param_groups]
         super().load_state_dict(state_dict)
-        for group, saved, penalty in zip(self.param_groups, state_dict["param_groups"], penalties, strict=True):
+        groups = zip(self.param_groups, state_dict["param_groups"], penalties, layouts, strict=True)
+        for group, saved, penalty, layout in groups:
+            group["layouts"] = layout
             strength = group.pop("strength")
             if (penalty is None) != (strength is None):
                 raise BadInput("ProximalAdamW: the saved state has its penalties on other parameter groups")
@@ -207,6 +235,23 @@ class ProximalAdamW(torch.optim.Optimizer):
                     # torch casts to the parameter's type, which may be shorter than the state's, and makes no copy.
                     mine = value.to(p.device)
                     self.state[p][name] = (mine if name == "step" else like(mine, p)).clone()
+
+
+def penalised_parameters(model: nn.Module, penalty: Penalty) -> list[dict[str, Any]]:
+    """Parameter groups for `ProximalAdamW`: all convolutions and linear layers with the penalty, and all the rest.
+
+        ProximalAdamW(penalised_parameters(network, GroupLasso(strength=1e-5)), lr=1e-4)
+
+    Groups of weights are then the input channels of each layer, also of grouped, depthwise and transposed convolutions,
+    and attention heads: see `mtl.proximal.layers.grouped_layers`. Raises BadInput, with the layer's name, for a layer
+    whose groups are not known.
+    """
+    layouts = {id(layer.weight): layer.layout for layer in grouped_layers(model)}
+    named = list(model.named_parameters())
+    penalised = [(name, p) for name, p in named if id(p) in layouts]
+    others = [(name, p) for name, p in named if id(p) not in layouts]
+    first = {"params": penalised, "layouts": [layouts[id(p)] for _, p in penalised], "penalty": penalty}
+    return [group for group in (first, {"params": others}) if group["params"]]
 
 
 def _names(group: dict[str, Any], index: int) -> list[str]:

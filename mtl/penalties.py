@@ -2,7 +2,7 @@
 
 `strength` is the paper's lambda, an attribute that may be changed between optimizer steps: a number, or a 0-d tensor on
 the weights' device, which a CUDA graph reads at each replay. The methods take lists of weights, so that small layers
-are handled together.
+are handled together, and the layout of each (see `mtl.proximal.groups`); without layouts all are plain.
 """
 
 from abc import ABC, abstractmethod
@@ -14,7 +14,18 @@ from torch import Tensor
 
 from mtl.errors import BadInput
 from mtl.proximal.blocks import AdamMetric, apply_in_blocks_
-from mtl.proximal.groups import GROUP_KINDS, GroupKind, check_groupable, dense, group_size, group_view, like
+from mtl.proximal.groups import (
+    GROUP_KINDS,
+    PLAIN,
+    GroupKind,
+    Layout,
+    as_layouts,
+    check_groupable,
+    dense,
+    group_size,
+    group_view,
+    like,
+)
 from mtl.proximal.kernel import group_prox_
 from mtl.proximal.prox import (
     group_firm_threshold,
@@ -47,56 +58,80 @@ class Penalty(ABC):
         """Whether the strength is known to be 0; one on a device is not looked at, as that would stop the device."""
         return not isinstance(self.strength, Tensor) and self.strength == 0
 
-    def check(self, weight: Tensor, name: str) -> None:
+    def check(self, weight: Tensor, name: str, layout: Layout = PLAIN) -> None:
         """Raise BadInput, with the parameter's name, for a weight that this penalty cannot be put on."""
-        check_groupable(weight, self.groups, name)
+        check_groupable(weight, self.groups, name, layout)
 
-    def value(self, weights: Iterable[Tensor]) -> Tensor:
+    def value(self, weights: Iterable[Tensor], layouts: Sequence[Layout] | None = None) -> Tensor:
         """The penalty, a scalar tensor, strength included; 0 for no weights."""
-        terms = [self._value(group_view(w, self.groups)) for w in weights if w.numel()]
+        weights = list(weights)
+        pairs = zip(weights, as_layouts(layouts, len(weights)), strict=True)
+        terms = [self._value(group_view(w, self.groups, layout)) for w, layout in pairs if w.numel()]
         return torch.stack(terms).sum() if terms else torch.zeros(())
 
-    def violation(self, weights: Iterable[Tensor], gradients: Iterable[Tensor]) -> Tensor:
+    def violation(
+        self, weights: Iterable[Tensor], gradients: Iterable[Tensor], layouts: Sequence[Layout] | None = None
+    ) -> Tensor:
         """How far weights are from a stationary point of loss + penalty, a scalar tensor: 0 there and only there.
 
         The largest distance, over all groups, between the negative gradient of the loss and the penalty's
         subdifferential (its limiting one, for the MCP) in the Euclidean norm; in the unit of the gradients.
         """
+        weights = list(weights)
+        triples = zip(weights, gradients, as_layouts(layouts, len(weights)), strict=True)
         distances = [
-            self._distance(group_view(w, self.groups), group_view(like(g, dense(w)), self.groups)).amax()
-            for w, g in zip(weights, gradients, strict=True)
+            self._distance(group_view(w, self.groups, o), group_view(like(g, dense(w)), self.groups, o)).amax()
+            for w, g, o in triples
             if w.numel()
         ]
         return torch.stack(distances).amax() if distances else torch.zeros(())
 
-    def prox_(self, weights: Sequence[Tensor], step_size: Tensor | float, metrics: Sequence[AdamMetric] | None) -> None:
+    def prox_(
+        self,
+        weights: Sequence[Tensor],
+        step_size: Tensor | float,
+        metrics: Sequence[AdamMetric] | None,
+        layouts: Sequence[Layout] | None = None,
+    ) -> None:
         """Replace each weight x by argmin_z 1/2 ||z - x||^2_D + step_size * penalty(z), in place.
 
         metrics: D for each weight, or None for the Euclidean metric. On CUDA nothing is read back by the host.
         """
         if not self.is_off:
-            apply_in_blocks_(weights, metrics, self.groups, lambda x, d, size: self._prox(x, d, size, step_size))
+
+            def operator(x: Tensor, d: Tensor | None, size: int) -> Tensor:
+                return self._prox(x, d, size, step_size)
+
+            apply_in_blocks_(weights, metrics, self.groups, operator, layouts)
 
     def vanishing(
-        self, weights: Sequence[Tensor], step_size: Tensor | float, metrics: Sequence[AdamMetric] | None
+        self,
+        weights: Sequence[Tensor],
+        step_size: Tensor | float,
+        metrics: Sequence[AdamMetric] | None,
+        layouts: Sequence[Layout] | None = None,
     ) -> list[Tensor]:
         """For each weight (groups,): the smallest strength at which `prox_` makes each of its groups zero.
 
         It does not depend on this penalty's own strength. Up to rounding; 0 for a group that is zero.
         """
-        values = []
+        values, layouts = [], as_layouts(layouts, len(weights))
         for index, weight in enumerate(map(dense, weights)):
-            x = group_view(weight, self.groups)
+            x = group_view(weight, self.groups, layouts[index])
             d = None
             if metrics:
-                moment = group_view(like(metrics[index].second_moment, weight), self.groups)
+                moment = group_view(like(metrics[index].second_moment, weight), self.groups, layouts[index])
                 d = metrics[index].diagonal(moment)
             size = x.shape[0] * x.shape[2]
             values.append(self._vanishing(x, d, size, step_size) if x.numel() else x.new_zeros(x.shape[1]))
         return values
 
     def lambda_max(
-        self, weights: Sequence[Tensor], step_size: Tensor | float, metrics: Sequence[AdamMetric] | None
+        self,
+        weights: Sequence[Tensor],
+        step_size: Tensor | float,
+        metrics: Sequence[AdamMetric] | None,
+        layouts: Sequence[Layout] | None = None,
     ) -> float:
         """The smallest strength at which one proximal step from these weights makes all of them zero.
 
@@ -104,9 +139,8 @@ class Penalty(ABC):
         gradient there (Simon et al. 2013, section 2.1; sklearn's alpha_max). A deep network has no gradient at w = 0,
         whatever the data: this is the other end of the same condition, with D w / step_size in place of the gradient.
         """
-        return max(
-            (float(value.max()) for value in self.vanishing(weights, step_size, metrics) if len(value)), default=0.0
-        )
+        vanishing = self.vanishing(weights, step_size, metrics, layouts)
+        return max((float(value.max()) for value in vanishing if len(value)), default=0.0)
 
     @abstractmethod
     def _vanishing(self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float) -> Tensor:
@@ -155,8 +189,9 @@ class _GroupPenalty(Penalty):
 class GroupLasso(_GroupPenalty):
     """strength * sum_g sqrt(n_g) ||w_g||_2, n_g the group's size (Yuan & Lin 2006; arXiv 2308.12114, eq. 3).
 
-    For weights of convolutions with groups = 1 and of linear layers. Weights of grouped, depthwise and transposed
-    convolutions look the same, but their W[:, c] is not input channel c; `measure_sparsity` refuses these.
+    A weight (F, C, h, w) alone is taken for that of a plain convolution. Those of grouped, depthwise and transposed
+    convolutions look the same, but their W[:, c] is not input channel c: give their `Layout` with them, as
+    `mtl.optimizer.penalised_parameters` does for a whole model.
     """
 
     def _value(self, x: Tensor) -> Tensor:
@@ -165,15 +200,25 @@ class GroupLasso(_GroupPenalty):
     def _distance(self, x: Tensor, gradient: Tensor) -> Tensor:
         return _group_residual(x, gradient, self.strength * _root_size(x))
 
-    def prox_(self, weights: Sequence[Tensor], step_size: Tensor | float, metrics: Sequence[AdamMetric] | None) -> None:
+    def prox_(
+        self,
+        weights: Sequence[Tensor],
+        step_size: Tensor | float,
+        metrics: Sequence[AdamMetric] | None,
+        layouts: Sequence[Layout] | None = None,
+    ) -> None:
         if self.is_off:
             return
         if all(w.device.type == "cpu" for w in weights):
-            threshold = float(step_size * self.strength)
-            thresholds = [threshold * sqrt(group_size(w, self.groups)) if w.numel() else 0.0 for w in weights]
-            left = group_prox_(weights, thresholds, metrics, self.groups)
+            threshold, layouts = float(step_size * self.strength), as_layouts(layouts, len(weights))
+            thresholds = [
+                threshold * sqrt(group_size(w, self.groups, layout)) if w.numel() else 0.0
+                for w, layout in zip(weights, layouts, strict=True)
+            ]
+            left = group_prox_(weights, thresholds, metrics, self.groups, layouts)
             weights, metrics = [weights[i] for i in left], [metrics[i] for i in left] if metrics else None
-        super().prox_(weights, step_size, metrics)
+            layouts = [layouts[i] for i in left]
+        super().prox_(weights, step_size, metrics, layouts)
 
     def _prox(self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float) -> Tensor:
         threshold = step_size * self.strength * sqrt(size)

@@ -8,12 +8,14 @@ import torch
 from torch import nn
 
 from mtl.config import Penalised
-from mtl.proximal.groups import group_rows, plain_convolutions
+from mtl.networks.backbones import DilatedResNet
+from mtl.proximal.groups import group_view
+from mtl.proximal.layers import GroupedLayer, grouped_layers
 
 
 @dataclass(frozen=True)
 class LayerSparsity:
-    """Counts for one convolution: its input-channel groups and its weights."""
+    """Counts for one layer: its groups, which are its input channels or attention heads, and its weights."""
 
     name: str
     groups: int
@@ -25,7 +27,7 @@ class LayerSparsity:
 
 @dataclass(frozen=True)
 class Sparsity:
-    """Shares are fractions 0..1 of the convolutions' groups and weights; 0 for a network without convolutions."""
+    """Shares are fractions 0..1 of the layers' groups and weights; 0 for a network without layers that have groups."""
 
     layers: tuple[LayerSparsity, ...]
 
@@ -42,45 +44,46 @@ class Sparsity:
 
 @torch.no_grad()
 def measure_sparsity(model: nn.Module, penalised: Penalised = "backbone") -> Sparsity:
-    """Sparsity of the convolutions of `model.backbone`; of all of them if so asked, or where there is no backbone.
+    """Sparsity of the convolutions and linear layers of `model.backbone`; of all if so asked, or without a backbone.
 
-    Raises BadInput, with the layer's name, for a grouped, depthwise or transposed convolution: it has other groups, and
-    a measurement without it would not be of the network.
+    Raises BadInput, with the layer's name, for a layer whose groups are not known, such as a Conv1d: a measurement
+    without it would not be of the network.
     """
     layers = []
-    for name, module in penalised_convolutions(model, penalised):
-        zero = group_rows(module.weight) == 0
-        groups, size = zero.shape
-        zero_groups = int(zero.all(dim=1).sum())
-        layers.append(
-            LayerSparsity(name, groups, zero_groups, zero.numel(), zero_groups * size, zero_weights=int(zero.sum()))
-        )
+    for name, weight, layout in penalised_layers(model, penalised):
+        zero = group_view(weight, "input_channels", layout) == 0
+        outer, groups, inner = zero.shape
+        zero_groups = int(zero.all(dim=2).all(dim=0).sum())
+        weights = zero_groups * outer * inner
+        layers.append(LayerSparsity(name, groups, zero_groups, zero.numel(), weights, zero_weights=int(zero.sum())))
     return Sparsity(tuple(layers))
 
 
 @torch.no_grad()
 def surviving_groups(model: nn.Module, penalised: Penalised = "backbone") -> dict[str, np.ndarray]:
-    """For each of these convolutions, in the network's order, which of its groups are not zero: (C,) bool.
+    """For each of these layers, in the network's order, which of its groups are not zero: (groups,) bool.
 
     Raises BadInput as `measure_sparsity` does.
     """
     return {
-        name: (group_rows(module.weight) != 0).any(dim=1).cpu().numpy()
-        for name, module in penalised_convolutions(model, penalised)
+        name: (group_view(weight, "input_channels", layout) != 0).any(dim=2).any(dim=0).cpu().numpy()
+        for name, weight, layout in penalised_layers(model, penalised)
     }
 
 
-def penalised_convolutions(model: nn.Module, penalised: Penalised) -> Iterator[tuple[str, nn.Conv2d]]:
+def penalised_layers(model: nn.Module, penalised: Penalised) -> Iterator[GroupedLayer]:
     """Those of `model.backbone`, by their names in it, and with "all" then the others; all of a model without one.
 
+    Heads on one of our ResNets are penalised in their convolutions alone, as in the trials that there are.
     Raises BadInput as `measure_sparsity` does.
     """
     backbone = getattr(model, "backbone", None)
     if not isinstance(backbone, nn.Module):
-        yield from plain_convolutions(model)
+        yield from grouped_layers(model)
         return
-    yield from plain_convolutions(backbone)
+    yield from grouped_layers(backbone)
     if penalised == "all":
-        for name, module in plain_convolutions(model):
-            if not name.startswith("backbone."):
-                yield name, module
+        for layer in grouped_layers(model):
+            linear = layer.weight.ndim == 2 and isinstance(backbone, DilatedResNet)
+            if not layer.name.startswith("backbone.") and not linear:
+                yield layer

@@ -29,7 +29,7 @@ from mtl.penalties import PENALTIES
 from mtl.selection.compression import make_compression
 from mtl.selection.groups import ChannelGroups
 from mtl.selection.removal import Removal
-from mtl.sparsity import penalised_convolutions, surviving_groups
+from mtl.sparsity import penalised_layers, surviving_groups
 from mtl.task_weighting.again import SamePass
 from mtl.task_weighting.registry import TASK_WEIGHTINGS
 from mtl.tasks import Task
@@ -329,18 +329,23 @@ def make_optimizer(model: MultiTaskModel, weighting: nn.Module, config: TrialCon
     What the task weighting learns has a rate of its own: Adam's steps are about as long as the rate whatever the
     gradient, and the log-variances of losses that differ by a factor of 100 lie 4.6 apart.
 
-    Raises BadInput for a network with a convolution that `mtl.proximal.groups.plain_convolutions` refuses.
+    Raises BadInput for a network with a layer that `mtl.proximal.layers.grouped_layers` refuses.
     """
-    convolutions = {id(module.weight) for _, module in penalised_convolutions(model, config.penalised)}
+    layouts = {id(layer.weight): layer.layout for layer in penalised_layers(model, config.penalised)}
     penalised: dict[float, list[tuple[str, nn.Parameter]]] = {}
     others = []
     for name, p in model.named_parameters():
-        if id(p) in convolutions:
+        if id(p) in layouts:
             penalised.setdefault(config.strength * config.stage_factor(name), []).append((name, p))
         else:
             others.append((name, p))
     groups: list[dict[str, Any]] = [
-        {"params": parameters, "penalty": PENALTIES[config.penalty](strength), "weight_decay": config.weight_decay}
+        {
+            "params": parameters,
+            "layouts": [layouts[id(p)] for _, p in parameters],
+            "penalty": PENALTIES[config.penalty](strength),
+            "weight_decay": config.weight_decay,
+        }
         for strength, parameters in penalised.items()
     ]
     groups += [

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtl.proximal.groups import GroupKind, dense, group_view, like
+from mtl.proximal.groups import GroupKind, Layout, as_layouts, dense, group_view, like, set_groups_
 
 # Elements. On CPU a block and its temporaries then stay in the caches and take less memory than the largest layer of a
 # ResNet-50. On CUDA, what costs most is the number of kernels that are started.
@@ -46,15 +46,23 @@ class _Piece:
 
 
 def apply_in_blocks_(
-    weights: Sequence[Tensor], metrics: Sequence[AdamMetric] | None, kind: GroupKind, operator: Operator
+    weights: Sequence[Tensor],
+    metrics: Sequence[AdamMetric] | None,
+    kind: GroupKind,
+    operator: Operator,
+    layouts: Sequence[Layout] | None = None,
 ) -> None:
     """Replace each weight's groups x by operator(x, d, group size), d from the weight's metric.
 
     Weights of less than 32 bits are computed in float32 and rounded at the end.
     """
+    layouts = as_layouts(layouts, len(weights))
     copies = [dense(w) for w in weights]
-    views = [group_view(w, kind) for w in copies]
-    moments = [group_view(like(m.second_moment, w), kind) for m, w in zip(metrics or (), copies, strict=False)]
+    views = [group_view(w, kind, layout) for w, layout in zip(copies, layouts, strict=True)]
+    moments = [
+        group_view(like(m.second_moment, w), kind, layout)
+        for m, w, layout in zip(metrics or (), copies, layouts, strict=False)
+    ]
     for pieces in _blocks(views):
         dtype = torch.promote_types(views[pieces[0].index].dtype, torch.float32)
         x = _joined([views[p.index][:, p.groups] for p in pieces]).to(dtype)
@@ -65,7 +73,8 @@ def apply_in_blocks_(
         z = operator(x, d, x.shape[0] * x.shape[2])
         for p, part in zip(pieces, z.split([len(p) for p in pieces], dim=1), strict=True):
             views[p.index][:, p.groups] = part
-    for weight, copy in zip(weights, copies, strict=True):
+    for weight, copy, view, layout in zip(weights, copies, views, layouts, strict=True):
+        set_groups_(copy, view, kind, layout)
         if copy is not weight:
             weight.copy_(copy)
 

@@ -1,10 +1,10 @@
 /* The group lasso's proximal step over all layers of a network, in float32: one read and one write of the weights.
 
-   A layer is a matrix of `outer` rows and groups * inner columns; group g has the columns from g * inner on, in every
-   row. A block is some neighbouring groups: it is copied into a core's cache, solved there and written back. Lanes are
+   A layer is one matrix of `outer` rows and groups * inner columns, or as many of them as it has `parts`, one after the
+   other; group g of a part has the columns from g * inner on, in every row. A block is some neighbouring groups: it is copied into a core's cache, solved there and written back. Lanes are
    columns, so that nothing is gathered or transposed; what the columns of a group add up to is summed after each sweep.
 
-   With b = d / threshold the operator (see mtl/prox.py) is z = x t, t = b theta / (1 + b theta), where theta = ||z||:
+   With b = d / threshold the operator (see mtl/proximal/prox.py) is z = x t, t = b theta / (1 + b theta), where theta = ||z||:
 
        0                                           iff ||b x|| <= 1
        theta <- theta + P / C (sqrt(P) - theta),   P = sum z^2, C = sum z^2 t,  otherwise
@@ -20,7 +20,7 @@
 #include <string.h>
 
 /* BLOCK: elements of x and b that half a megabyte of cache holds; without b and a copy of x it may be larger. */
-enum { LANES = 16, BLOCK = 1 << 16, EUCLIDEAN_BLOCK = 1 << 18, ROWS_AHEAD = 8, ROWS_TO_ADD = 32, MAX_STEPS = 40 };
+enum { LANES = 16, BLOCK = 1 << 16, EUCLIDEAN_BLOCK = 1 << 18, ROWS_AHEAD = 8, ROWS_TO_ADD = 32, MANY_COLUMNS = 64, MAX_STEPS = 40 };
 
 /* LANES floats: one register, or as many as the processor needs. */
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
@@ -29,7 +29,7 @@ typedef int32_t int_lanes __attribute__((vector_size(LANES * sizeof(int32_t))));
 struct layer {
     float *x;
     const float *second_moment; /* null in the Euclidean metric */
-    int64_t outer, groups, inner;
+    int64_t parts, outer, groups, inner;
     float threshold, bias_correction, eps;
 };
 
@@ -42,7 +42,8 @@ struct job {
 /* A block in a core's cache: panels of LANES columns, each with all rows. */
 struct block {
     const struct layer *layer;
-    int64_t first_group, groups, columns, panels;
+    int64_t start; /* of its part and first group among the layer's elements */
+    int64_t groups, columns, panels;
     lanes *x, *b;          /* [panels][outer] */
     lanes *squares, *more; /* [panels]: sums over rows */
     lanes *slopes, *theta; /* [panels]; theta is what x is multiplied with in the Euclidean metric */
@@ -56,6 +57,10 @@ static int64_t groups_in_block(const struct layer *layer) {
     const int64_t groups = (layer->second_moment ? BLOCK : EUCLIDEAN_BLOCK) / (layer->outer * layer->inner);
     if (layer->inner >= LANES) return groups > 0 ? groups : 1;
     return groups > LANES ? groups / LANES * LANES : LANES;
+}
+
+static int64_t blocks_in_part(const struct layer *layer) {
+    return (layer->groups + groups_in_block(layer) - 1) / groups_in_block(layer);
 }
 
 /* 1 / a for 1 <= a < 1e37, to the last bits: three Newton steps from a guess in the exponent. */
@@ -106,7 +111,7 @@ static inline lanes root(lanes a) {
 /* Copy x, and b = d / threshold, row by row; the columns that fill up the last panel are 0 in x. */
 static void load(struct block *block) {
     const struct layer *layer = block->layer;
-    const int64_t stride = layer->groups * layer->inner, start = block->first_group * layer->inner, rows = layer->outer;
+    const int64_t stride = layer->groups * layer->inner, start = block->start, rows = layer->outer;
     const float scale = 1 / layer->bias_correction, one = 1 / layer->threshold, eps = layer->eps;
     for (int64_t row = 0; row < rows; row++) {
         const float *x = layer->x + row * stride + start;
@@ -179,8 +184,21 @@ static void sweep(struct block *block) {
 
 static float group_sum(const struct block *block, const lanes *sums, int64_t group) {
     const float *columns = (const float *)sums + group * block->layer->inner;
+    const int64_t inner = block->layer->inner;
     float sum = 0;
-    for (int64_t i = 0; i < block->layer->inner; i++) sum += columns[i];
+    if (inner < MANY_COLUMNS) {
+        for (int64_t i = 0; i < inner; i++) sum += columns[i];
+        return sum;
+    }
+    /* Lane by lane, in short sums: one long sum would be slow, and would lose a digit. */
+    lanes total = {0};
+    for (int64_t start = 0; start < inner; start += LANES * ROWS_TO_ADD) {
+        lanes some = {0};
+        for (int64_t i = start; i < inner && i < start + LANES * ROWS_TO_ADD; i += LANES)
+            some += load_some(columns + i, inner - i);
+        total += some;
+    }
+    for (int i = 0; i < LANES; i++) sum += total[i];
     return sum;
 }
 
@@ -259,7 +277,7 @@ static void solve(struct block *block) {
 
 static void store(const struct block *block) {
     const struct layer *layer = block->layer;
-    const int64_t stride = layer->groups * layer->inner, start = block->first_group * layer->inner;
+    const int64_t stride = layer->groups * layer->inner, start = block->start;
     for (int64_t row = 0; row < layer->outer; row++) {
         float *out = layer->x + row * stride + start;
         for (int64_t panel = 0; panel < block->panels; panel++) {
@@ -271,11 +289,13 @@ static void store(const struct block *block) {
 }
 
 /* ||x|| of one group where the squares of float32 would leave its range. */
-static double norm_in_double(const struct layer *layer, int64_t group) {
+static double norm_in_double(const struct block *block, int64_t group) {
+    const struct layer *layer = block->layer;
+    const float *first = layer->x + block->start + group * layer->inner;
     double squares = 0;
     for (int64_t row = 0; row < layer->outer; row++)
         for (int64_t i = 0; i < layer->inner; i++) {
-            const double x = layer->x[(row * layer->groups + group) * layer->inner + i];
+            const double x = first[row * layer->groups * layer->inner + i];
             squares += x * x;
         }
     return sqrt(squares);
@@ -285,7 +305,7 @@ static double norm_in_double(const struct layer *layer, int64_t group) {
 static void shrink(struct block *block) {
     const struct layer *layer = block->layer;
     const int64_t stride = layer->groups * layer->inner, rows = layer->outer;
-    float *x = layer->x + block->first_group * layer->inner;
+    float *x = layer->x + block->start;
     memset(block->squares, 0, block->panels * sizeof *block->squares);
     memset(block->more, 0, block->panels * sizeof *block->more);
     for (int64_t row = 0; row < rows; row++) {
@@ -303,7 +323,7 @@ static void shrink(struct block *block) {
     for (int64_t group = 0; group < block->groups; group++) {
         const float squares = group_sum(block, block->squares, group);
         double norm = sqrtf(squares);
-        if (!(squares > 1e-24f && squares < 1e30f)) norm = norm_in_double(layer, block->first_group + group);
+        if (!(squares > 1e-24f && squares < 1e30f)) norm = norm_in_double(block, group);
         for (int64_t i = group * layer->inner; i < (group + 1) * layer->inner; i++)
             ((float *)block->theta)[i] = norm <= layer->threshold ? 0 : (float)(1 - layer->threshold / norm);
     }
@@ -354,15 +374,17 @@ void group_prox(struct job *job) {
     for (;;) {
         const int64_t next = atomic_fetch_add(&job->next_block, 1);
         for (; layer < end; layer++) {
-            const int64_t blocks = (layer->groups + groups_in_block(layer) - 1) / groups_in_block(layer);
+            const int64_t blocks = layer->parts * blocks_in_part(layer);
             if (next < before + blocks) break;
             before += blocks;
         }
         if (layer == end) break;
+        const int64_t part = (next - before) / blocks_in_part(layer);
+        const int64_t first_group = (next - before) % blocks_in_part(layer) * groups_in_block(layer);
         block.layer = layer;
-        block.first_group = (next - before) * groups_in_block(layer);
+        block.start = (part * layer->outer * layer->groups + first_group) * layer->inner;
         block.groups = groups_in_block(layer);
-        if (block.groups > layer->groups - block.first_group) block.groups = layer->groups - block.first_group;
+        if (block.groups > layer->groups - first_group) block.groups = layer->groups - first_group;
         block.columns = block.groups * layer->inner;
         block.panels = (block.columns + LANES - 1) / LANES;
         memset(block.theta, 0, block.panels * sizeof *block.theta);

@@ -1,21 +1,21 @@
 """Groups of weights that live or die together, and how they lie in memory.
 
-Kinds of groups of a weight `W` of shape (F, C, h, w), or (out, in) for a linear layer:
+Kinds of groups of a layer's weight:
 
-    input_channels   W[:, c], all filters of one input channel (arXiv 2308.12114, section 3); a linear layer's inputs.
-                     Only for plain convolutions: in those with groups, such as depthwise ones, W[:, c] is a channel of
-                     each group, and transposed ones have their inputs first. `plain_convolutions` tells them apart.
-    filters, rows    W[f], one output channel or output feature; two names for convolutions and linear layers
-    layer            W, the whole layer
+    input_channels   all weights that read one input channel (arXiv 2308.12114, section 3), or one attention head where
+                     the layer projects heads; where they are in the weight is the layer's `Layout`
+    filters, rows    all weights that write one output channel; two names for convolutions and linear layers
+    layer            the whole layer
     elements         every weight on its own
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtl.errors import BadInput
 
@@ -23,54 +23,121 @@ GroupKind = Literal["input_channels", "filters", "rows", "layer", "elements"]
 GROUP_KINDS: tuple[GroupKind, ...] = get_args(GroupKind)
 
 
-def plain_convolutions(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
-    """The convolutions of a network with their names, in its order.
+@dataclass(frozen=True)
+class Layout:
+    """Where a layer's channels are in its weight; the default is that of plain convolutions and linear layers.
 
-    Raises BadInput, with the layer's name, for a convolution whose `weight[:, c]` is not input channel c.
+    With C input channels, F output channels and g = `groups`, the weights of input channel c = j C/g + i are
+
+        convolution    (F, C/g, h, w)    W[j F/g : (j+1) F/g, i]; W[:, c] for g = 1; depthwise (g = C): W[c F/C : ...]
+        transposed     (C, F/g, h, w)    W[c]
+        linear layer   (F, C)            W[:, c]; for `block` = b > 1, an attention's head_size, W[:, c b : (c+1) b],
+                                         one group for each head
+
+    groups: of the convolution, `module.groups`. transposed: whether it is a ConvTranspose2d.
     """
-    for name, module in network.named_modules():
-        found = "a transposed convolution" if isinstance(module, nn.ConvTranspose2d) else ""
-        if isinstance(module, nn.Conv2d) and module.groups > 1:
-            found = f"a convolution with groups = {module.groups}"
-        if found:
-            raise BadInput(
-                f"layer {name or type(module).__name__}: {found}; allowed: Conv2d with groups = 1, as in others the "
-                "weights W[:, c] are not those of input channel c"
-            )
-        if isinstance(module, nn.Conv2d):
-            yield name, module
+
+    groups: int = 1
+    transposed: bool = False
+    block: int = 1
 
 
-def check_groupable(weight: Tensor, kind: GroupKind, name: str) -> None:
+PLAIN = Layout()
+
+
+def check_groupable(weight: Tensor, kind: GroupKind, name: str, layout: Layout = PLAIN) -> None:
     """Raise BadInput, with the parameter's name, for a weight that has no groups of this kind."""
-    if kind in ("input_channels", "filters", "rows") and weight.ndim < 2:
-        raise BadInput(f"{name}: groups {kind!r} of shape {tuple(weight.shape)}; allowed: (out, in, ...), 2-D or more")
+    if kind not in ("input_channels", "filters", "rows"):
+        return
+    shape = tuple(weight.shape)
+    if weight.ndim < 2:
+        raise BadInput(f"{name}: groups {kind!r} of shape {shape}; allowed: (out, in, ...), 2-D or more")
+    if layout.groups < 1 or shape[0] % layout.groups:
+        raise BadInput(
+            f"{name}: layout with groups = {layout.groups} of shape {shape}; allowed: divisors of {shape[0]}"
+        )
+    if layout.block != 1 and (weight.ndim > 2 or layout.groups > 1 or layout.transposed):
+        raise BadInput(
+            f"{name}: layout with block = {layout.block} of shape {shape}; allowed: a linear layer's (out, in)"
+        )
+    if layout.block < 1 or shape[1] % layout.block:
+        raise BadInput(f"{name}: layout with block = {layout.block} of shape {shape}; allowed: divisors of {shape[1]}")
 
 
-def group_view(weight: Tensor, kind: GroupKind) -> Tensor:
-    """(outer, groups, inner), group g being [:, g]: a view of `weight` if that is `dense`, else a copy.
+def split_view(weight: Tensor, kind: GroupKind, layout: Layout = PLAIN) -> Tensor:
+    """(parts, outer, groups, inner), group g of part p being [p, :, g]: a view of a `dense` weight, else a copy.
 
-    The shape follows memory, so that a pass over it reads in order: for input channels (F, C, h * w) where the weight
-    is contiguous and (F * h * w, C, 1) where it is channels_last. The groups' order is the weight's either way.
+    The shape follows memory, so that a pass over it reads in order: for the input channels of a convolution (g, F/g,
+    C/g, h * w) where the weight is contiguous and (g, F/g * h * w, C/g, 1) where it is channels_last. There is one part
+    but for grouped convolutions that are not depthwise. The groups' order is that of the channels either way.
     """
     # A 1 x 1 kernel is both contiguous and channels_last; it counts as contiguous.
     last = not weight.is_contiguous() and is_dense(weight)
     ordered = weight.movedim(1, -1) if last else weight.contiguous()
     if kind == "elements":
-        return ordered.view(1, weight.numel(), 1)
+        return ordered.view(1, 1, weight.numel(), 1)
     if kind == "layer":
-        return ordered.view(1, 1, weight.numel())
-    out, channels = weight.shape[:2]
-    kernel = prod(weight.shape[2:])
-    if kind == "input_channels":
-        return ordered.view(out * kernel, channels, 1) if last else ordered.view(out, channels, kernel)
-    return ordered.view(1, out, channels * kernel)
+        return ordered.view(1, 1, 1, weight.numel())
+    first, second, kernel = weight.shape[0], weight.shape[1], prod(weight.shape[2:])
+    if (kind == "input_channels") == layout.transposed:
+        return ordered.view(1, 1, first, second * kernel)
+    if layout.block > 1 and kind == "input_channels":
+        return ordered.view(1, first, second // layout.block, layout.block)
+    parts, outer = layout.groups, first // layout.groups
+    if parts > 1 and second == 1:
+        return ordered.view(1, 1, parts, outer * kernel)
+    if parts > 1 and outer == 1 and not last:
+        return ordered.view(1, 1, parts * second, kernel)
+    return ordered.view(parts, outer * kernel, second, 1) if last else ordered.view(parts, outer, second, kernel)
 
 
-def group_size(weight: Tensor, kind: GroupKind) -> int:
+def group_view(weight: Tensor, kind: GroupKind, layout: Layout = PLAIN) -> Tensor:
+    """(outer, groups, inner), group g being [:, g]: a view of a weight that is `dense` and has one part, else a copy.
+
+    `set_groups_` takes a copy back.
+    """
+    parts = split_view(weight, kind, layout)
+    return parts[0] if len(parts) == 1 else parts.transpose(0, 1).reshape(parts.shape[1], -1, parts.shape[3])
+
+
+def set_groups_(weight: Tensor, values: Tensor, kind: GroupKind, layout: Layout = PLAIN) -> None:
+    """Write back what `group_view` gave of this weight; nothing is to do where that was a view."""
+    if values.numel() and values.untyped_storage().data_ptr() == weight.untyped_storage().data_ptr():
+        return
+    target = dense(weight)
+    parts = split_view(target, kind, layout)
+    count, outer, groups, inner = parts.shape
+    parts.copy_(values.view(outer, count, groups, inner).transpose(0, 1))
+    if target is not weight:
+        weight.copy_(target)
+
+
+def zero_groups_(weight: Tensor, gone: Tensor, layout: Layout = PLAIN) -> None:
+    """Set these input channels, (groups,) bool, to zero."""
+    values = group_view(weight, "input_channels", layout)
+    values[:, gone] = 0
+    set_groups_(weight, values, "input_channels", layout)
+
+
+def group_count(weight: Tensor, kind: GroupKind, layout: Layout = PLAIN) -> int:
+    """How many groups a weight has."""
+    if kind == "elements":
+        return weight.numel()
+    if kind == "layer":
+        return 1
+    if (kind == "input_channels") == layout.transposed:
+        return weight.shape[0]
+    return weight.shape[1] * layout.groups // (layout.block if kind == "input_channels" else 1)
+
+
+def group_size(weight: Tensor, kind: GroupKind, layout: Layout = PLAIN) -> int:
     """Elements in each group, for input channels the paper's n_{l,c} = F_l * h_l * w_l; the weight is not empty."""
-    outer, _, inner = group_view(weight, kind).shape
-    return outer * inner
+    return weight.numel() // group_count(weight, kind, layout)
+
+
+def as_layouts(layouts: Sequence[Layout] | None, count: int) -> Sequence[Layout]:
+    """One for each of `count` weights; None: all are plain."""
+    return [PLAIN] * count if layouts is None else layouts
 
 
 def is_dense(weight: Tensor) -> bool:
@@ -91,8 +158,3 @@ def same_order(a: Tensor, b: Tensor) -> bool:
 def like(value: Tensor, pattern: Tensor) -> Tensor:
     """`value`, or where its elements lie in another order in memory than the pattern's, a copy in that order."""
     return value if same_order(value, pattern) else torch.empty_like(pattern, dtype=value.dtype).copy_(value)
-
-
-def group_rows(weight: Tensor) -> Tensor:
-    """(F, C, ...) -> (C, F * ...): one row an input channel. A copy, unless the layout happens to allow a view."""
-    return weight.transpose(0, 1).reshape(weight.shape[1], -1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtl.proximal.blocks import AdamMetric
 from mtl.proximal.compiler import CannotCompile, load_library
-from mtl.proximal.groups import GroupKind, group_view, is_dense, same_order
+from mtl.proximal.groups import PLAIN, GroupKind, Layout, as_layouts, is_dense, same_order, split_view
 
 SOURCE = Path(__file__).with_name("group_prox.c")
 SMALLEST_THRESHOLD = 1e-20  # the kernel divides by it, in float32
@@ -23,6 +23,7 @@ class _Layer(ctypes.Structure):
     _fields_ = (
         ("x", ctypes.c_void_p),
         ("second_moment", ctypes.c_void_p),
+        ("parts", ctypes.c_int64),
         ("outer", ctypes.c_int64),
         ("groups", ctypes.c_int64),
         ("inner", ctypes.c_int64),
@@ -79,24 +80,30 @@ def why_unavailable() -> str | None:
 
 
 def group_prox_(
-    weights: Sequence[Tensor], thresholds: Sequence[float], metrics: Sequence[AdamMetric] | None, kind: GroupKind
+    weights: Sequence[Tensor],
+    thresholds: Sequence[float],
+    metrics: Sequence[AdamMetric] | None,
+    kind: GroupKind,
+    layouts: Sequence[Layout] | None = None,
 ) -> list[int]:
     """Apply the group soft threshold to the weights that the kernel takes; the indices of those it does not.
 
-    It takes float32 on CPU, contiguous or channels_last, with second moments in the same order, and groups that lie
-    across memory (input channels).
+    It takes float32 on CPU, contiguous or channels_last, with second moments in the same order, and input channels of
+    all layouts; of plain ones those that lie across memory, as every layer with more than one filter has them.
     """
+    layouts = as_layouts(layouts, len(weights))
     layers: dict[int, _Layer] = {}
     for i, weight in enumerate(weights):
         metric = metrics[i] if metrics else None
         if not _fits(weight, metric) or thresholds[i] < SMALLEST_THRESHOLD:
             continue
-        view = group_view(weight, kind)
-        outer, groups, inner = view.shape
-        if outer > 1:
+        view = split_view(weight, kind, layouts[i])
+        parts, outer, groups, inner = view.shape
+        if outer > 1 or (kind == "input_channels" and layouts[i] != PLAIN):
             layers[i] = _Layer(
                 x=view.data_ptr(),
                 second_moment=metric.second_moment.data_ptr() if metric else None,
+                parts=parts,
                 outer=outer,
                 groups=groups,
                 inner=inner,

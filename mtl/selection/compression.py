@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from mtl.config import TrialConfig
+from mtl.networks.backbones import DilatedResNet
 from mtl.networks.model import MultiTaskModel, last_layer
 from mtl.optimizer import ProximalAdamW
+from mtl.selection.exact import leave_out_inexact
 from mtl.selection.groups import ChannelGroups
 from mtl.selection.pruned_once import Criterion, PrunedOnce
 from mtl.selection.selector import Importance, Selector
@@ -81,6 +83,14 @@ def make_compression(
 
 
 def channel_groups(model: MultiTaskModel, image_size: tuple[int, int]) -> ChannelGroups:
-    """The model's channels that must go together; what its heads give stays."""
+    """The model's channels that must go together; what its heads give stays.
+
+    Where the backbone is not one of our ResNets, channels are tried first: those stay without which the model would
+    compute something else.
+    """
     images: Tensor = torch.zeros(1, 3, *image_size, device=next(model.parameters()).device)
-    return ChannelGroups(model, images, [last_layer(head) for head in model.heads.values()])
+    outputs = [last_layer(head) for head in model.heads.values()]
+    groups = ChannelGroups(model, images, outputs)
+    if not isinstance(model.backbone, DilatedResNet):
+        leave_out_inexact(model, groups, images)
+    return groups

@@ -11,7 +11,10 @@ from torch import Tensor, nn
 
 from mtl.optimizer import ProximalAdamW
 from mtl.proximal.blocks import AdamMetric
-from mtl.selection.groups import ChannelGroups, Group, Layer
+from mtl.proximal.groups import dense, group_count, group_view, like, set_groups_, zero_groups_
+from mtl.proximal.layers import GroupedLayer
+from mtl.selection.groups import ChannelGroups
+from mtl.selection.members import Group, in_groups
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,13 @@ class Penalised(Protocol):
 
 
 class BackboneGroups:
-    """The input channels of each convolution of the backbone, as group sparsity counts them."""
+    """The groups of each penalised layer, as group sparsity counts them."""
 
-    def __init__(self, parameters: Sequence[tuple[Tensor, float]], optimizer: ProximalAdamW) -> None:
-        """parameters: of plain convolutions, with their factors of the strength."""
-        self._parameters, self._optimizer = list(parameters), optimizer
-        self.keep([torch.ones(parameter.shape[1], dtype=torch.bool) for parameter, _ in parameters])
+    def __init__(self, layers: Sequence[GroupedLayer], factors: Sequence[float], optimizer: ProximalAdamW) -> None:
+        """factors: of the strength, for each layer."""
+        self._layers, self._factors, self._optimizer = list(layers), list(factors), optimizer
+        counts = [group_count(layer.weight, "input_channels", layer.layout) for layer in layers]
+        self.keep([torch.ones(count, dtype=torch.bool) for count in counts])
 
     @property
     def channels(self) -> None:
@@ -84,14 +88,16 @@ class BackboneGroups:
         return rate(self._optimizer)
 
     def read(self) -> list[Weights]:
-        metrics = self._optimizer.metrics_of([parameter for parameter, _ in self._parameters])
+        metrics = self._optimizer.metrics_of([layer.weight for layer in self._layers])
         return [
-            Weights(parameter.detach(), metrics[i : i + 1] if metrics else None, factor)
-            for i, (parameter, factor) in enumerate(self._parameters)
+            Weights(_by_group(layer.weight, layer), [_metric_by_group(metrics[i], layer)] if metrics else None, factor)
+            for i, (layer, factor) in enumerate(zip(self._layers, self._factors, strict=True))
         ]
 
     def write(self, weights: Sequence[Weights]) -> None:
-        """They are the parameters themselves."""
+        """Into those that are not the parameters themselves."""
+        for layer, one in zip(self._layers, weights, strict=True):
+            set_groups_(layer.weight.detach(), one.tensor, "input_channels", layer.layout)
 
     @property
     def alive(self) -> list[Tensor]:
@@ -114,23 +120,34 @@ class BackboneGroups:
 
     @torch.no_grad()
     def clear(self) -> None:
-        for (parameter, _), alive in zip(self._parameters, self._alive, strict=True):
-            parameter[:, ~alive.to(parameter.device)] = 0
+        for layer, alive in zip(self._layers, self._alive, strict=True):
+            zero_groups_(layer.weight, ~alive.to(layer.weight.device), layer.layout)
 
     @property
     def _count(self) -> int:
         return sum(len(one) for one in self._alive)
 
 
+def _by_group(values: Tensor, layer: GroupedLayer) -> Tensor:
+    """(outer, groups, inner) of a tensor of the layer's shape."""
+    return group_view(like(values.detach(), dense(layer.weight)), "input_channels", layer.layout)
+
+
+def _metric_by_group(metric: AdamMetric, layer: GroupedLayer) -> AdamMetric:
+    return AdamMetric(_by_group(metric.second_moment, layer), metric.bias_correction, metric.eps)
+
+
 @dataclass(frozen=True)
 class _Part:
     """What a weight that reads channels, or a batch norm's scale, has in a list of coupled groups.
 
-    index: (channels, slices) the weight's own channels, -1 where a channel has fewer than another.
+    index: (channels, slices) the weight's own channels, -1 where a channel has fewer than another. dimension: of the
+    weight, in which it has them.
     """
 
     parameter: nn.Parameter
     index: Tensor
+    dimension: int
 
     @cached_property
     def there(self) -> Tensor:
@@ -139,17 +156,19 @@ class _Part:
     @cached_property
     def whole(self) -> bool:
         """Whether the weight's channels are those of the list, in the same order."""
-        return self.index.flatten().tolist() == list(range(_last(self.parameter).shape[-1]))
+        return self.index.shape[1] == 1 and self.index.flatten().tolist() == list(
+            range(self.parameter.shape[self.dimension])
+        )
 
     @cached_property
     def elements(self) -> int:
         """Of a group."""
-        return self.index.shape[1] * _last(self.parameter)[..., 0].numel()
+        return self.index.shape[1] * self.parameter.numel() // self.parameter.shape[self.dimension]
 
     def gather(self, values: Tensor, padding: float) -> Tensor:
         """(elements, channels): a tensor of the parameter's shape by channels."""
         # A view of a weight that is channels_last.
-        columns = _last(values).reshape(-1, _last(values).shape[-1])
+        columns = values.movedim(self.dimension, -1).reshape(-1, values.shape[self.dimension])
         if self.whole:
             return columns
         found = torch.where(self.there, columns[:, self.index.clamp(min=0)], padding)
@@ -157,7 +176,7 @@ class _Part:
 
     def scatter(self, values: Tensor) -> None:
         """The inverse of `gather`, into the parameter."""
-        columns = _last(self.parameter.detach())
+        columns = self.parameter.detach().movedim(self.dimension, -1)
         if self.whole:
             columns.copy_(values.view(columns.shape))
         else:
@@ -165,14 +184,9 @@ class _Part:
             columns[..., self.index[self.there]] = slices[..., self.there]
 
 
-def _last(values: Tensor) -> Tensor:
-    """With the channels that a weight reads as the last dimension."""
-    return values.movedim(1, -1) if values.ndim > 1 else values
-
-
 class CoupledGroups:
     """Channels that must go together, each as one group: the weights of all layers that read it, and the scales γ by
-    which batch norms write it.
+    which batch norms write it. Of a depthwise or grouped convolution these are the weights that do both.
 
     So each weight is in one group alone, and the proximal operator is exact and closed. A group at zero is a channel
     that nobody reads: compaction removes it from all layers, those that write it too. The weights that write it are in
@@ -255,10 +269,11 @@ def rate(optimizer: ProximalAdamW) -> float:
 def _parts(group: Group) -> list[_Part]:
     parts = []
     for member in group.members:
-        reads = member.kind == "in" and isinstance(member.module, Layer)
-        weight = member.module.weight
+        weight, place = member.module.weight, member.place
+        reads = member.kind == "in" or (member.kind == "out" and in_groups(member.module))
         if isinstance(weight, nn.Parameter) and (reads or member.kind == "norm"):
-            parts.append(_Part(weight, _by_channel(member.index, member.group, group.size)))
+            dimension = 0 if member.kind == "norm" else place.weight_dimension
+            parts.append(_Part(weight, _by_channel(member.index, member.group, group.size), dimension))
     return parts
 
 

@@ -7,6 +7,7 @@ its settings those are taken that gave the better models on `rooms`.
 
 import bisect
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -14,9 +15,12 @@ import torch
 import torch_pruning as tp  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
+from mtl.errors import BadInput
 from mtl.networks.measurement import evaluating
-from mtl.networks.model import MultiTaskModel, last_layer
+from mtl.networks.model import MultiTaskModel
+from mtl.selection.dependencies import follow_concatenations
 from mtl.selection.groups import ChannelGroups, check_target
+from mtl.selection.members import Layer, in_groups
 
 Criterion = Literal["norm", "taylor"]
 
@@ -49,13 +53,27 @@ class PrunedOnce:
         step: int,
         watched: int,
     ) -> None:
-        """groups: the model's. Raises BadInput where the target is less than what one channel in each of them costs."""
+        """groups: the model's; attention heads all stay, as Torch-Pruning knows no heads by their cost.
+
+        Raises BadInput for a convolution with groups, from whose groups it takes single channels, and where the target
+        is less than what one channel in each of the model's groups costs.
+        """
+        for group in groups.groups:
+            for member in group.members:
+                if in_groups(member.module) and member.module.groups != member.module.out_channels:
+                    raise BadInput(
+                        f"layer {member.name}: a convolution with groups = {member.module.groups}; allowed with "
+                        f"torch_pruning_{criterion}: groups = 1, or as many as channels"
+                    )
+        groups.leave_out(
+            [i for i, group in enumerate(groups.groups) if group.heads], "heads, which this takes no part of"
+        )
         check_target(groups, target)
         self._model, self.groups, self._image_size = model, groups, image_size
         self._criterion, self._macs, self._watched = criterion, target * groups.macs(), watched
         self.last_step, self._step = step, 0
         self._gradients: dict[str, Tensor] = {}
-        self._regularizer = make_regularizer(model, image_size) if criterion == "norm" else None
+        self._regularizer = make_regularizer(model, groups, image_size) if criterion == "norm" else None
 
     def observe(self) -> None:
         """Look at a step's gradients, or add to them."""
@@ -89,9 +107,9 @@ class PrunedOnce:
         self._gradients = {name: gradient.to(device) for name, gradient in state["gradients"].items()}
 
 
-def make_regularizer(model: MultiTaskModel, image_size: tuple[int, int]) -> Any:
+def make_regularizer(model: MultiTaskModel, groups: ChannelGroups, image_size: tuple[int, int]) -> Any:
     """Torch-Pruning's sparse training: `regularize(model)` adds to the gradients."""
-    pruner = _pruner(tp.pruner.GroupNormPruner, model, image_size, group_norms(), reg=REGULARIZATION)
+    pruner = _pruner(tp.pruner.GroupNormPruner, model, groups, image_size, group_norms(), reg=REGULARIZATION)
     # It divides by the range of a group's norms, which is 0 for a single channel.
     pruner._groups = [group for group in pruner._groups if len(group[0].idxs) > 1]
     return pruner
@@ -125,15 +143,26 @@ def prune(
     for share in (SHARE_A_STEP, 0):
         total = sum(int(alive.sum()) for alive in groups.alive)
         ranked = {"global_pruning": gradients is None, "pruning_ratio": 1.0, "iterative_steps": total}
-        pruner = _pruner(tp.pruner.BasePruner, copied, image_size, importance, **ranked)
+        pruner = _pruner(tp.pruner.BasePruner, copied, groups, image_size, importance, **ranked)
         _prune_with(pruner, roots, groups, macs, max(1, round(share * total)))
 
 
-def _pruner(kind: Any, model: MultiTaskModel, image_size: tuple[int, int], importance: Any, **settings: Any) -> Any:
-    """One of Torch-Pruning's; what the model's heads give stays."""
-    outputs = [last_layer(head) for head in model.heads.values()]
-    with evaluating(model), torch.enable_grad():
-        return kind(model, _images(model, image_size), importance, ignored_layers=outputs, **settings)
+def _pruner(
+    kind: Any,
+    model: MultiTaskModel,
+    groups: ChannelGroups,
+    image_size: tuple[int, int],
+    importance: Any,
+    **settings: Any,
+) -> Any:
+    """One of Torch-Pruning's; what is in none of the groups stays, as what the model's heads give."""
+    written = {member.name for group in groups.groups for member in group.members if member.kind == "out"}
+    stays = [module for name, module in model.named_modules() if isinstance(module, Layer) and name not in written]
+    with evaluating(model), torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of parameters outside of layers, whose channels are in none of the groups
+        pruner = kind(model, _images(model, image_size), importance, ignored_layers=stays, **settings)
+    follow_concatenations(pruner.DG)
+    return pruner
 
 
 def _images(model: nn.Module, image_size: tuple[int, int]) -> Tensor:

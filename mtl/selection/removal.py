@@ -2,12 +2,15 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from mtl.networks.attention import attention_parts
 from mtl.optimizer import ProximalAdamW
-from mtl.selection.groups import ChannelGroups, Place
+from mtl.selection.groups import ChannelGroups
+from mtl.selection.members import Place, in_groups
 
 # What a channel that is gone has in the whole network: its weights and its norm's are 0, so it gives 0 with these.
 EMPTY = {"running_var": 1.0}
@@ -69,13 +72,8 @@ class Removal:
         return whole
 
     def _take(self, place: Place, places: Tensor, optimizer: ProximalAdamW) -> None:
-        name, module, dimension = place
-        kinds = ["weight"] if dimension else ["weight", "bias", "running_mean", "running_var"]
-        for kind in kinds:
-            tensor = getattr(module, kind, None)
-            if not isinstance(tensor, Tensor):
-                continue
-            left = self.kept.setdefault(f"{name}.{kind}", [None, None])
+        for kind, tensor, dimension in list(place.tensors()):
+            left = self.kept.setdefault(f"{place.name}.{kind}", [None, None])
             before = left[dimension]
             left[dimension] = places if before is None else before[places]
             smaller = _selected(tensor, dimension, places)
@@ -83,8 +81,30 @@ class Removal:
                 # A new parameter, because autograd may remember the shape of the old one.
                 smaller = nn.Parameter(smaller)
                 _replace(tensor, smaller, optimizer, dimension, places)
-            setattr(module, kind, smaller)
-        _tell_channels(module, dimension, len(places))
+            setattr(place.module, kind, smaller)
+        _tell_channels(place, len(places))
+        if in_groups(place.module):
+            _tell_optimizer(place.module, optimizer)
+        self._tell_attention(place, len(places))
+
+    def _tell_attention(self, place: Place, count: int) -> None:
+        """Have the attention whose queries, keys and values the layer makes know how many heads are left."""
+        owner = self._model.get_submodule(place.name.rpartition(".")[0])
+        if (
+            place.side == "out"
+            and not isinstance(owner, nn.MultiheadAttention)
+            and (parts := attention_parts(owner))
+            and getattr(place.module, "weight", None) is parts.qkv_weight
+        ):
+            owner.num_heads, owner.attn_dim = count // (3 * parts.head_size), count // 3  # type: ignore[assignment]
+
+
+def _tell_optimizer(module: nn.Conv2d | nn.ConvTranspose2d, optimizer: ProximalAdamW) -> None:
+    """A convolution has fewer groups: so has its weight's layout."""
+    for group in optimizer.param_groups:
+        for i, (p, layout) in enumerate(zip(group["params"], group["layouts"], strict=True)):
+            if p is module.weight and layout.groups > 1:
+                group["layouts"][i] = replace(layout, groups=module.groups)
 
 
 def _replace(old: Tensor, new: Tensor, optimizer: ProximalAdamW, dimension: int, places: Tensor) -> None:
@@ -101,8 +121,13 @@ def _selected(tensor: Tensor, dimension: int, places: Tensor) -> Tensor:
     return chosen.contiguous(memory_format=torch.channels_last) if chosen.ndim == 4 else chosen
 
 
-def _tell_channels(module: nn.Module, dimension: int, count: int) -> None:
+def _tell_channels(place: Place, count: int) -> None:
     """Have the module's own account of its channels be true."""
-    for kind in ("in_channels", "in_features") if dimension else ("out_channels", "out_features", "num_features"):
+    module = place.module
+    if in_groups(module):
+        module.in_channels = module.in_channels * count // module.out_channels
+        module.groups = module.groups * count // module.out_channels
+    kinds = ("in_channels", "in_features") if place.side == "in" else ("out_channels", "out_features", "num_features")
+    for kind in kinds:
         if hasattr(module, kind):
             setattr(module, kind, count)

@@ -7,7 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mtl.selection.groups import ChannelGroups, Layer, check_target
+from mtl.selection.groups import ChannelGroups, check_target
+from mtl.selection.members import Group, Member
 
 Importance = Literal["taylor", "magnitude", "random"]
 
@@ -30,8 +31,10 @@ class Selector:
 
     After `end` no more channels go. The worth of a channel is
 
-        taylor      the running mean of (Σ γ ∂L/∂γ + β ∂L/∂β)² over the batch norms of its group, or of weights where it
-                    has none: an estimate of what the loss gains by it (Molchanov et al. 2019, arXiv 1906.10771)
+        taylor      the running mean of (Σ γ ∂L/∂γ + β ∂L/∂β)² over the batch norms of its group: an estimate of what
+                    the loss gains by it (Molchanov et al. 2019, arXiv 1906.10771). Where it has none, of the weights
+                    and biases that write it, as a hidden unit's are, or of those that read an attention head: to first
+                    order both are what the loss changes if the channel becomes zero
         magnitude   the mean square of all weights that write or read it
         random      a number drawn once from the seed
 
@@ -104,13 +107,12 @@ class Selector:
         """For each group (size,): by how much the loss would rise, to first order, without each of its channels."""
         gains = []
         for group in self.groups.groups:
-            norms = [member for member in group.members if member.kind == "norm"]
             gain = torch.zeros(group.size, device=group.device)
-            for member in norms or [member for member in group.members if member.kind == "out"]:
-                for name in ("weight", "bias"):
-                    parameter = getattr(member.module, name)
+            for member in _measured(group):
+                for _, parameter, dimension in member.place.tensors():
                     if isinstance(parameter, nn.Parameter) and parameter.grad is not None:
-                        terms = (parameter * parameter.grad).reshape(len(parameter), -1).sum(1).float()
+                        product = (parameter * parameter.grad).movedim(dimension, 0)
+                        terms = product.reshape(len(product), -1).sum(1).float()
                         gain.index_add_(0, member.group, terms[member.index])
             gains.append(gain)
         return gains
@@ -122,10 +124,9 @@ class Selector:
         for group in self.groups.groups:
             squares, counts = (torch.zeros(group.size, device=group.device) for _ in range(2))
             for member in group.members:
-                if not isinstance(member.module, Layer):
+                if member.kind == "norm":
                     continue
-                weight = member.module.weight.transpose(0, 1) if member.kind == "in" else member.module.weight
-                rows = weight.flatten(1).square()
+                rows = member.weight_rows().square()
                 squares.index_add_(0, member.group, rows.sum(1).float()[member.index])
                 counts.index_add_(0, member.group, torch.full_like(squares[member.group], rows.shape[1]))
             means.append(squares / counts)
@@ -146,3 +147,12 @@ class Selector:
             if least is None:
                 return
             groups.remove(*least[1:])
+
+
+def _measured(group: Group) -> list[Member]:
+    """The members whose gradients say what a group's channels are worth."""
+    norms = [member for member in group.members if member.kind == "norm" and isinstance(member.module.weight, Tensor)]
+    if norms:
+        return norms
+    # Queries and keys at zero would leave a head its mean value: its worth is what reads it.
+    return [member for member in group.members if member.kind == ("in" if group.heads else "out")]

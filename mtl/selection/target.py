@@ -13,7 +13,7 @@ from mtl.optimizer import ProximalAdamW
 from mtl.penalties import PENALTIES, Penalty
 from mtl.selection.groups import ChannelGroups, check_target
 from mtl.selection.penalised import BackboneGroups, CoupledGroups, Penalised, Weights
-from mtl.sparsity import penalised_convolutions
+from mtl.sparsity import penalised_layers
 
 # λ begins at this share of `Penalty.lambda_max` divided by the steps of the window.
 FIRST_SHARE = 0.1
@@ -189,9 +189,9 @@ def make_penalty_to_target(
     """With the trial's penalty and target. Raises BadInput where the network cannot be made so small."""
     groups: Penalised
     if config.target_group_sparsity:
-        convolutions = penalised_convolutions(model, config.penalised)
-        weights = [(f"backbone.{name}.weight", module.weight) for name, module in convolutions]
-        groups = BackboneGroups([(weight, config.stage_factor(name)) for name, weight in weights], optimizer)
+        names = {id(p): name for name, p in model.named_parameters()}
+        layers = list(penalised_layers(model, config.penalised))
+        groups = BackboneGroups(layers, [config.stage_factor(names[id(one.weight)]) for one in layers], optimizer)
         target = 1 - config.target_group_sparsity
     else:
         check_target(channels, config.target_macs)

@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
-from torch import Tensor, nn
+from torch import nn
 
 from mtl.compaction import compact
 from mtl.config import TrialConfig
@@ -17,6 +17,7 @@ from mtl.networks.measurement import count_macs
 from mtl.networks.model import MultiTaskModel, build_model
 from mtl.optimizer import ProximalAdamW
 from mtl.penalties import PENALTIES, GroupLasso
+from mtl.proximal.layers import grouped_layers
 from mtl.selection.compression import channel_groups
 from mtl.selection.groups import ChannelGroups
 from mtl.selection.penalised import BackboneGroups, CoupledGroups, Penalised
@@ -119,8 +120,7 @@ class Toy:
         self.targets = (self.images * worth).sum(1, keepdim=True)
         self.model = nn.Sequential(nn.Conv2d(channels, 16, 1), nn.Conv2d(16, 1, 1))
         self.optimizer = ProximalAdamW(list(self.model.parameters()), lr=3e-3)
-        weights: list[tuple[Tensor, float]] = [(layer.weight, 1.0) for layer in self.model.children()]  # type: ignore[misc]
-        self.groups: Penalised = BackboneGroups(weights, self.optimizer)
+        self.groups: Penalised = BackboneGroups(list(grouped_layers(self.model)), [1.0, 1.0], self.optimizer)
 
     def step(self, one: PenaltyToTarget) -> float:
         self.optimizer.zero_grad()
