@@ -49,7 +49,7 @@ def prepare(sweep: Sweep, plan: Plan) -> None:
     if recipe.weights:
         from mtl.networks.pretrained import fetch_weights
 
-        fetch_weights(recipe.weights)
+        fetch_weights(recipe.weights, recipe)
     arrays = materialise(sweep.dataset, recipe.image_size, progress=data_progress())
     earlier = read_sweep_file(sweep.store)
     constants: dict[Split, dict[str, float]] = {"val": {}, "test": {}}
@@ -75,6 +75,7 @@ def make_sweep_file(
         "recipe": sweep.recipe.model_dump(mode="json"),
         "data_version": sweep.data_version,
         "weights_version": sweep.weights_version,
+        "network_version": sweep.network_version,
         "setup": sweep.setup_id,
         "validates_on_train": sweep.dataset.validates_on_train,
         "method_version": METHOD_VERSION,

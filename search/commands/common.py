@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mtl.datasets.registry import add_module_folders
 from mtl.errors import BadInput
+from mtl.own_modules import add_module_folders
 from mtl.paths import user_path
 from mtl.vocabulary.files import HISTORY, LAYERS, RESULTS, SWEEP
 from search.recipe import Recipe
