@@ -77,9 +77,9 @@ def check_weights(settings: TrialSettings) -> None:
     _check_fit(backbone, _fitting(backbone, state, settings), settings)
 
 
-def fetch_weights(weights: str, settings: TrialSettings) -> None:
+def fetch_weights(weights: str, settings: TrialSettings | None = None) -> None:
     """Download what a name stands for into torch's or timm's cache, unless it is there. Raises BadInput."""
-    if weights == OF_TIMM:
+    if weights == OF_TIMM and settings is not None:
         timm_weights.download(settings)
     if TORCHVISION_NAME.fullmatch(weights):
         _download(weights)

@@ -1,7 +1,7 @@
 """timm's "same" padding of layers with stride 1, by numbers that do not depend on the image, so that it can be traced.
 
-timm computes it from each input's size. With stride 1 it is dilation * (kernel - 1) in all whatever the size, the larger
-half right and below. ConvNeXt has such layers at output strides below its own.
+timm computes it from each input's size. With stride 1 it is dilation * (kernel - 1) in all whatever the size, the
+larger half right and below. ConvNeXt has such layers at output strides below its own.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """A network of each family: built, counted, trained for an epoch, resumed to the same numbers, made narrower."""
 
 import io
+from functools import partial
 from typing import Any
 
 import pytest
@@ -153,13 +154,17 @@ def test_the_map_is_timms_own(family: str) -> None:
     import timm
 
     name, options, _ = FAMILIES[family]
-    more: dict[str, Any] = {"output_stride": 8} if family != "vit" else {"img_size": (32, 48), "out_indices": [1]}
-    theirs = timm.create_model(name, features_only=True, **{} if family != "vit" else {"norm": True}, **options, **more)
+    if family == "vit":
+        theirs = timm.create_model(name, num_classes=0, img_size=(32, 48), **options)
+        read = partial(theirs.forward_intermediates, norm=True, intermediates_only=True)
+    else:
+        read = theirs = timm.create_model(name, features_only=True, output_stride=8, **options)
     backbone: Any = build_model(settings(family), FEW).backbone
     theirs.load_state_dict(dict(zip(theirs.state_dict(), backbone.network.state_dict().values(), strict=True)))
+    theirs.eval()
     images = torch.randn(2, 3, 32, 48)
     with torch.no_grad():
-        ours, reference = backbone.eval()(images), theirs.eval()(images)[-1]
+        ours, reference = backbone.eval()(images), read(images)[-1]
     assert torch.allclose(ours, reference, atol=1e-5)
 
 
