@@ -1,5 +1,6 @@
 """The content of sweep.json: what was run, with which versions, and which trials are planned."""
 
+import contextlib
 import importlib.metadata
 import json
 import platform
@@ -104,7 +105,10 @@ def make_sweep_file(
 def versions() -> dict[str, str]:
     """The versions of the software on which results depend."""
     packages = ("parsimony", "torch", "torchvision", "ray", "optuna", "numpy")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+    found = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # only for those who use its networks
+        found["timm"] = importlib.metadata.version("timm")
+    return found
 
 
 def git_commit() -> str | None:

@@ -46,7 +46,7 @@ def size(settings: TrialSettings, tasks: Sequence[Task]) -> Size:
 def smallest_macs(settings: TrialSettings, tasks: Sequence[Task]) -> int:
     """Multiply-accumulates with one channel left in each group of channels that go together; at least 1.
 
-    1 too for a network that is too large to be made here only to be counted.
+    1 too for a network that is too large to be made here only to be counted, and for a model without `heads`.
     """
     return _smallest_macs(_Key(settings), tuple(tasks))
 
@@ -100,10 +100,13 @@ def _smallest_macs(key: _Key, tasks: tuple[Task, ...]) -> int:
     from mtl.selection.compression import channel_groups
 
     with torch.random.fork_rng(devices=[]):
-        groups: Any = channel_groups(build_full(key.settings, tasks), key.settings.image_size)  # type: ignore[arg-type]
+        model: Any = build_full(key.settings, tasks)
+    if not hasattr(model, "heads"):  # whose outputs stay is then not known
+        return 1
+    groups = channel_groups(model, key.settings.image_size)
     # As a share, since the groups may not count all that `count_macs` does.
     least = math.ceil(full.macs * groups.smallest_macs() / groups.macs())
-    del groups
+    del model, groups
     gc.collect()
     return max(1, least)
 

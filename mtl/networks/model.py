@@ -52,7 +52,8 @@ class MultiTaskModel(nn.Module):
 def shares_features(model: nn.Module) -> bool:
     """Whether a model has a backbone whose features all its heads read, as `MultiTaskModel` has: `backbone`, `heads` (a
     module for each task) and `decode`."""
-    parts = isinstance(getattr(model, "backbone", None), nn.Module) and isinstance(model.heads, nn.ModuleDict)
+    backbone, heads = getattr(model, "backbone", None), getattr(model, "heads", None)
+    parts = isinstance(backbone, nn.Module) and isinstance(heads, nn.ModuleDict)
     return parts and callable(getattr(model, "decode", None))
 
 

@@ -2,15 +2,19 @@
 
 import io
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import fx, nn
 
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
 from mtl.networks import measurement
+from mtl.networks.checkpoint import load_checkpoint, model_content
 from mtl.networks.checks import check_network
 from mtl.networks.measurement import count_macs, count_parameters, run_on_meta
 from mtl.networks.model import build_full, build_model
@@ -19,6 +23,8 @@ from mtl.networks.model_size import count_macs as macs_of_settings
 from mtl.networks.model_size import count_parameters as parameters_of_settings
 from mtl.networks.strided import StridedPointwise
 from mtl.training import Training
+from search.cli import main
+from tests.support.checkpoints import time_nothing
 from tests.support.small import TASKS, arrays, config
 
 pytest.importorskip("timm")
@@ -269,3 +275,43 @@ def test_strided_pointwise_convolutions_of_few_channels_are_safe() -> None:
     ]
     assert strided
     assert all(type(one) is StridedPointwise for one in strided)
+
+
+@pytest.mark.parametrize(("family", "compressor"), [("resnet", "narrow"), ("regnety", "penalty"), ("vit", "penalty")])
+def test_a_models_file_is_read_back(family: str, compressor: str, tmp_path: Path) -> None:
+    smaller = {"compressor": compressor, "strength": 0.0, "target_macs": 0.5 if compressor == "narrow" else 1.0}
+    chosen = settings(family, **smaller)
+    torch.manual_seed(3)
+    model = build_model(chosen, FEW).eval()
+    torch.save(model_content(chosen, FEW, model), tmp_path / "model.pt")
+    torch.manual_seed(4)
+    read = load_checkpoint(tmp_path / "model.pt")
+    images = torch.randn(2, 3, 32, 48)
+    with torch.no_grad():
+        expected, found = model(images), read.model(images)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("family", [name for name in TRAINED if name != "vit"])  # which compaction does not know yet
+def test_a_trial_ends_and_its_model_is_compacted(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    time_nothing(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    name, options, _ = FAMILIES[family]
+    sets = [
+        f"backbone=timm:{name}",
+        "backbone_width=",
+        "backbone_layers=",
+        "head=lraspp",
+        "head_rates=",
+        "lambdas=1e-2",
+    ]
+    sets += [f"backbone_options.{key}={','.join(map(str, np.atleast_1d(value)))}" for key, value in options.items()]
+    sets += ["image_size=32", "head_channels=8", "batch_size=8", "epochs=1", "seeds=1", "combinations=depth"]
+    sets += ["compressors=penalty", "targets=", *(f"dataset_options.{split}=8" for split in ("train", "val", "test"))]
+    assert main(["train", "rooms", "--name", "one", *(word for one in sets for word in ("--set", one))]) == 0
+    (trial,) = (tmp_path / "results" / "one" / "trials").iterdir()
+    assert main(["compact", str(trial), "--export", "torch"]) == 0
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save("black.png")
+    for file in ("model.pt", "compact.pt"):
+        assert main(["predict", str(trial / file), "black.png", "--out", file]) == 0
+        assert (tmp_path / file / "black-depth.png").is_file()
