@@ -301,8 +301,7 @@ def test_a_trial_ends_and_its_model_is_compacted(family: str, tmp_path: Path, mo
         f"backbone=timm:{name}",
         "backbone_width=",
         "backbone_layers=",
-        "head=lraspp",
-        "head_rates=",
+        "head_rates=2,4",
         "lambdas=1e-2",
     ]
     sets += [f"backbone_options.{key}={','.join(map(str, np.atleast_1d(value)))}" for key, value in options.items()]
