@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from mtl.network_fields import RESNETS, TIMM, network_fault
+
 # Upper bounds: far above any real use, and below what would take a machine down before a trial can say why. Whether a
 # network within them fits into memory is checked in `mtl.limits`.
 LARGEST_STRENGTH = 1e9  # every group is zero long before; the results of the proximal step still fit a float32
@@ -27,6 +29,7 @@ Side = Annotated[int, Field(ge=16, le=LARGEST_SIDE)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 Integer = Annotated[int, Field(strict=True, ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Option = str | bool | Integer | Finite
 Retraining = Literal["none", "scratch", "fine_tune"]
 Compressor = Literal[
     "penalty",
@@ -54,6 +57,7 @@ TaskWeightingName = Literal[
     "mgda",
     "aligned_mtl",
 ]
+RETRAINED = ("scratch", "fine_tune")  # the kinds of a second training
 GROUP_PENALTIES = ("group_lasso", "group_mcp")  # they make whole groups zero
 Penalised = Literal["backbone", "all"]
 LONGER: Literal["longer"] = "longer"  # without a penalty: one training, as long as the two of a retrained trial
@@ -80,6 +84,11 @@ LATER_FIELDS = {
     "path_epochs": 0,
     "warm_started_from": "",
     "prune_at": 0.5,
+    "backbone_options": {},
+    "output_stride": None,
+    "model": "",
+    "head": "deeplabv3",
+    "network_version": "",
 }
 
 # The fields in which trials of one setup may differ, each with one value for all.
@@ -104,7 +113,7 @@ class TrialSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: str = Field(description="rooms, nyuv2, celebamask_hq, or my_module:MyDataset for your own class")
-    dataset_options: dict[str, str | bool | Integer | Finite] = Field(
+    dataset_options: dict[str, Option] = Field(
         {},
         description="options of the dataset: nyuv2 has classes and split; celebamask_hq has split_seed and split_file",
     )
@@ -134,8 +143,25 @@ class TrialSettings(BaseModel):
         "0 to less than 1; left out: 0, or 0.1 in the paper's protocol",
     )
 
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = Field(
-        description="a dilated ResNet with output stride 8"
+    backbone: str = Field(
+        "",
+        description=f"the network that all tasks share: {', '.join(RESNETS)} (dilated, output stride 8), timm:NAME for "
+        "one of timm's (such as timm:resnet50, timm:mobilenetv3_large_100, timm:efficientnet_b0, timm:convnext_tiny, "
+        "timm:regnety_016, timm:vit_tiny_patch16_224), or my_module:MyBackbone for your own class; empty with model",
+    )
+    backbone_options: dict[str, Option | tuple[Option, ...]] = Field(
+        {},
+        description="keyword arguments of timm's network or of your own class, such as patch_size or drop_path_rate",
+    )
+    output_stride: Literal[8, 16, 32] | None = Field(
+        None,
+        description="of a timm backbone: how many times its map is smaller than the image; left out: 8 where timm "
+        "offers it, else the network's own",
+    )
+    model: str = Field(
+        "",
+        description="my_module:MyModel for your own class of a whole model, heads included, in place of backbone and "
+        "heads; empty: none",
     )
     backbone_width: int = Field(
         64, ge=1, le=LARGEST_WIDTH, description="channels of the backbone's stem; the published ResNets have 64"
@@ -148,6 +174,11 @@ class TrialSettings(BaseModel):
         description="pretrained weights of the backbone: the path of a state dict or of a trial's model.pt, the same "
         "on every node, or a torchvision name such as ResNet50_Weights.IMAGENET1K_V2, which is downloaded; left out: "
         "random",
+    )
+    head: Literal["deeplabv3", "lraspp", "fpn"] = Field(
+        "deeplabv3",
+        description="head of each dense task: deeplabv3, lraspp (light: two branches of 1 x 1 convolutions), or fpn "
+        "(a 3 x 3 convolution on a pyramid of the backbone's maps that all tasks share)",
     )
     head_channels: int = Field(256, ge=1, le=LARGEST_WIDTH, description="channels of the head of each task")
     head_rates: Annotated[
@@ -255,6 +286,12 @@ class TrialSettings(BaseModel):
         return value
 
     @model_validator(mode="after")
+    def _one_network(self) -> Self:
+        if fault := network_fault(self):
+            raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
     def _selects_before_it_ends(self) -> Self:
         if not self.select_from < self.select_until:
             raise ValueError(
@@ -262,6 +299,16 @@ class TrialSettings(BaseModel):
                 "than the second"
             )
         return self
+
+    @property
+    def network(self) -> str:
+        """The name of the backbone, or of the whole model."""
+        return self.model or self.backbone
+
+    @property
+    def own_network(self) -> bool:
+        """Whether a class of the user's own makes the network."""
+        return ":" in self.network and not self.network.startswith(TIMM)
 
 
 class TrialConfig(TrialSettings):
@@ -278,6 +325,7 @@ class TrialConfig(TrialSettings):
     seed: Seed
     data_version: str = Field(description="fingerprint of the dataset: other data, another trial")
     weights_version: str = Field("", description="fingerprint of the pretrained weights; empty where there are none")
+    network_version: str = Field("", description="fingerprint of the code of a network of your own; else empty")
     retraining: Retraining | Literal["longer"] = "none"
     compressor: Compressor = "penalty"
     target_macs: Target = 1.0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mtl.config import TrialSettings
 from mtl.errors import BadInput
+from mtl.network_fields import RESNETS
 from mtl.networks.model_size import count_activations, count_parameters
 from mtl.tasks import Task
 
@@ -34,11 +35,16 @@ def check_memory(
     """
     needed = bytes_needed(settings, tasks, images) + data_bytes
     if available is not None and needed > available:
+        sizes = {"backbone_width": settings.backbone_width, "head_channels": settings.head_channels}
+        if settings.network not in RESNETS:
+            sizes.pop("backbone_width")
+        if settings.model:
+            sizes.clear()
+        shown = "".join(f"{name} = {value}, " for name, value in sizes.items())
         raise BadInput(
-            f"a trial of {settings.backbone} with backbone_width = {settings.backbone_width}, head_channels = "
-            f"{settings.head_channels}, {len(tasks)} tasks, image_size = {list(settings.image_size)} and batch_size = "
-            f"{settings.batch_size} needs at least {needed / 1e9:,.1f} GB of memory; allowed: at most the "
-            f"{available / 1e9:,.1f} GB of {where}"
+            f"a trial of {settings.network} with {shown}{len(tasks)} tasks, image_size = {list(settings.image_size)} "
+            f"and batch_size = {settings.batch_size} needs at least {needed / 1e9:,.1f} GB of memory; allowed: at most "
+            f"the {available / 1e9:,.1f} GB of {where}"
         )
 
 

@@ -16,7 +16,6 @@ from mtl.datasets.base import Split
 from mtl.datasets.batches.augmentation import Batch
 from mtl.datasets.batches.load import SplitArrays, evaluation_batches, resident, training_batches
 from mtl.errors import TrialFailed
-from mtl.networks.backbones import DilatedResNet
 from mtl.networks.costs import model_costs
 from mtl.networks.model import MultiTaskModel, build_model, start_from_constants
 from mtl.networks.pretrained import load_weights
@@ -76,7 +75,7 @@ class Training:
         self.losses = loss_settings(config.protocol, config.depth_loss, config.label_smoothing)
         self.history: list[dict[str, float]] = []
         torch.manual_seed(config.seed)
-        self._start(build_model(config, tasks))
+        self._start(cast(MultiTaskModel, build_model(config, tasks)))
         if warm_start is not None and self._gone:
             self.model.load_state_dict(warm_start)
             self._gone.keep_used()
@@ -134,7 +133,7 @@ class Training:
         epoch = self.epochs_run
         if epoch == 0 and self.config.weights and not self.config.warm_started_from:
             # Only now: a trial that goes on from a checkpoint does not need the file.
-            load_weights(cast(DilatedResNet, self.model.backbone), self.config)
+            load_weights(self.model.backbone, self.config)
         row = {"epoch": epoch, **self._train_epoch(epoch)}
         self._remove_gone()
         row |= {**self._evaluate("val"), **sparsities(self.removal.whole(), self.first, self.config.penalised)}
@@ -256,8 +255,7 @@ class Training:
     def _losses(self, images: Tensor, targets: Tensors) -> tuple[dict[str, Tensor], Tensor]:
         """Each task's loss of a batch, and the features that they depend on."""
         with self._autocast():
-            features = self.model.backbone(images)
-            outputs = self.model.decode(features)
+            features, outputs = features_and_outputs(self.model, images)
         losses = {}
         for task in self.tasks:
             aligned = self._aligned(task, outputs, targets, self.config.loss_stride)
@@ -352,6 +350,7 @@ def make_optimizer(model: MultiTaskModel, weighting: nn.Module, config: TrialCon
         {"params": [(name, p) for name, p in others if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [(name, p) for name, p in others if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    groups = [group for group in groups if group["params"]]  # a network of convolutions without biases has few
     learned = [(f"weighting.{name}", p) for name, p in weighting.named_parameters()]
     if learned:
         groups.append({"params": learned, "weight_decay": 0.0, "lr": config.weighting_lr})

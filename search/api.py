@@ -26,8 +26,8 @@ from analysis.compute.everything import Computed, compute
 from analysis.figures.drawing import Drawing
 from analysis.figures.every import Figures, draw_all
 from analysis.write.tables import best_table, front_table
-from mtl.datasets.registry import add_module_folders
 from mtl.errors import BadInput
+from mtl.own_modules import add_module_folders
 from mtl.paths import user_path
 from mtl.vocabulary.close import did_you_mean
 from mtl.vocabulary.files import HISTORY, MODEL, trial_file

@@ -41,10 +41,16 @@ SEARCH = (
     _arg("--study", metavar="URL", help="where Optuna keeps its study (default: study.journal beside the results)"),
     _arg("--warm-start", metavar="DIR", help="a sweep, STORAGE/NAME, whose results the search starts from"),
 )
+NETWORK = _arg(
+    "--network",
+    metavar="NAME",
+    help="my_module:MyModel, the class of your own of which a model.pt is: without this its code does not run",
+)
 COMPACT = (
     _arg("checkpoint", metavar="CHECKPOINT", help="a trial's model.pt, or the trial's folder"),
     _arg("--data", metavar="DIR", help="the dataset's folder; a class of your own is imported from the current folder"),
     _arg("--out", metavar="PATH", help="the file to write (default: compact.pt beside the checkpoint)"),
+    NETWORK,
     _arg("--export", default="", metavar="FORMATS", help="also write torch (.pt2), onnx, or both: torch,onnx"),
     _arg("--device", choices=["cpu", "cuda"], default="cpu", help="where the model must be fast (default cpu)"),
     _arg("--threads", type=int, metavar="N", help="CPU threads (default: torch's own number, one per core)"),
@@ -52,6 +58,7 @@ COMPACT = (
 PREDICT = (
     _arg("model", metavar="MODEL", help="a trial's model.pt or folder, a compact.pt, or its .onnx"),
     _arg("images", nargs="+", metavar="IMAGE", help="image files with 8 bits per channel"),
+    NETWORK,
     _arg("--out", default="./predictions", metavar="DIR", help="where to write the pictures (default ./predictions)"),
 )
 CHECK = (

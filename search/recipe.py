@@ -372,10 +372,13 @@ def trial_settings(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(include=set(TrialSettings.model_fields)) | {"precision": recipe.trial_precision}
 
 
-def expand(recipe: Recipe, data_version: str, weights_version: str = "") -> list[TrialConfig]:
+def expand(
+    recipe: Recipe, data_version: str, weights_version: str = "", network_version: str = ""
+) -> list[TrialConfig]:
     """Every trial of a recipe. The trials with the most tasks take longest and start first, so that none runs alone at
     the end."""
-    settings = trial_settings(recipe) | {"data_version": data_version, "weights_version": weights_version}
+    versions = {"data_version": data_version, "weights_version": weights_version, "network_version": network_version}
+    settings = trial_settings(recipe) | versions
     combinations = sorted(recipe.task_combinations, key=len, reverse=True)
     trials: list[TrialConfig] = []
     for tasks, seed in itertools.product(combinations, recipe.seed_list):

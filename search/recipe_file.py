@@ -21,6 +21,7 @@ SHIPPED = resources.files("search") / "recipes"
 # The fields that are tables, and what their entries may be.
 TABLES = {
     "dataset_options": "text, true, false, or a finite number of at most 18 digits",
+    "backbone_options": "text, true, false, a finite number of at most 18 digits, or a list of these",
     "search_space": f"a list of at most {MOST_VALUES:,} texts or finite numbers of at most 18 digits",
 }
 
@@ -47,7 +48,11 @@ def load_recipe(name: str, overrides: Sequence[str] = (), fields: Mapping[str, A
         raise BadInput(f"recipe {name}: not a TOML file ({error})") from error
     for override in overrides:
         key, value = parse_assignment("--set", override, "epochs=3")
-        _set_field(found, key, None if override.rstrip().endswith("=") and "." in key else value)
+        empty = override.rstrip().endswith("=")
+        if empty and _goes_without(key):
+            found.pop(key, None)
+            continue
+        _set_field(found, key, None if empty and "." in key else value)
     return make_recipe(name, found | dict(fields or {}))
 
 
@@ -147,6 +152,12 @@ def parse_assignment(option: str, text: str, example: str) -> tuple[str, Any]:
     return key, parts[0] if len(parts) == 1 and "," not in value else parts
 
 
+def _goes_without(key: str) -> bool:
+    """Whether `--set KEY=` takes a field out of the recipe, for its default; it empties a list that may be empty."""
+    field = Recipe.model_fields.get(key)
+    return field is not None and not field.is_required() and field.get_default() != ()
+
+
 def _set_field(fields: dict[str, Any], key: str, value: Any) -> None:
     """Set a field, or an entry of a field that is a table if the key has a dot; None takes the entry away."""
     field, dot, entry = key.partition(".")
@@ -155,9 +166,8 @@ def _set_field(fields: dict[str, Any], key: str, value: Any) -> None:
         return
     table = fields.get(field, {})
     if field not in Recipe.model_fields or not isinstance(table, dict):
-        raise BadInput(
-            f"--set {key}: {field} is not a table of the recipe; allowed: dataset_options.NAME or search_space.NAME"
-        )
+        tables = ", ".join(f"{name}.NAME" for name in TABLES)
+        raise BadInput(f"--set {key}: {field} is not a table of the recipe; allowed: {tables}")
     others = {name: one for name, one in table.items() if name != entry}
     fields[field] = others if value is None else {**others, entry: value}
 

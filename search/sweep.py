@@ -3,15 +3,18 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from mtl.config import METHOD_VERSION, TrialConfig
 from mtl.datasets.base import Dataset, Split
 from mtl.datasets.cache.build import check_room
-from mtl.datasets.registry import load_dataset, module_to_ship
+from mtl.datasets.registry import load_dataset
 from mtl.errors import BadInput
 from mtl.limits import check_memory, machine_memory
+from mtl.network_fields import RESNETS, TIMM
 from mtl.objectives.metrics import metric_infos, primary_metric
+from mtl.own_modules import module_to_ship
 from mtl.paths import user_path
 from mtl.tasks import Task
 from mtl.vocabulary.checked import Damaged, shortened
@@ -43,6 +46,7 @@ class Sweep:
     data: str | None
     store: Store
     weights_version: str = ""
+    network_version: str = ""
 
     @property
     def tasks(self) -> list[Task]:
@@ -55,7 +59,7 @@ class Sweep:
 
     @cached_property
     def configs(self) -> list[TrialConfig]:
-        return expand(self.recipe, self.data_version, self.weights_version)
+        return expand(self.recipe, self.data_version, self.weights_version, self.network_version)
 
     @property
     def setup_id(self) -> str:
@@ -88,6 +92,12 @@ class Sweep:
         return SuccessiveHalving(objectives, primaries, recipe.first_rung, recipe.reduction_factor)
 
     @property
+    def _modules_to_ship(self) -> tuple[Path, ...]:
+        """Files and packages of the user's own that trials import."""
+        found = (module_to_ship(name) for name in (self.recipe.dataset, self.recipe.network))
+        return tuple(dict.fromkeys(path for path in found if path is not None))
+
+    @property
     def context(self) -> RunContext:
         return RunContext(
             storage=self.store.storage,
@@ -98,7 +108,7 @@ class Sweep:
             checkpoint_seconds=self.recipe.checkpoint_seconds,
             retries=self.recipe.max_retries,
             base=self.configs[0],
-            own_module=module_to_ship(self.recipe.dataset),
+            own_modules=self._modules_to_ship,
         )
 
     def read_results(self) -> dict[str, TrialResult]:
@@ -164,6 +174,7 @@ def open_sweep(
     root = None if data is None else user_path("--data", data).absolute()
     dataset = load_dataset(recipe.dataset, root, recipe.dataset_options)
     _check_dataset(recipe, dataset)
+    network = _check_network(recipe, dataset)
     if not searched:
         check_targets(recipe, dataset.tasks)
     if here and not recipe.gpus_per_trial:
@@ -177,11 +188,11 @@ def open_sweep(
 
         weights = absolute_weights(recipe.weights)
         recipe = recipe.model_copy(update={"weights": weights})
-        version = weights_version(weights)
+        version = weights_version(weights, recipe)
         check_weights(recipe)
     store = Store(storage, name)
     store.check()
-    sweep = Sweep(recipe, dataset, str(root) if root else None, store, version)
+    sweep = Sweep(recipe, dataset, str(root) if root else None, store, version, network)
     with storage_error_as_bad_input():
         earlier = read_sweep_file(store)
     if earlier is not None:
@@ -192,6 +203,29 @@ def open_sweep(
     if dataset.validates_on_train:
         say(f"dataset {recipe.dataset}: validates on images that it trains on; choose no model by val_… or delta_m")
     return sweep
+
+
+def _check_network(recipe: Recipe, dataset: Dataset) -> str:
+    """Raise BadInput for a network that does not fit the recipe; what identifies the code of one of the user's own."""
+    if recipe.head == "deeplabv3" and {recipe.network, *recipe.search_space.get("backbone", ())} <= {*RESNETS}:
+        return ""
+    # Imported only if needed, as the weights' module is.
+    from mtl.networks.checks import check_compaction, check_network
+    from mtl.networks.own_network import network_version
+
+    version = network_version(recipe)
+    largest = [dataset.tasks[task] for task in max(recipe.task_combinations, key=len)]
+    for backbone in dict.fromkeys([recipe.backbone, *recipe.search_space.get("backbone", ())]):
+        if backbone != recipe.backbone and ":" in str(backbone) and not str(backbone).startswith(TIMM):
+            raise BadInput(
+                f"search_space.backbone has {backbone!r}, a class of your own; allowed: our names and timm's, as a "
+                "trial's id has the code of one class"
+            )
+        one = recipe.model_copy(update={"backbone": backbone})
+        check_network(one, largest, recipe.retraining, recipe.compressors)
+        if backbone not in RESNETS:
+            check_compaction(one, largest)
+    return version
 
 
 def _check_dataset(recipe: Recipe, dataset: Dataset) -> None:
@@ -231,6 +265,12 @@ def _check_same(sweep: Sweep, earlier: SweepFile, accept_done: bool) -> None:
             f"sweep {store} was run with data of version {shortened(earlier.data_version)}, dataset "
             f"{recipe.dataset}{f' in {sweep.data}' if sweep.data else ''} has version {sweep.data_version}: "
             "allowed: the same files and the same code that reads them, or another --name"
+        )
+    if sweep.network_version != earlier.network_version:
+        raise BadInput(
+            f"sweep {store} was run with code of {recipe.network} of version "
+            f"{shortened(earlier.network_version) or 'none'}, which has version {sweep.network_version or 'none'} now: "
+            "allowed: the same code, or another --name"
         )
     if sweep.weights_version != earlier.weights_version:
         known = shortened(earlier.weights_version) if earlier.weights_version else "none"

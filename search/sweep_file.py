@@ -1,5 +1,6 @@
 """The content of sweep.json: what was run, with which versions, and which trials are planned."""
 
+import contextlib
 import importlib.metadata
 import json
 import platform
@@ -50,7 +51,7 @@ def prepare(sweep: Sweep, plan: Plan) -> None:
     if recipe.weights:
         from mtl.networks.pretrained import fetch_weights
 
-        fetch_weights(recipe.weights)
+        fetch_weights(recipe.weights, recipe)
     arrays = materialise(sweep.dataset, recipe.image_size, progress=data_progress())
     earlier = read_sweep_file(sweep.store)
     constants: dict[Split, dict[str, float]] = {"val": {}, "test": {}}
@@ -76,6 +77,7 @@ def make_sweep_file(
         "recipe": sweep.recipe.model_dump(mode="json"),
         "data_version": sweep.data_version,
         "weights_version": sweep.weights_version,
+        "network_version": sweep.network_version,
         "setup": sweep.setup_id,
         "validates_on_train": sweep.dataset.validates_on_train,
         "method_version": METHOD_VERSION,
@@ -104,8 +106,11 @@ def make_sweep_file(
 def versions() -> dict[str, str]:
     """The versions of the software on which results depend."""
     packages = ("torch", "torchvision", "ray", "optuna", "numpy")
-    own = {"python": platform.python_version(), "parsimony": __version__}
-    return own | {name: importlib.metadata.version(name) for name in packages}
+    found = {"python": platform.python_version(), "parsimony": __version__}
+    found |= {name: importlib.metadata.version(name) for name in packages}
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # only for those who use its networks
+        found["timm"] = importlib.metadata.version("timm")
+    return found
 
 
 def git_commit() -> str | None:

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 
 from mtl.config import Compressor
 from mtl.errors import BadInput
-from mtl.networks.model_size import count_macs
-from mtl.networks.smaller import ONE_CHANNEL, SIZES, SMALLEST, least_macs, rounded_up
+from mtl.networks.model_size import BLOCKS, count_macs, is_known
+from mtl.networks.smaller import SIZES, least_macs, rounded_up, smallest_words
 from mtl.tasks import Task
 from search.recipe import Recipe
+
+MOST_COUNTED = 8  # networks that are made only to be counted
 
 
 def check_targets(recipe: Recipe, tasks: Mapping[str, Task]) -> None:
@@ -20,16 +22,16 @@ def check_targets(recipe: Recipe, tasks: Mapping[str, Task]) -> None:
             )
         if compressor == "penalty" or not recipe.targets:
             continue
-        if compressor in SIZES and len(SIZES[compressor](recipe)) == 1:
+        if compressor in SIZES and recipe.network in BLOCKS and len(SIZES[compressor](recipe)) == 1:
             raise BadInput(
-                f"compressors has {compressor}, but the network has {SMALLEST[compressor]}; allowed: {compressor} with "
-                "a larger network"
+                f"compressors has {compressor}, but the network has {smallest_words(compressor, recipe)}; "
+                f"allowed: {compressor} with a larger network"
             )
         least, combination = least_share(recipe, compressor, tasks, recipe.task_combinations)
         if (target := min(recipe.targets)) < least:
             raise BadInput(
                 f"targets has {target:g}, which compressor {compressor} cannot reach; allowed: {rounded_up(least):g} "
-                f"or more, what {combination} costs with {SMALLEST.get(compressor, ONE_CHANNEL)}"
+                f"or more, what {combination} costs with {smallest_words(compressor, recipe)}"
             )
 
 
@@ -42,6 +44,13 @@ def least_share(
     def costs(some: Sequence[Task]) -> tuple[int, int]:
         return least_macs(compressor, recipe, some), count_macs(recipe, some)
 
+    if not is_known(recipe):
+        # Each combination's network is made to be counted: the largest and single tasks tell enough, and a trial checks
+        # its own.
+        largest = max(combinations, key=len)
+        few = dict.fromkeys([tuple(largest), *(tuple(one) for one in combinations if len(one) == 1)][:MOST_COUNTED])
+        counted = [(costs([tasks[name] for name in one]), "+".join(one)) for one in few]
+        return max((least / full, name) for (least, full), name in counted)
     # The backbone's cost and its heads' add up, so that thousands of combinations take no time.
     backbone_least, backbone = costs([])
     heads = {}

@@ -1,12 +1,8 @@
 """Datasets by name: the generated, the published, and those of a user's own module."""
 
-import importlib
 import inspect
-import sys
-import sysconfig
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from mtl.datasets.base import Dataset
@@ -15,7 +11,8 @@ from mtl.datasets.nyuv2.layouts import open_nyuv2, recognise_nyuv2
 from mtl.datasets.own.checked import OwnDataset
 from mtl.datasets.rooms.dataset import Rooms
 from mtl.errors import BadInput
-from mtl.own_code import describe, line_of, own_code
+from mtl.own_code import own_code
+from mtl.own_modules import import_own
 from mtl.vocabulary.close import did_you_mean
 
 GENERATED: dict[str, Callable[..., Dataset]] = {"rooms": Rooms}
@@ -25,8 +22,6 @@ PUBLISHED: dict[str, Callable[..., Dataset]] = {"nyuv2": open_nyuv2, "celebamask
 RECOGNISED: dict[str, Callable[[Path], bool]] = {"nyuv2": recognise_nyuv2, "celebamask_hq": CelebAMaskHQ.recognises}
 # How many of a folder's names the message shows where the folder is not recognised.
 NAMES_SHOWN = 6
-# Folders that were added to where Python looks for modules, for the message about a module that is not found.
-_module_folders: list[str] = []
 
 
 def load_dataset(name: str, root: Path | None, options: Mapping[str, Any] | None = None) -> Dataset:
@@ -109,38 +104,3 @@ def _find(name: str) -> Callable[..., Dataset]:
         what = "is not a dataset class there" if found is None else "lacks methods that a dataset must have"
         raise BadInput(f"dataset {name!r}: {class_name} {what}; {module_name} has: {', '.join(there) or 'none'}")
     return found
-
-
-def import_own(what: str, module_name: str) -> ModuleType:
-    """A module of the user's; `what` asks for it. Raises BadInput, with the line, where it cannot be imported."""
-    try:
-        return importlib.import_module(module_name)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # also SystemExit, of a script that was meant to be run
-        places = "".join(f"{folder}, " for folder in _module_folders if folder in sys.path)
-        raise BadInput(
-            f"{what}: cannot import {module_name} ({describe(error)}){line_of(error)}; looked in {places}PYTHONPATH, "
-            "and what is installed"
-        ) from error
-
-
-def add_module_folders(folders: Sequence[Path]) -> None:
-    """Let modules in these folders be imported, after all that is installed."""
-    for folder in dict.fromkeys(map(str, folders)):
-        if folder not in sys.path:
-            sys.path.append(folder)
-        if folder not in _module_folders:
-            _module_folders.append(folder)
-
-
-def module_to_ship(name: str) -> Path | None:
-    """The file or package of a dataset of the user's own, for other machines to import; None where it is installed."""
-    module_name, colon, _ = name.partition(":")
-    if not colon:
-        return None
-    top = importlib.import_module(module_name.partition(".")[0])
-    installed = {Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")}
-    if top.__file__ is None or installed & {*Path(top.__file__).parents}:
-        return None
-    return Path(top.__file__).parent if hasattr(top, "__path__") else Path(top.__file__)

@@ -13,8 +13,11 @@ from mtl.compaction.plan import Plan, is_name
 from mtl.compaction.saving import read_compact
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
+from mtl.limits import FLOAT_BYTES, machine_memory
+from mtl.network_fields import RESNETS
 from mtl.networks.dry_run import check_outputs
 from mtl.networks.model import build_model
+from mtl.networks.model_size import count_parameters, is_known
 from mtl.networks.retraining import new_compact_model
 from mtl.networks.tensor_file import load_state, read_tensors, shown, unquoted
 from mtl.own_code import first_line
@@ -71,8 +74,12 @@ def checkpoint_path(name: str) -> Path:
     return path
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Raises BadInput, one line, for a file that would have to be unpickled, is damaged, or is of another model."""
+def load_checkpoint(path: Path, network: str | None = None) -> Checkpoint:
+    """The model of a trial's file, or of a compact one.
+
+    network: the class of the user's own, my_module:MyModel, whose code may run to make the model; None: no such code.
+    Raises BadInput, one line, for a file that would have to be unpickled, is damaged, or is of another model.
+    """
     content = read_tensors("checkpoint", path, ALLOWED, ALLOWED)
     what = f"checkpoint {path}"
     model: nn.Module
@@ -82,6 +89,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         config, tasks = read_about(what, about)
     elif is_model_content(content):
         config, tasks = read_about(what, content)
+        if config.own_network and network != config.network:
+            module = config.network.partition(":")[0].partition(".")[0]
+            raise BadInput(
+                f"{what}: its network {config.network} is code, which runs only where you ask for it; allowed: "
+                f"--network {config.network}, in the folder that has {module}, or the trial's compact.pt"
+            )
         model = _network(what, config, tasks, content)
     else:
         keys = [unquoted(key) for key in content][:5] if isinstance(content, Mapping) else [type(content).__name__]
@@ -134,19 +147,38 @@ def _task(entry: Any) -> Task | None:
 
 def _network(what: str, config: TrialConfig, tasks: list[Task], content: Mapping[str, Any]) -> nn.Module:
     """A trial's model with the file's weights; it takes no memory before they are known to fit."""
-    network = f"{config.backbone} of width {config.backbone_width} with heads for {config.combination}"
+    width = f" of width {config.backbone_width}" if config.network in RESNETS else ""
+    network = f"{config.network}{width} with heads for {config.combination}"
     state = content["model"]
+    if not is_known(config):
+        _check_size(what, config, tasks, state, smaller="backbone_plan" in content)
     # Every block and every rate has tensors of its own: to build more of them than there are tensors is in vain.
     layers = sum(config.backbone_layers or ()) + len(config.head_rates)
     if isinstance(state, Mapping) and layers > len(state):
         raise BadInput(f"{what}: has {len(state)} tensors; allowed: the weights of {layers} layers, as its config says")
     try:
-        with torch.device("meta"):
+        # Buffers that no file has are made by the network itself; ours have none.
+        with torch.device("meta" if is_known(config) else "cpu"), torch.random.fork_rng(devices=[]):
             if "backbone_plan" in content:
-                model = new_compact_model(content["backbone_plan"], config, tasks)
+                model: nn.Module = new_compact_model(content["backbone_plan"], config, tasks)
             else:
                 model = build_model(config, tasks)
     except (BadInput, RuntimeError, TypeError, OverflowError) as error:  # torch's, for sizes beyond what it counts to
         raise BadInput(f"{what}: {first_line(error)}") from error
     load_state(model, state, what, f"the weights of a {network}, as its config says")
     return model
+
+
+def _check_size(what: str, config: TrialConfig, tasks: list[Task], state: Any, *, smaller: bool) -> None:
+    """Raise BadInput for a network with far more numbers than the file has, before it takes memory."""
+    try:
+        needed = count_parameters(config, tasks)
+    except BadInput as error:
+        raise BadInput(f"{what}: {first_line(error)}") from error
+    memory = machine_memory()
+    values = state.values() if isinstance(state, Mapping) else ()
+    there = sum(value.numel() for value in values if isinstance(value, torch.Tensor))
+    if smaller or config.compressor == "narrow":  # made from the whole network, which the file does not hold
+        there = needed if memory is None else memory // FLOAT_BYTES
+    if needed > there:
+        raise BadInput(f"{what}: has {there:,} numbers; allowed: the {needed:,} of its network, as its config says")

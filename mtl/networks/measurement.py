@@ -56,7 +56,8 @@ def run_on_meta(model: nn.Module, image_size: tuple[int, int], within: AbstractC
         name: torch.empty_like(tensor, device="meta")
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]
     }
-    with evaluating(model), within:
+    # What a forward pass makes without naming a device belongs there too.
+    with evaluating(model), torch.device("meta"), within:
         return torch.func.functional_call(model, state, (torch.empty(1, 3, *image_size, device="meta"),))
 
 
@@ -71,7 +72,12 @@ def count_macs(model: nn.Module, image_size: tuple[int, int]) -> int:
     Convolutions and matrix products count; normalisation, activations and additions do not.
     """
     counter = FlopCounterMode(display=False)
-    run_on_meta(model, image_size, counter)
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # one operation, which the counter does not know
+    try:
+        run_on_meta(model, image_size, counter)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     return counter.get_total_flops() // 2
 
 

@@ -1,14 +1,20 @@
 """How large a trial's network is, computed from its settings: to make the network could take all memory.
 
-The counts are those of the networks of `mtl.networks.model.build_model`; a test compares the two.
+The counts are those of the networks of `mtl.networks.model.build_full`; a test compares the two. Our ResNets with
+DeepLabV3's heads are counted by formulas, without torch; others are made without their numbers
+(`mtl.networks.built_size`).
 """
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mtl.config import TrialSettings
 from mtl.tasks import OUTPUT_STRIDE, Task
+
+if TYPE_CHECKING:
+    from mtl.networks.built_size import Size
 
 # By backbone: whether its blocks are bottlenecks, and the published numbers of blocks.
 BLOCKS = {
@@ -40,6 +46,8 @@ class Layer:
 
 def count_parameters(settings: TrialSettings, tasks: Sequence[Task]) -> int:
     """Of the backbone and a head for each task."""
+    if not is_known(settings):
+        return _built(settings, tasks).parameters
     channels = settings.head_channels
     count = sum(layer.parameters for layer in _layers(settings, tasks))
     for task in tasks:
@@ -49,19 +57,39 @@ def count_parameters(settings: TrialSettings, tasks: Sequence[Task]) -> int:
 
 
 def count_activations(settings: TrialSettings, tasks: Sequence[Task]) -> int:
-    """Numbers of one image that a forward pass keeps for the backward pass, at least: the inputs of batch norms."""
+    """Numbers of one image that a forward pass keeps for the backward pass, at least: the inputs of norms."""
+    if not is_known(settings):
+        return _built(settings, tasks).activations
     return sum(layer.outputs * _pixels(settings, layer.stride) for layer in _layers(settings, tasks))
 
 
 def count_macs(settings: TrialSettings, tasks: Sequence[Task]) -> int:
     """Multiply-accumulates of one image, as `mtl.networks.measurement.count_macs` counts them."""
+    if not is_known(settings):
+        return _built(settings, tasks).macs
     layers = ((layer.inputs * layer.outputs, layer) for layer in _layers(settings, tasks))
     return _macs(settings, tasks, layers, settings.head_channels)
 
 
 def fewest_macs(settings: TrialSettings, tasks: Sequence[Task]) -> int:
     """Those of the network with a single channel in each layer; what a head gives stays."""
+    if not is_known(settings):
+        from mtl.networks.built_size import smallest_macs
+
+        return smallest_macs(settings, tasks)
     return _macs(settings, tasks, ((layer.sources, layer) for layer in _layers(settings, tasks)), 1)
+
+
+def is_known(settings: TrialSettings) -> bool:
+    """Whether formulas give the sizes."""
+    return settings.network in BLOCKS and settings.head == "deeplabv3"
+
+
+def _built(settings: TrialSettings, tasks: Sequence[Task]) -> "Size":
+    # Imported only for such networks: a driver of many trials need not hold torch in memory.
+    from mtl.networks.built_size import size
+
+    return size(settings, tasks)
 
 
 def _macs(

@@ -1,4 +1,4 @@
-"""Pretrained backbones: from a file or by torchvision's name, checked before use, and identified by their content."""
+"""Pretrained backbones: from a file or by name, checked before use, and identified by their content."""
 
 import hashlib
 import pickle
@@ -9,32 +9,46 @@ from typing import Any
 
 import torch
 import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtl.config import TrialConfig, TrialSettings
 from mtl.errors import BadInput
-from mtl.networks.backbones import DilatedResNet
+from mtl.network_fields import RESNETS
+from mtl.networks import timm_weights
+from mtl.networks.built_size import build_on_meta
 from mtl.networks.checkpoint import is_model_content
+from mtl.networks.pyramid import PyramidBackbone
 from mtl.networks.tensor_file import misfit, read_tensors, shown, tensor_fault, unquoted
+from mtl.networks.timm_backbones import TimmBackbone
 from mtl.own_code import first_line
 from mtl.paths import user_path
 
 TORCHVISION_NAME = re.compile(r"\w+_Weights\.\w+")
+OF_TIMM = "timm"  # the weights that timm has for its network
 CONTENT = "a state dict (names and tensors), or a trial's model.pt"
-ALLOWED = "a state dict's path or a torchvision name such as ResNet50_Weights.IMAGENET1K_V2"
+ALLOWED = (
+    "a state dict's path or a torchvision name such as ResNet50_Weights.IMAGENET1K_V2; with timm's backbones also timm"
+)
 
 
 def absolute_weights(weights: str) -> str:
-    """The same file from any working directory; torchvision's names as they are."""
-    return weights if TORCHVISION_NAME.fullmatch(weights) else str(user_path("weights =", weights).absolute())
+    """The same file from any working directory; names as they are."""
+    return weights if _is_name(weights) else str(user_path("weights =", weights).absolute())
 
 
-def weights_version(weights: str) -> str:
+def _is_name(weights: str) -> bool:
+    return weights == OF_TIMM or bool(TORCHVISION_NAME.fullmatch(weights))
+
+
+def weights_version(weights: str, settings: TrialSettings | None = None) -> str:
     """What identifies the weights' content, wherever they lie.
 
     Of a file the first 16 hexadecimal digits of the SHA-256 of its bytes; of a torchvision name the name of the file
-    that it stands for, which ends in the first digits of that file's SHA-256 (`resnet50-11ad3fa6`). Raises BadInput.
+    that it stands for, which ends in the first digits of that file's SHA-256 (`resnet50-11ad3fa6`); of timm's own
+    weights the network's name with their tag, which `settings` say. Raises BadInput.
     """
+    if weights == OF_TIMM and settings is not None:
+        return timm_weights.version(settings)
     if TORCHVISION_NAME.fullmatch(weights):
         return Path(_torchvision_weights(weights).url).stem
     path = Path(weights)
@@ -50,41 +64,52 @@ def weights_version(weights: str) -> str:
 def check_weights(settings: TrialSettings) -> None:
     """Raise BadInput, naming the first key, if `settings.weights` do not fit the backbone. Downloads nothing."""
     assert settings.weights is not None
+    backbone = build_on_meta(settings, []).backbone
+    assert isinstance(backbone, nn.Module)
+    if settings.weights == OF_TIMM:
+        timm_weights.version(settings)
+        return
     if TORCHVISION_NAME.fullmatch(settings.weights):
         with torch.device("meta"):
             state = _without_classifier(_torchvision_model(settings.weights).state_dict())
     else:
-        state = _read(settings.weights)
-    with torch.device("meta"):
-        backbone = DilatedResNet(settings.backbone, settings.backbone_width, settings.backbone_layers)
-    _check_fit(backbone, state, settings)
+        state = _read(settings.weights, settings)
+    _check_fit(backbone, _fitting(backbone, state, settings), settings)
 
 
-def fetch_weights(weights: str) -> None:
-    """Download a torchvision name into torch's hub folder, unless it is there. Raises BadInput."""
+def fetch_weights(weights: str, settings: TrialSettings | None = None) -> None:
+    """Download what a name stands for into torch's or timm's cache, unless it is there. Raises BadInput."""
+    if weights == OF_TIMM and settings is not None:
+        timm_weights.download(settings)
     if TORCHVISION_NAME.fullmatch(weights):
         _download(weights)
 
 
-def load_weights(backbone: DilatedResNet, config: TrialConfig) -> None:
-    """Copy `config.weights` into the backbone; a torchvision name is downloaded into torch's hub folder once.
+def load_weights(backbone: nn.Module, config: TrialConfig) -> None:
+    """Copy `config.weights` into the backbone; what a name stands for is downloaded once.
 
     Raises BadInput for weights that cannot be read, do not fit, or are others than those that `config` was made with.
     """
     assert config.weights is not None
-    found = weights_version(config.weights)
+    found = weights_version(config.weights, config)
     if found != config.weights_version:
         raise BadInput(
             f"weights: {config.weights} has version {found} on this machine; allowed: {config.weights_version}, "
             "that with which the trial was planned"
         )
-    state = _download(config.weights) if TORCHVISION_NAME.fullmatch(config.weights) else _read(config.weights)
+    if config.weights == OF_TIMM:
+        state: Mapping[str, Tensor] = _inside(timm_weights.download(config), backbone)
+    elif TORCHVISION_NAME.fullmatch(config.weights):
+        state = _download(config.weights)
+    else:
+        state = _read(config.weights, config)
+    state = _fitting(backbone, state, config)
     _check_fit(backbone, state, config)
     # A plain dict has no version, for which batch norm takes a missing num_batches_tracked, of old files, as 0.
     backbone.load_state_dict(dict(state))
 
 
-def _read(path: str) -> dict[str, Tensor]:
+def _read(path: str, settings: TrialSettings) -> dict[str, Tensor]:
     """The backbone's part of a state dict, or of a trial's model.pt."""
     content = read_tensors("weights:", path, ALLOWED, "a file that torch.save wrote, of tensors and plain data alone")
     state, prefix = (content["model"], "backbone.") if is_model_content(content) else (content, "")
@@ -95,7 +120,8 @@ def _read(path: str) -> dict[str, Tensor]:
             raise BadInput(f"weights: {path}: holds a {type(value).__name__} under {shown(name)}; allowed: {CONTENT}")
         if fault := tensor_fault(value):
             raise BadInput(f"weights: {path}: {unquoted(name)} {fault}; allowed: {CONTENT}")
-    return _without_classifier({n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)})
+    own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    return _without_classifier(own) if settings.backbone in RESNETS else own
 
 
 def _download(name: str) -> dict[str, Tensor]:
@@ -133,7 +159,29 @@ def _without_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if name not in ("fc.weight", "fc.bias")}
 
 
-def _check_fit(backbone: DilatedResNet, state: Mapping[str, Tensor], settings: TrialSettings) -> None:
+def _fitting(backbone: nn.Module, state: Mapping[str, Tensor], settings: TrialSettings) -> Mapping[str, Tensor]:
+    """Weights as the backbone names them: those of a plain network of timm's lie in a part of ours, and what comes
+    after its last map is not in ours."""
+    own = backbone.state_dict()
+    if not isinstance(backbone, PyramidBackbone | TimmBackbone) or set(state) <= set(own):
+        return state
+    beyond = timm_weights.plain_names(settings)
+    network = backbone.network if isinstance(backbone, PyramidBackbone) else backbone
+    assert isinstance(network, TimmBackbone)
+    inside = network.network.state_dict()
+    plain = {name: value for name, value in state.items() if name in inside or name not in beyond}
+    return _inside(plain, backbone)
+
+
+def _inside(state: Mapping[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
+    """A plain network's tensors as the backbone that holds it names them; a pyramid's own are new."""
+    if not isinstance(backbone, PyramidBackbone):
+        return {f"network.{name}": value for name, value in state.items()}
+    laterals = {name: value for name, value in backbone.state_dict().items() if name.startswith("laterals.")}
+    return {f"network.network.{name}": value for name, value in state.items()} | laterals
+
+
+def _check_fit(backbone: nn.Module, state: Mapping[str, Tensor], settings: TrialSettings) -> None:
     """Raise BadInput at the first tensor that is missing, is not one of the backbone's, or is of another shape."""
     wanted = {
         name: value
@@ -142,7 +190,9 @@ def _check_fit(backbone: DilatedResNet, state: Mapping[str, Tensor], settings: T
     }
     if fault := misfit(wanted, state, "backbone"):
         layers = settings.backbone_layers and list(settings.backbone_layers)
+        sizes = f", backbone_width = {settings.backbone_width}, backbone_layers = {layers or 'the published'}"
+        if settings.backbone not in RESNETS:
+            sizes = f", backbone_options = {dict(settings.backbone_options)}" if settings.backbone_options else ""
         raise BadInput(
-            f"weights: {settings.weights}: {fault}; allowed: weights that fit backbone = {settings.backbone}, "
-            f"backbone_width = {settings.backbone_width}, backbone_layers = {layers or 'the published'}"
+            f"weights: {settings.weights}: {fault}; allowed: weights that fit backbone = {settings.backbone}{sizes}"
         )

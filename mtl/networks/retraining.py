@@ -5,7 +5,7 @@ Garg et al. 2023 (arXiv 2304.06840) find that new weights do better where little
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +56,7 @@ def end_first_training(
 
 def new_compact_model(plan: list[dict[str, Any]], config: TrialConfig, tasks: Sequence[Task]) -> MultiTaskModel:
     """A planned backbone and its heads with new weights, drawn as those of `model.build_model` are."""
-    heads = build_model(config, tasks).heads
+    heads = cast(MultiTaskModel, build_model(config, tasks)).heads
     backbone = build(plan)
     for module in backbone.modules():
         if isinstance(module, nn.Conv2d):

@@ -47,8 +47,14 @@ def depths(settings: Settings) -> list[Settings]:
 # Compressors that begin with a smaller network, each with its sizes from large to small. For the others, what is left
 # at least is one channel in each layer.
 SIZES: Mapping[str, Callable[[Settings], list[Settings]]] = {"narrow": widths, "shallow": depths}
-SMALLEST = {"narrow": "a width of 1", "shallow": "one block in each stage"}
 ONE_CHANNEL = "one channel in each layer"
+
+
+def smallest_words(compressor: Compressor, settings: TrialSettings) -> str:
+    """The smallest network that a compressor can give, in words."""
+    if compressor == "narrow":
+        return "a width of 1" if settings.network in BLOCKS else "a twentieth of its channels"
+    return "one block in each stage" if compressor == "shallow" else ONE_CHANNEL
 
 
 def resized(config: TrialConfig, tasks: Sequence[Task]) -> TrialConfig:
@@ -68,6 +74,11 @@ def resized(config: TrialConfig, tasks: Sequence[Task]) -> TrialConfig:
 
 def least_macs(compressor: Compressor, settings: TrialSettings, tasks: Sequence[Task]) -> int:
     """The cost of the smallest network that a compressor can give."""
+    if compressor == "narrow" and settings.network not in BLOCKS:
+        # Imported only for such networks, as it needs torch.
+        from mtl.networks.narrow import narrowest_macs
+
+        return narrowest_macs(settings, tasks)
     return count_macs(SIZES[compressor](settings)[-1], tasks) if compressor in SIZES else fewest_macs(settings, tasks)
 
 

@@ -20,6 +20,14 @@ class StridedPointwise(nn.Conv2d):
         return F.conv2d(x[:, :, ::rows, ::columns], self.weight, self.bias)
 
 
+def make_safe(network: nn.Module) -> None:
+    """Have every plain convolution of a network as `safe_convolution` gives it."""
+    for parent in list(network.modules()):
+        for name, module in list(parent.named_children()):
+            if type(module) is nn.Conv2d and (safe := safe_convolution(module)) is not module:
+                setattr(parent, name, safe)
+
+
 def safe_convolution(layer: nn.Conv2d) -> nn.Conv2d:
     """The layer itself or, where its weight gradient would not be safe, one of the same parameters and outputs."""
     pointwise = layer.kernel_size == (1, 1) and layer.padding == (0, 0) and layer.groups == 1

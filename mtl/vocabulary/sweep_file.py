@@ -85,6 +85,7 @@ class SweepFile(BaseModel):
 
     Attributes:
         data_version, weights_version: fingerprints of the dataset and of the pretrained weights.
+        network_version: of the code of a network of the user's own; empty for other networks.
         setup: equal for trials that differ only in tasks, λ, seed, penalty and retraining.
         method_version: see `mtl.config.METHOD_VERSION`.
         validates_on_train: whether validation images are also trained on.
@@ -100,6 +101,7 @@ class SweepFile(BaseModel):
     recipe: RecipeInfo
     data_version: str = ""
     weights_version: str = ""
+    network_version: str = ""
     setup: str = ""
     validates_on_train: bool = False
     method_version: Count = 1

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from mtl.datasets.registry import add_module_folders
+from mtl.own_modules import add_module_folders
 from mtl.paths import user_path
 from search.recipe import Recipe
 from search.recipe_file import load_recipe, recipe_name

@@ -13,9 +13,7 @@ from torch import Tensor, fx, nn
 from mtl.compaction import certify, compact, save_compact
 from mtl.compaction.compact import fold_compact
 from mtl.datasets.batches.load import evaluation_batches
-from mtl.datasets.registry import add_module_folders
 from mtl.errors import BadInput, TrialFailed
-from mtl.networks.backbones import DilatedResNet
 from mtl.networks.checkpoint import Checkpoint, about_trial, checkpoint_path, load_checkpoint
 from mtl.networks.export import SUFFIXES, check_packages, write_export
 from mtl.networks.measurement import (
@@ -27,6 +25,7 @@ from mtl.networks.measurement import (
     peak_memory_bytes,
 )
 from mtl.networks.model import MultiTaskModel
+from mtl.own_modules import add_module_folders, allowed_network
 from mtl.paths import user_path
 from search.engine.trial import trial_data
 from search.store.atomic import Unfinished
@@ -67,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     target = out or path.with_name("compact.pt")
     if target.suffix in SUFFIXES.values():
         raise BadInput(f"--out {target}: ends as an export does; allowed: another ending, such as .pt")
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, allowed_network(options.network))
     if checkpoint.compact:
         raise BadInput(f"checkpoint {path}: is compact already; allowed: a trial's model.pt")
     if target.exists() and target.samefile(path):
@@ -112,7 +111,7 @@ def _write_all(checkpoint: Checkpoint, images: Tensor, target: Path, exports: Se
 
 
 def _compacted(model: nn.Module, images: Tensor) -> fx.GraphModule:
-    retrained = isinstance(model, MultiTaskModel) and not isinstance(model.backbone, DilatedResNet)
+    retrained = isinstance(model, MultiTaskModel) and isinstance(model.backbone, fx.GraphModule)
     return fold_compact(model, images) if retrained else compact(model, images)
 
 

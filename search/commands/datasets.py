@@ -14,8 +14,9 @@ from mtl.cache_root import default_cache_root
 from mtl.datasets.base import Dataset
 from mtl.datasets.cache.cached import list_cached, remove_cached
 from mtl.datasets.inspect.inspection import Inspection, inspect_dataset
-from mtl.datasets.registry import GENERATED, add_module_folders, open_dataset, recognise
+from mtl.datasets.registry import GENERATED, open_dataset, recognise
 from mtl.errors import BadInput
+from mtl.own_modules import add_module_folders
 from mtl.paths import user_path
 from search.commands.inspection_text import bytes_text, format_inspection
 from search.progress import LOG_SECONDS

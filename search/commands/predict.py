@@ -13,6 +13,7 @@ from mtl.networks.checkpoint import checkpoint_path, load_checkpoint, read_about
 from mtl.networks.export import SUFFIXES, load_onnx
 from mtl.networks.prediction import Network, Prediction, predict
 from mtl.networks.prediction_pictures import map_picture
+from mtl.own_modules import allowed_network
 from mtl.paths import user_path
 from mtl.tasks import Task
 from search.store.atomic import Unfinished
@@ -29,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     paths = [user_path("image", image) for image in options.images]
     path = checkpoint_path(str(user_path("checkpoint", options.model)))
     folder = user_path("--out", options.out)
-    network, tasks, config = _open(path)
+    network, tasks, config = _open(path, allowed_network(options.network))
     _check(paths)
     unit = "share of the image's farthest" if config.protocol == "paper" else "m"
     for image_path, name in zip(paths, _names(paths), strict=True):
@@ -60,12 +61,12 @@ def probability_lines(prediction: Prediction) -> list[str]:
     return lines
 
 
-def _open(path: Path) -> tuple[Network, list[Task], TrialConfig]:
+def _open(path: Path, own: str | None) -> tuple[Network, list[Task], TrialConfig]:
     if path.suffix == SUFFIXES["onnx"]:
         network, about = load_onnx(path)
         config, tasks = read_about(f"model {path}", about)
         return network, tasks, config
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, own)
     return checkpoint.model, checkpoint.tasks, checkpoint.config
 
 

@@ -18,7 +18,8 @@ class RunContext:
         checkpoint_seconds: the shortest time between two checkpoints.
         retries: how often a trial continues from its checkpoint after an error or the death of its process.
         base: a trial from which the others differ in few fields.
-        own_module: a Python file or package that trials import and that is not installed; Ray copies it to every node.
+        own_modules: Python files and packages that trials import and that are not installed; Ray copies them to every
+            node.
     """
 
     storage: str
@@ -29,7 +30,7 @@ class RunContext:
     checkpoint_seconds: float
     retries: int = 0
     base: TrialConfig | None = None
-    own_module: Path | None = None
+    own_modules: tuple[Path, ...] = ()
 
     def store(self) -> Store:
         return Store(self.storage, self.name)

@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,15 @@ HOST_PORT = re.compile(r"([\w.-]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})", re.ASCII)
 TOKEN_MODE = "RAY_AUTH_MODE"
 
 
-def start_ray(address: str | None, cpus_per_trial: int, gpus_per_trial: float, own_module: Path | None) -> str | None:
+def start_ray(
+    address: str | None, cpus_per_trial: int, gpus_per_trial: float, own_modules: Sequence[Path] | None
+) -> str | None:
     """Join the Ray cluster at `address`, or start one on this machine if it is "local". Without an address, join the
     cluster that RAY_ADDRESS names, or the one that `ray start` has started on this machine, or start one. A cluster
     that another sweep has started is never joined: it ends with that sweep.
 
-    own_module: a Python file or package that trials import and that is not installed; Ray copies it to every node.
+    own_modules: Python files and packages that trials import and that are not installed; Ray copies them to every
+        node.
     Returns the address of the cluster's dashboard, if it has one. Raises BadInput if no cluster answers at `address`,
     or if one trial needs more than this machine has.
     """
@@ -45,15 +49,15 @@ def start_ray(address: str | None, cpus_per_trial: int, gpus_per_trial: float, o
     if asked == "auto":
         found = read_ray_address()
         if found and _answers_here(found):
-            return _join(f"the Ray cluster of this machine, {found}", None, cpus_per_trial, gpus_per_trial, own_module)
+            return _join(f"the Ray cluster of this machine, {found}", None, cpus_per_trial, gpus_per_trial, own_modules)
         if address == "auto":
             raise BadInput("--address auto: no Ray cluster runs on this machine; leave it out to start one")
     elif asked != "local":
         _check_answers(said, asked)
-        return _join(said, asked, cpus_per_trial, gpus_per_trial, own_module)
+        return _join(said, asked, cpus_per_trial, gpus_per_trial, own_modules)
     # This is known at once. Ray tells what it may use of the machine, for instance in a container, only once it runs.
     _check_fits({"CPU": os.cpu_count() or cpus_per_trial, "GPU": gpus_per_trial}, cpus_per_trial, gpus_per_trial)
-    ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **_settings(own_module))
+    ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **_settings(own_modules))
     try:
         _check_fits(ray.cluster_resources(), cpus_per_trial, gpus_per_trial)
     except BadInput:
@@ -67,17 +71,17 @@ def stop_ray() -> None:
     ray.shutdown()
 
 
-def _settings(own_module: Path | None) -> dict[str, Any]:
+def _settings(own_modules: Sequence[Path] | None) -> dict[str, Any]:
     """For one `ray.init`, which changes the runtime_env that it is given."""
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    return settings if own_module is None else settings | {"runtime_env": {"py_modules": [str(own_module)]}}
+    return settings | {"runtime_env": {"py_modules": [*map(str, own_modules)]}} if own_modules else settings
 
 
-def _join(said: str, address: str | None, cpus: int, gpus: float, own_module: Path | None) -> str | None:
+def _join(said: str, address: str | None, cpus: int, gpus: float, own_modules: Sequence[Path] | None) -> str | None:
     """Join a cluster that answers; without an address, the one that Ray finds on this machine. Returns its dashboard's
     address."""
     try:
-        context = ray.init(address=address, **_settings(own_module))
+        context = ray.init(address=address, **_settings(own_modules))
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise BadInput(f"{said}: this machine cannot join it ({str(error).splitlines()[0]})") from error
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -45,7 +45,7 @@ class RayRunner:
         from search.engine.ray_tune import run_on_tune
 
         try:
-            dashboard = start_ray(self.address, context.threads, context.gpus, context.own_module)
+            dashboard = start_ray(self.address, context.threads, context.gpus, context.own_modules)
             if dashboard:
                 say(f"Ray's dashboard: {dashboard}")
             yield partial(run_on_tune, context)

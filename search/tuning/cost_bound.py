@@ -8,7 +8,7 @@ from typing import get_args
 from mtl.config import Compressor
 from mtl.errors import BadInput
 from mtl.networks.model_size import count_macs
-from mtl.networks.smaller import ONE_CHANNEL, SMALLEST
+from mtl.networks.smaller import smallest_words
 from mtl.tasks import Task
 from mtl.vocabulary.constraint import Constraint
 from mtl.vocabulary.objective import MODEL_MACS
@@ -51,7 +51,7 @@ def bounded_space(space: SearchSpace, constraints: Sequence[Constraint], tasks: 
         where = "search_space.target_macs" if named else "targets"
         raise BadInput(
             f"{where}: {axis.values[0]:g} with compressor {compressor}; allowed: {_to_digits(least, math.ceil):g} or "
-            f"more, the share of the dense model's cost with {SMALLEST.get(compressor, ONE_CHANNEL)}"
+            f"more, the share of the dense model's cost with {smallest_words(compressor, space.recipe)}"
         )
     return replace(space, axes={**space.axes, TARGET: axis})
 

@@ -124,7 +124,7 @@ def open_search(
     if budget_hours is not None and not 0 < budget_hours <= MOST_HOURS:
         raise BadInput(f"--budget-hours {budget_hours:g}; allowed: more than 0, at most {MOST_HOURS:,}")
     sweep = open_sweep(recipe, storage, name, data, here=here, searched=True)
-    space = make_space(sweep.recipe, sweep.data_version, sweep.weights_version)
+    space = make_space(sweep.recipe, sweep.data_version, sweep.weights_version, sweep.network_version)
     wanted = recipe.objectives or (BY_COST if TARGET in space.axes else BY_SPARSITY)
     objectives = parse_objectives(wanted, sweep.metrics)
     if recipe.early_stopping != "none":

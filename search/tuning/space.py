@@ -43,7 +43,7 @@ class SearchSpace:
 
     Attributes:
         recipe: gives all fields that are not open.
-        data_version, weights_version: as in TrialConfig.
+        data_version, weights_version, network_version: as in TrialConfig.
         compressors: those that are searched, `penalty` first; with several of them a proposal chooses one.
         axes: by name, lambda if the penalty is searched and target_macs if another compressor is. The dense model lies
             on the first of them.
@@ -58,6 +58,7 @@ class SearchSpace:
     axes: Mapping[str, Axis]
     choices: Mapping[str, tuple[Any, ...]]
     ranges: Mapping[str, tuple[float, float]]
+    network_version: str = ""
 
     @cached_property
     def distributions(self) -> dict[str, BaseDistribution]:
@@ -153,6 +154,7 @@ class SearchSpace:
             seed=seed,
             data_version=self.data_version,
             weights_version=self.weights_version,
+            network_version=self.network_version,
         )
 
     def params_of(self, config: TrialConfig) -> Params | None:
@@ -264,7 +266,7 @@ class SearchSpace:
         }
 
 
-def make_space(recipe: Recipe, data_version: str, weights_version: str = "") -> SearchSpace:
+def make_space(recipe: Recipe, data_version: str, weights_version: str = "", network_version: str = "") -> SearchSpace:
     """The recipe's space. Raises BadInput for a field that cannot be open and for values that it does not allow."""
     given = {name: list(values) for name, values in recipe.search_space.items()}
     for name in given:
@@ -288,7 +290,7 @@ def make_space(recipe: Recipe, data_version: str, weights_version: str = "") -> 
         )
     choices = {name: tuple(values) for name, values in given.items() if name in (*CHOICES, COMBINATION)}
     ranges = {name: _range(name, values) for name, values in given.items() if name not in choices}
-    space = SearchSpace(recipe, data_version, weights_version, compressors, axes, choices, ranges)
+    space = SearchSpace(recipe, data_version, weights_version, compressors, axes, choices, ranges, network_version)
     _check(space)
     return space
 
@@ -376,7 +378,7 @@ def _check(space: SearchSpace) -> None:
             try:
                 space.config(params, 0)
             except ValidationError as error:
-                allowed = error.errors()[0]["msg"].removeprefix("Input should be ")
+                allowed = error.errors()[0]["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
                 raise BadInput(f"search_space.{name} has {value!r}; allowed: {allowed}") from error
 
 
