@@ -17,7 +17,7 @@ from mtl.datasets.batches.augmentation import Batch
 from mtl.datasets.batches.load import SplitArrays, evaluation_batches, resident, training_batches
 from mtl.errors import TrialFailed
 from mtl.networks.costs import model_costs
-from mtl.networks.model import MultiTaskModel, build_model, start_from_constants
+from mtl.networks.model import MultiTaskModel, build_model, features_and_outputs, start_from_constants
 from mtl.networks.pretrained import load_weights
 from mtl.networks.retraining import FirstTraining, end_first_training, new_compact_model, sparsities
 from mtl.objectives.constant_predictor import best_constant

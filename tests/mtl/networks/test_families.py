@@ -41,17 +41,6 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], tuple[int, int]]] = {
     "regnety": ("regnety_002", {}, (4, 6)),
     "vit": ("vit_tiny_patch16_224", {"patch_size": 8, "depth": 2, "embed_dim": 48, "num_heads": 3}, (4, 6)),
 }
-# Those that train now. The others need groups of depthwise and grouped convolutions: move them up.
-TRAINED = [
-    "resnet",
-    "vit",
-    # "mobilenetv3_large",
-    # "mobilenetv3_small",
-    # "efficientnet",
-    # "convnext",
-    # "regnetx",
-    # "regnety",
-]
 
 
 def settings(family: str, **fields: Any) -> TrialConfig:
@@ -132,7 +121,7 @@ def test_attention_is_counted_with_and_without_torchs_fast_path() -> None:
     assert torch.backends.mha.get_fastpath_enabled()
 
 
-@pytest.mark.parametrize("family", TRAINED)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_trains_and_resumes_to_the_same_numbers(family: str) -> None:
     chosen = settings(family)
     whole, broken = (Training(chosen, FEW, arrays(), CPU) for _ in range(2))
