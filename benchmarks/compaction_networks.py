@@ -208,30 +208,35 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    result = {
+    result: dict[str, Any] = {
         "machine": f"{_processor()}, {options.threads} threads",
         "torch": torch.__version__,
         "torch-pruning": torch_pruning.__version__,
         "timm": timm.__version__,
         "batch": options.batch,
-        "results": {
-            f"{name}, {pattern}": measure(name, NETWORKS[name], pattern, options.batch, options.rounds)
-            for name in options.network
-            for pattern in options.pattern
-        },
+        "results": {},
     }
+    if not options.json:
+        print(f"{options.batch} images, {result['machine']}, torch {result['torch']}, timm {result['timm']}")
+    for name in options.network:
+        for pattern in options.pattern:
+            figures = measure(name, NETWORKS[name], pattern, options.batch, options.rounds)
+            result["results"][f"{name}, {pattern}"] = figures
+            if not options.json:
+                show(f"{name}, {pattern}", figures)
     if options.json:
         print(json.dumps(result, indent=1))
-        return
-    print(f"{options.batch} images, {result['machine']}, torch {result['torch']}, timm {result['timm']}")
-    for case, figures in result["results"].items():
-        rows = figures.pop("contestants")
-        print(f"{case}\n  {'':<16}" + "".join(f"{column:>12}" for column in rows["dense"]))
-        for one, row in rows.items():
-            cells = (f"{v:.1e}" if column == "difference" else str(v) for column, v in row.items())
-            print(f"  {one:<16}" + "".join(f"{cell:>12}" for cell in cells))
-        for one, value in figures.items():
-            print(f"  {one:<28} {value['is']:<10.3g} wanted {value['wanted']}")
+
+
+def show(case: str, figures: dict[str, Any]) -> None:
+    rows = figures["contestants"]
+    print(f"{case}\n  {'':<16}" + "".join(f"{column:>12}" for column in rows["dense"]))
+    for one, row in rows.items():
+        cells = (f"{v:.1e}" if column == "difference" else str(v) for column, v in row.items())
+        print(f"  {one:<16}" + "".join(f"{cell:>12}" for cell in cells))
+    for one, value in figures.items():
+        if one != "contestants":
+            print(f"  {one:<28} {value['is']:<10.3g} wanted {value['wanted']}", flush=True)
 
 
 if __name__ == "__main__":
