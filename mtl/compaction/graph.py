@@ -24,6 +24,7 @@ its channels are the axis `axis` of its node.
     add, mul       two values of one shape; small: which of them is 1 wide in some axes other than the channels, 2: both
     cat (along the channels), mean (keepdim; dims, where not height and width), flatten (all but N), dropout (p)
     max_pool, avg_pool, adaptive_pool       the arguments of torch's module
+    pad            padding: zeros left, right, above and below the map
     pixel_shuffle  factor
     interpolate    the arguments of torch's function; `like` names the value whose height and width it takes
     permute        dims, as of torch; N stays first
@@ -47,7 +48,7 @@ VIEWS = frozenset(["permute", "merge", "unmerge", "unsqueeze", "squeeze", "narro
 # Channel c of the result depends on channel c of the only input, and on no other.
 CHANNELWISE = VIEWS | frozenset(
     {"format", "norm", "shift", "scale", "scalar", "embed", "prepend", "relu", "act", "dropout", "mean"}
-    | {"max_pool", "avg_pool", "adaptive_pool", "interpolate"}
+    | {"max_pool", "avg_pool", "adaptive_pool", "interpolate", "pad"}
 )
 LAYERS = frozenset(["conv", "conv_transpose", "linear"])
 
@@ -83,7 +84,7 @@ class Node:
             return True
         padding = self.settings.get("padding", 0)
         zeros = any(padding) if isinstance(padding, tuple | list) else bool(padding)
-        return zeros and (self.op == "conv" or (self.op == "avg_pool" and self.settings["count_include_pad"]))
+        return zeros and (self.op in ("conv", "pad") or (self.op == "avg_pool" and self.settings["count_include_pad"]))
 
     @property
     def depthwise(self) -> bool:

@@ -56,6 +56,7 @@ MODULES: dict[type[nn.Module], tuple[str, tuple[str, ...], Known]] = {
     nn.MaxPool2d: ("max_pool", tuple(SETTINGS["max_pool"]), lambda pool: not pool.return_indices),
     nn.AvgPool2d: ("avg_pool", tuple(SETTINGS["avg_pool"]), _counts_padding),
     nn.AdaptiveAvgPool2d: ("adaptive_pool", ("output_size",), _always),
+    nn.ZeroPad2d: ("pad", ("padding",), lambda pad: min(pad.padding) >= 0),
     nn.PixelShuffle: ("pixel_shuffle", ("upscale_factor",), _always),
     nn.Upsample: ("interpolate", ("size", "scale_factor", "mode", "align_corners"), _always),
     nn.Dropout: ("dropout", ("p",), _always),

@@ -11,7 +11,7 @@ Layout = tuple[int, int]
 MAP: Layout = (4, 1)
 MAPS_ALONE = frozenset(
     {"format", "conv", "conv_transpose", "norm", "max_pool", "avg_pool", "adaptive_pool"}
-    | {"interpolate", "pixel_shuffle"}
+    | {"interpolate", "pixel_shuffle", "pad"}
 )
 COUNTS = {"input": 0, "add": 2, "mul": 2}  # of inputs, where not 1; a concatenation has any number
 

@@ -21,6 +21,7 @@ def _forward(run: Any) -> Any:
 # Types of settings, which pydantic checks strictly: True is no number, and 2.0 no whole number.
 Flag = bool
 TWO = Field(min_length=2, max_length=2)
+FOUR = Field(min_length=4, max_length=4)
 Channels = Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
 Size = Annotated[int, Field(ge=1, le=MOST_PIXELS)]
 Border = Annotated[int, Field(ge=0, le=MOST_PIXELS)]
@@ -78,6 +79,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "max_pool": {**_POOL, "dilation": Size | Pair, "ceil_mode": Flag},
     "avg_pool": {**_POOL, "ceil_mode": Flag, "count_include_pad": Flag},
     "adaptive_pool": {"output_size": Size | Annotated[list[SizeOrNone], TWO] | tuple[SizeOrNone, SizeOrNone]},
+    "pad": {"padding": Annotated[list[Border], FOUR] | tuple[Border, Border, Border, Border]},
     "pixel_shuffle": {"factor": Size},
     "interpolate": {
         "size": Size | Pair | None,
@@ -115,6 +117,7 @@ PLAIN_MODULES: dict[str, type[nn.Module]] = {
     "avg_pool": nn.AvgPool2d,
     "adaptive_pool": nn.AdaptiveAvgPool2d,
     "dropout": nn.Dropout,
+    "pad": nn.ZeroPad2d,
 }
 # Operations that become modules of their own.
 OWN_MODULES = frozenset(

@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from mtl.errors import BadInput
 from mtl.networks.attention import AttentionParts, attentions
+from mtl.networks.dependency import mend_concatenations
 from mtl.networks.measurement import evaluating
 from mtl.selection.members import Group, Kind, Layer, Member, Place, in_groups
 
@@ -45,7 +46,7 @@ def find_groups(model: nn.Module, images: Tensor, outputs: Sequence[nn.Module]) 
     with evaluating(model), torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of parameters outside of layers: `_why` looks for them
         graph = _graph(model, images)
-        follow_concatenations(graph)
+        mend_concatenations(graph)
         found: list[_Found | Group] = []
         roots = [nn.Conv2d, nn.ConvTranspose2d, nn.Linear]
         for parts in graph.get_all_groups(ignored_layers=list(outputs), root_module_types=roots):
@@ -71,26 +72,6 @@ def _graph(model: nn.Module, images: Tensor) -> Any:
             f"the channels of {type(model).__name__} cannot be followed ({type(error).__name__}: {said}); allowed: "
             "networks that Torch-Pruning's dependency graph can follow, or compressor = penalty"
         ) from error
-
-
-def follow_concatenations(graph: Any) -> None:
-    """Have Torch-Pruning follow channels through all concatenations but those of tokens.
-
-    It follows them through none that has a class token or a position embedding anywhere before it, so that it would
-    take the branches of a head on a ViT for one.
-    """
-    for node in graph.module2node.values():
-        if node.type == tp.ops.OPTYPE.CONCAT:
-            before, seen = list(node.inputs), set()
-            of_tokens = False
-            while before:
-                one = before.pop()
-                if one in seen or isinstance(one.module, Layer):
-                    continue
-                seen.add(one)
-                of_tokens = of_tokens or (one.type == tp.ops.OPTYPE.PARAMETER and one.module.ndim == 3)
-                before += one.inputs
-            node.enable_index_mapping = not of_tokens
 
 
 def _side(graph: Any, part: Any) -> str:

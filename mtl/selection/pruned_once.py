@@ -16,9 +16,9 @@ import torch_pruning as tp  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from mtl.errors import BadInput
+from mtl.networks.dependency import mend_concatenations
 from mtl.networks.measurement import evaluating
 from mtl.networks.model import MultiTaskModel
-from mtl.selection.dependencies import follow_concatenations
 from mtl.selection.groups import ChannelGroups, check_target
 from mtl.selection.members import Layer, in_groups
 
@@ -161,7 +161,7 @@ def _pruner(
     with evaluating(model), torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of parameters outside of layers, whose channels are in none of the groups
         pruner = kind(model, _images(model, image_size), importance, ignored_layers=stays, **settings)
-    follow_concatenations(pruner.DG)
+    mend_concatenations(pruner.DG)
     return pruner
 
 

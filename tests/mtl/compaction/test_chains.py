@@ -313,3 +313,13 @@ def test_other_operations(name: str) -> None:
     with torch.no_grad():
         model.last.weight[2] = 0
     check(model)
+
+
+def test_zeros_around_a_map_make_borders_of_a_constant() -> None:
+    """Of four channels one is constant and one is zero before the padding: only the second is gone after it."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ZeroPad2d((0, 1, 2, 3)), nn.Conv2d(4, 2, 1))
+    with torch.no_grad():
+        model[0].weight[:2] = 0
+        model[0].bias[:2] = torch.tensor([0.5, 0.0])
+    assert shapes(check(model)) == {"0.weight": (3, 3, 1, 1), "2.weight": (2, 3, 1, 1)}

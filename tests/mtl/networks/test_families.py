@@ -281,7 +281,7 @@ def test_a_models_file_is_read_back(family: str, compressor: str, tmp_path: Path
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-@pytest.mark.parametrize("family", [name for name in TRAINED if name != "vit"])  # which compaction does not know yet
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_trial_ends_and_its_model_is_compacted(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     time_nothing(monkeypatch)
     monkeypatch.chdir(tmp_path)
