@@ -32,6 +32,10 @@ def _zero_padded(conv: Any) -> bool:
     return conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
 
 
+def _grows(pad: Any) -> bool:
+    return min(pad.padding) >= 0  # a negative one takes pixels away
+
+
 def _counts_padding(pool: Any) -> bool:
     # With ceil_mode, torch divides by another number where a window reaches beyond the padding.
     return pool.divisor_override is None and not (pool.ceil_mode and pool.padding not in (0, (0, 0)))
@@ -56,7 +60,7 @@ MODULES: dict[type[nn.Module], tuple[str, tuple[str, ...], Known]] = {
     nn.MaxPool2d: ("max_pool", tuple(SETTINGS["max_pool"]), lambda pool: not pool.return_indices),
     nn.AvgPool2d: ("avg_pool", tuple(SETTINGS["avg_pool"]), _counts_padding),
     nn.AdaptiveAvgPool2d: ("adaptive_pool", ("output_size",), _always),
-    nn.ZeroPad2d: ("pad", ("padding",), lambda pad: min(pad.padding) >= 0),
+    nn.ZeroPad2d: ("pad", ("padding",), _grows),
     nn.PixelShuffle: ("pixel_shuffle", ("upscale_factor",), _always),
     nn.Upsample: ("interpolate", ("size", "scale_factor", "mode", "align_corners"), _always),
     nn.Dropout: ("dropout", ("p",), _always),
