@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from mtl.config import TrialSettings
+from mtl.config import Compressor, TrialSettings
 from mtl.errors import BadInput
 from mtl.networks import measurement
 from mtl.networks.model import build_full
@@ -43,12 +43,12 @@ def size(settings: TrialSettings, tasks: Sequence[Task]) -> Size:
     return _size(_Key(settings), tuple(tasks))
 
 
-def smallest_macs(settings: TrialSettings, tasks: Sequence[Task]) -> int:
-    """Multiply-accumulates with one channel left in each group of channels that go together; at least 1.
+def smallest_macs(settings: TrialSettings, tasks: Sequence[Task], compressor: Compressor = "selection") -> int:
+    """Multiply-accumulates with one channel left in each group of channels that the compressor takes; at least 1.
 
     1 too for a network that is too large to be made here only to be counted, and for a model without `heads`.
     """
-    return _smallest_macs(_Key(settings), tuple(tasks))
+    return _smallest_macs(_Key(settings), tuple(tasks), compressor.startswith("torch_pruning"))
 
 
 def build_on_meta(settings: TrialSettings, tasks: Sequence[Task]) -> nn.Module:
@@ -92,18 +92,21 @@ def _size(key: _Key, tasks: tuple[Task, ...]) -> Size:
 
 
 @functools.lru_cache(maxsize=256)
-def _smallest_macs(key: _Key, tasks: tuple[Task, ...]) -> int:
+def _smallest_macs(key: _Key, tasks: tuple[Task, ...], pruned: bool) -> int:
     full = _size(key, tasks)
     if full.parameters > MOST_PARAMETERS or full.macs > MOST_MACS:
         return 1
     # Imported late: selection is above networks.
     from mtl.selection.compression import channel_groups
+    from mtl.selection.pruned_once import leave_heads
 
     with torch.random.fork_rng(devices=[]):
         model: Any = build_full(key.settings, tasks)
     if not hasattr(model, "heads"):  # whose outputs stay is then not known
         return 1
     groups = channel_groups(model, key.settings.image_size)
+    if pruned:
+        leave_heads(groups)
     # As a share, since the groups may not count all that `count_macs` does.
     least = math.ceil(full.macs * groups.smallest_macs() / groups.macs())
     del model, groups

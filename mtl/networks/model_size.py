@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mtl.config import TrialSettings
+from mtl.config import Compressor, TrialSettings
 from mtl.tasks import OUTPUT_STRIDE, Task
 
 if TYPE_CHECKING:
@@ -71,12 +71,13 @@ def count_macs(settings: TrialSettings, tasks: Sequence[Task]) -> int:
     return _macs(settings, tasks, layers, settings.head_channels)
 
 
-def fewest_macs(settings: TrialSettings, tasks: Sequence[Task]) -> int:
-    """Those of the network with a single channel in each layer; what a head gives stays."""
+def fewest_macs(settings: TrialSettings, tasks: Sequence[Task], compressor: Compressor = "selection") -> int:
+    """Those of the network with a single channel in each layer that the compressor takes channels of; what a head gives
+    stays. Raises BadInput for a network that it cannot treat."""
     if not is_known(settings):
         from mtl.networks.built_size import smallest_macs
 
-        return smallest_macs(settings, tasks)
+        return smallest_macs(settings, tasks, compressor)
     return _macs(settings, tasks, ((layer.sources, layer) for layer in _layers(settings, tasks)), 1)
 
 

@@ -79,7 +79,9 @@ def least_macs(compressor: Compressor, settings: TrialSettings, tasks: Sequence[
         from mtl.networks.narrow import narrowest_macs
 
         return narrowest_macs(settings, tasks)
-    return count_macs(SIZES[compressor](settings)[-1], tasks) if compressor in SIZES else fewest_macs(settings, tasks)
+    if compressor in SIZES:
+        return count_macs(SIZES[compressor](settings)[-1], tasks)
+    return fewest_macs(settings, tasks, compressor)
 
 
 def rounded_up(share: float) -> float:

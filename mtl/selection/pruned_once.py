@@ -30,6 +30,21 @@ SHARE_A_STEP = 0.02
 REGULARIZATION = 1e-4
 
 
+def leave_heads(groups: ChannelGroups) -> None:
+    """Have attention heads stay, as Torch-Pruning knows no heads by their cost.
+
+    Raises BadInput for a convolution with groups, from whose groups it takes single channels.
+    """
+    for group in groups.groups:
+        for member in group.members:
+            if in_groups(member.module) and member.module.groups != member.module.out_channels:
+                raise BadInput(
+                    f"layer {member.name}: a convolution with groups = {member.module.groups}; allowed with "
+                    "Torch-Pruning's pruners: groups = 1, or as many as channels"
+                )
+    groups.leave_out([i for i, group in enumerate(groups.groups) if group.heads], "heads, which this takes no part of")
+
+
 class PrunedOnce:
     """Prunes a network at one step of its training, to a share of its multiply-accumulates.
 
@@ -53,21 +68,12 @@ class PrunedOnce:
         step: int,
         watched: int,
     ) -> None:
-        """groups: the model's; attention heads all stay, as Torch-Pruning knows no heads by their cost.
+        """groups: the model's; attention heads all stay.
 
-        Raises BadInput for a convolution with groups, from whose groups it takes single channels, and where the target
-        is less than what one channel in each of the model's groups costs.
+        Raises BadInput as `leave_heads` does, and where the target is less than what one channel in each of the other
+        groups costs.
         """
-        for group in groups.groups:
-            for member in group.members:
-                if in_groups(member.module) and member.module.groups != member.module.out_channels:
-                    raise BadInput(
-                        f"layer {member.name}: a convolution with groups = {member.module.groups}; allowed with "
-                        f"torch_pruning_{criterion}: groups = 1, or as many as channels"
-                    )
-        groups.leave_out(
-            [i for i, group in enumerate(groups.groups) if group.heads], "heads, which this takes no part of"
-        )
+        leave_heads(groups)
         check_target(groups, target)
         self._model, self.groups, self._image_size = model, groups, image_size
         self._criterion, self._macs, self._watched = criterion, target * groups.macs(), watched

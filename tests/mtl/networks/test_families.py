@@ -25,6 +25,7 @@ from mtl.networks.strided import StridedPointwise
 from mtl.training import Training
 from search.cli import main
 from tests.support.checkpoints import time_nothing
+from tests.support.commands import refused
 from tests.support.small import TASKS, arrays, config
 
 pytest.importorskip("timm")
@@ -303,3 +304,22 @@ def test_a_trial_ends_and_its_model_is_compacted(family: str, tmp_path: Path, mo
     for file in ("model.pt", "compact.pt"):
         assert main(["predict", str(trial / file), "black.png", "--out", file]) == 0
         assert (tmp_path / file / "black-depth.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [
+        ("vit", "targets has 0.25, which compressor torch_pruning_taylor cannot reach"),
+        ("regnety", "layer backbone.network.s1.b1.conv2.conv: a convolution with groups = 3"),
+    ],
+)
+def test_what_torch_pruning_cannot_do_is_refused_before_a_sweep(
+    family: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, options, _ = FAMILIES[family]
+    sets = [f"backbone=timm:{name}", "backbone_width=", "backbone_layers=", "head=lraspp", "head_rates="]
+    sets += [f"backbone_options.{key}={value}" for key, value in options.items()]
+    sets += ["image_size=32", "combinations=depth", "compressors=torch_pruning_taylor", "targets=0.25"]
+    words = ["sweep", "rooms", "--storage", str(tmp_path / "results"), *(f"--set={one}" for one in sets)]
+    assert said in refused(words, capsys)
+    assert not (tmp_path / "results").exists()
