@@ -76,6 +76,16 @@ def with_best(sweep: Sweep, marked: pd.DataFrame) -> tuple[pd.DataFrame, tuple[B
     return marked.assign(best=marked.index.isin([one.row for one in bests])), bests
 
 
+def trials_to_use(sweep: Sweep, settings: pd.DataFrame) -> "pd.Series[str]":
+    """Of each setting the trial to use: of its seeds, the best on the validation split."""
+    found = pd.Series("", settings.index, dtype=object)
+    for _, rows in settings.groupby("tasks", sort=False):
+        quality = _quality(objectives_of(sweep, rows))
+        for place in rows.index:
+            found[place] = _trial(sweep, settings, place, _bounds(sweep), quality)
+    return found
+
+
 def asked_for(tasks: Sequence[str]) -> list[str]:
     """The combinations with the most tasks: those that the sweep was made for, or nearest to it."""
     most = max((one.count("+") for one in tasks), default=0)
@@ -134,8 +144,7 @@ def beaten_by_constant(sweep: Sweep, rows: pd.DataFrame, split: str) -> list[lis
 
 def _best(sweep: Sweep, settings: pd.DataFrame, tasks: str, rows: pd.DataFrame) -> Best:
     objectives, asked = objectives_of(sweep, rows), _searched(sweep, "objectives")
-    # The search's constraints, its target among them.
-    bounds = [one for text in _searched(sweep, "constraints") if (one := Constraint.read(text)) is not None]
+    bounds = _bounds(sweep)
     under = " and ".join(f"{one.column} {one.relation} {one.bound:g}" for one in bounds)
     allowed = rows[_will_do(sweep, rows, bounds)]
     if allowed.empty:
@@ -144,7 +153,7 @@ def _best(sweep: Sweep, settings: pd.DataFrame, tasks: str, rows: pd.DataFrame) 
         return Best(tasks, None, f"no model has {under}" if some else none)
     lost = pd.Series(losses(sweep, settings, allowed), index=allowed.index)
     cost = _cost(objectives, rows)
-    quality = next((one for one in objectives if one.column not in SIZES), None)
+    quality = _quality(objectives)
     costs = _falling(allowed, cost)
     worse = lost if quality is None else _falling(allowed, quality)
     named = "loss" if quality is None else quality.column
@@ -165,6 +174,16 @@ def _best(sweep: Sweep, settings: pd.DataFrame, tasks: str, rows: pd.DataFrame) 
         place, why = _first(worse, costs), f"the best in {named}, as the front has no knee"
     trial = _trial(sweep, settings, place, bounds, quality)
     return Best(tasks, place, why, float(lost[place]), trial, _rival(sweep, settings, rows, place, quality))
+
+
+def _quality(objectives: Sequence[Objective]) -> Objective | None:
+    """The first objective that is no cost."""
+    return next((one for one in objectives if one.column not in SIZES), None)
+
+
+def _bounds(sweep: Sweep) -> list[Constraint]:
+    """The search's constraints, its target among them."""
+    return [one for text in _searched(sweep, "constraints") if (one := Constraint.read(text)) is not None]
 
 
 def _cost(objectives: Sequence[Objective], rows: pd.DataFrame) -> Objective:

@@ -44,18 +44,10 @@ def findings(sweep: Sweep, marked: pd.DataFrame, bests: Sequence[Best], volumes:
     for tasks in asked_for([best.tasks for best in bests])[:MOST_COMBINATIONS]:
         best = next(one for one in bests if one.tasks == tasks)
         sentences.append(_use(sweep, marked, best))
-        if best.row is not None and (sentence := _beside(sweep, marked, best)):
+        if sentence := beside(sweep, marked, best):
             sentences.append(sentence)
-        rows = marked[marked["tasks"] == tasks]
-        front = rows.loc[rows["on_front"], "group_sparsity_mean"]
-        if sentence := _cost_front(rows, volumes.loc[volumes["tasks"] == tasks].iloc[0]):
+        if sentence := front_range(marked, tasks, volumes):
             sentences.append(sentence)
-        elif front.nunique() > 1:
-            low, high = f"{100 * front.min():.0f}", f"{100 * front.max():.0f}"
-            volume = volumes.loc[volumes["tasks"] == tasks, "hypervolume"].iloc[0]
-            sentences.append(
-                f"The front of {tasks} runs from {low} % to {high} % group sparsity; its hypervolume is {volume:.3g}."
-            )
     return sentences
 
 
@@ -72,16 +64,26 @@ def _use(sweep: Sweep, marked: pd.DataFrame, best: Best) -> str:
         said += f", Δm {performance}"
     over = _over(int(values["delta_m_trials"] or values["trials"]))
     said += f" (test split, {over})."
+    return f"{said} {reason(sweep, marked, best)} Its trial {best.trial_id}: {command(sweep, best.trial_id)}"
+
+
+def command(sweep: Sweep, trial_id: str) -> str:
+    """What makes a trial's model small."""
+    return f"parsimony compact {shlex.quote(sweep.model_path(trial_id))}"
+
+
+def reason(sweep: Sweep, marked: pd.DataFrame, best: Best) -> str:
+    """Why a model is the one to use, in sentences."""
     lost = f"{100 * best.loss:.1f} %" if best.loss > 0 else "nothing"
     if not math.isnan(best.loss):
-        said += (
-            f" It loses {lost} of what the dense model has over one that sees nothing of the image, and is {best.why}."
+        said = (
+            f"It loses {lost} of what the dense model has over one that sees nothing of the image, and is {best.why}."
         )
     else:
-        said += f" It is {best.why}."
+        said = f"It is {best.why}."
     if worse := beaten_by_constant(sweep, marked.loc[[best.row]], "test")[0]:
         said += f" On the test split it is worse than the constant predictor on {', '.join(worse)}."
-    return f"{said} Its trial {best.trial_id}: parsimony compact {shlex.quote(sweep.model_path(best.trial_id))}"
+    return said
 
 
 def _size(values: Mapping[Hashable, Any]) -> str:
@@ -106,9 +108,11 @@ def _performance(values: Mapping[Hashable, Any]) -> str:
     )
 
 
-def _beside(sweep: Sweep, marked: pd.DataFrame, best: Best) -> str:
+def beside(sweep: Sweep, marked: pd.DataFrame, best: Best) -> str:
     """What the other side reaches at the cost of the model to use: beside ours what a user would do instead. Empty
-    where that is the dense model, or costs are not known."""
+    where there is no such model, or that is the dense one, or costs are not known."""
+    if best.row is None:
+        return ""
     own = marked.loc[best.row].to_dict()
     if not _size(own) or own["side"] == "dense":
         return ""
@@ -130,6 +134,21 @@ def _beside(sweep: Sweep, marked: pd.DataFrame, best: Best) -> str:
     shares = [*(recipe.get("targets") or []), float(f"{own[f'{SHARES[MODEL_MACS]}_mean']:.2g}")]
     listed = [",".join(dict.fromkeys(map(str, values))) for values in (compressors, shares)]
     return f"{said}: --set compressors={listed[0]} --set targets={listed[1]} adds one."
+
+
+def front_range(marked: pd.DataFrame, tasks: str, volumes: pd.DataFrame) -> str:
+    """From where to where the front of a combination runs, and its hypervolume; empty where it is one point."""
+    rows, volume = marked[marked["tasks"] == tasks], volumes.loc[volumes["tasks"] == tasks].iloc[0]
+    if sentence := _cost_front(rows, volume):
+        return sentence
+    front = rows.loc[rows["on_front"], "group_sparsity_mean"]
+    if front.nunique() < 2:
+        return ""
+    low, high = f"{100 * front.min():.0f}", f"{100 * front.max():.0f}"
+    return (
+        f"The front of {tasks} runs from {low} % to {high} % group sparsity; its hypervolume is "
+        f"{volume['hypervolume']:.3g}."
+    )
 
 
 def _cost_front(rows: pd.DataFrame, volume: pd.Series) -> str:

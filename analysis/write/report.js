@@ -29,7 +29,7 @@ for (const button of document.querySelectorAll("th button")) {
   button.addEventListener("click", () => sortBy(button.parentElement));
 }
 
-for (const input of document.querySelectorAll(".filter input")) {
+for (const input of document.querySelectorAll("input[data-table]")) {
   input.addEventListener("input", () => {
     const words = input.value.toLowerCase().split(" ");
     for (const row of document.getElementById(input.dataset.table).tBodies[0].rows) {

@@ -10,17 +10,23 @@ import pandas as pd
 
 from analysis.compute import summary
 from analysis.compute.everything import Computed
+from analysis.compute.recommendation import recommendations
 from analysis.compute.text_table import TextTable
 from analysis.figures import palette
 from analysis.figures.drawing import Drawing
 from analysis.figures.every import Figures
 from analysis.figures.inline import PIXELS, Parts, parts
+from analysis.read.load import Sweep
 from analysis.write import report_tables
+from analysis.write.explore import explorer, in_script
+from analysis.write.run_facts import run_facts
 from analysis.write.single_task_table import written_against_single_tasks
+from analysis.write.vega import library
 
 # Terminal colours and control characters, which tracebacks may carry and HTML may not.
 NOT_TEXT = re.compile(r"\x1b\[[0-9;]*m|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 MOST_INLINE = 200_000  # bytes of a CSV file that the page itself holds; it links a larger one beside it
+PAPER_DATASETS = ("nyuv2", "celebamask_hq")  # of arXiv 2308.12114
 MOST_DATA_ROWS = 100  # of a figure's numbers on the page
 
 
@@ -52,14 +58,15 @@ def render_report(computed: Computed, figures: Figures, trade_offs: TextTable, r
     page = environment.get_template("report.html.j2").render(
         name=sweep.name,
         recipe=sweep.info["recipe"],
-        versions=sweep.info.get("versions") or {},
-        git_commit=sweep.info.get("git_commit"),
+        facts=run_facts(sweep),
         css=_style(),
-        script=_part("report.js"),
+        script=_part("report.js") + _part("explore.js"),
+        vega=in_script(library()),
+        explore=explorer(computed),
         progress=summary.progress(sweep),
-        findings=summary.findings(computed.sweep, computed.marked, computed.bests, computed.volumes),
+        answers=recommendations(sweep, computed.marked, computed.bests, computed.volumes),
         cautions=computed.cautions,
-        claims=computed.claims,
+        claims=computed.claims if is_papers(sweep) else (),
         figures={name: _shown(drawing) for name, drawing in figures.drawn.items()},
         absent=figures.absent,
         trade_offs=trade_offs,
@@ -74,6 +81,11 @@ def render_report(computed: Computed, figures: Figures, trade_offs: TextTable, r
         failed=len(sweep.trials("failed")),
     )
     return NOT_TEXT.sub("", page)
+
+
+def is_papers(sweep: Sweep) -> bool:
+    """Whether the paper says anything of this sweep's dataset."""
+    return any(part.info["recipe"].get("dataset") in PAPER_DATASETS for part in sweep.parts or (sweep,))
 
 
 def csv_bytes(table: pd.DataFrame) -> bytes:

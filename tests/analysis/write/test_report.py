@@ -1,5 +1,6 @@
 """The whole analysis, from the files of a sweep to its report."""
 
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -67,11 +68,13 @@ def test_writes_every_file_and_leaves_nothing_else(half_done: Path) -> None:
 def test_report_is_well_formed_and_holds_each_figure_with_ids_of_its_own(half_done: Path) -> None:
     root = ElementTree.fromstring(page(half_done))
     figures = [element for element in root.iter() if element.tag.endswith("figure")]
-    assert len(figures) == len(FIGURES)
-    assert all(list(figure.iter("{http://www.w3.org/2000/svg}svg")) for figure in figures)
+    drawn = [figure for figure in figures if list(figure.iter("{http://www.w3.org/2000/svg}svg"))]
+    assert len(drawn) == len(FIGURES) - 1  # the claims are of other datasets
+    assert len(figures) == len(drawn) + 1  # the one that the page's script draws
     ids = [element.attrib["id"] for element in root.iter() if "id" in element.attrib]
     assert len(ids) == len(set(ids))
-    used = set(re.findall(r'(?:href="|url\()#([^")]+)', page(half_done)))
+    without_library = re.sub(r"<script.*?</script>", "", page(half_done), flags=re.DOTALL)
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', without_library))
     assert used
     assert used <= set(ids)
 
@@ -80,11 +83,61 @@ def test_report_loads_nothing(half_done: Path) -> None:
     content = page(half_done)
     assert not re.search(r"""(src|href|action|data)\s*=\s*["']?\s*(https?:|//)""", content, re.IGNORECASE)
     assert not re.search(r"@import|url\(\s*['\"]?(https?:|//)", content, re.IGNORECASE)
-    assert content.count("<script>") == content.count("<script") == 1
+    data = content.count('<script type="application/json" id="')
+    assert (content.count("<script>"), data, content.count("<script")) == (1, 2, 3)
     assert content.count("<link") == content.count('<link rel="icon" href="data:,"') == 1
     assert "<img" not in content
     scripts = re.findall(r"<script>(.*?)</script>", content, re.DOTALL)
     assert not re.search(r"fetch|XMLHttpRequest|import|WebSocket|eval", scripts[0])
+    # A reader of XML finds the same in them as a browser does.
+    root = ElementTree.fromstring(content)
+    for name in ("explore-data", "vega"):
+        element = root.find(f".//script[@id='{name}']")
+        assert element is not None
+        assert not re.search("[<>&]", str(element.text))
+        assert json.loads(str(element.text))
+
+
+def test_the_first_thing_said_is_what_to_use(half_done: Path) -> None:
+    main = ElementTree.fromstring(page(half_done)).find("./body/main")
+    assert main is not None
+    heads = [str(head.text) for head in main.iter("h2")]
+    assert heads[:2] == ["What to use", "Explore the front"]
+    assert heads[-1] == "What was run"
+    answer = main.find("./section/article[@class='answer']")
+    assert answer is not None
+    best = pd.read_csv(half_done / "analysis" / "tables" / "best.csv").set_index("tasks")
+    chosen = best.loc["segmentation+depth+normals"]
+    told = "".join(answer.itertext())
+    assert f"parsimony compact {chosen['model']}" in told
+    tiles = {str(one.findtext("dt")): str(one.findtext("dd")) for one in answer.iterfind(".//dl/div")}
+    assert tiles["of the dense model's MACs"] == f"{100 * chosen['model_macs_share']:.0f}\N{NO-BREAK SPACE}%"
+    assert list(tiles)[-1].startswith("Δm against dense")
+
+
+@pytest.mark.parametrize(("dataset", "shown"), [("rooms", False), ("folder", False), ("nyuv2", True)])
+def test_the_papers_claims_are_shown_for_its_datasets_and_after_the_answer(
+    storage: Path, tmp_path: Path, dataset: str, shown: bool
+) -> None:
+    folder = copied(storage / "other", tmp_path)
+    recipe = json.loads((folder / "sweep.json").read_text())["recipe"] | {"dataset": dataset}
+    content = analyze(edit_info(folder, recipe=recipe)).report.read_text(encoding="utf-8")
+    assert ("The paper's claims" in content) == ("Cannot tell" in content) == shown
+    assert (folder / "analysis" / "tables" / "claims.csv").is_file()
+    if shown:
+        assert content.index("What to use") < content.index("Explore the front") < content.index("Cannot tell")
+
+
+def test_what_was_run_has_dates_hours_and_versions(half_done: Path) -> None:
+    results = pd.read_csv(half_done / "analysis" / "trials.csv")
+    section = page(half_done).split('<section id="run">')[1]
+    day = str(results["started_at"].min())[:16].replace("T", " ")
+    assert f"<dt>first trial began</dt><dd>{day} UTC</dd>" in section
+    seconds = results["train_seconds"].sum()
+    assert f"<dd>{seconds:.0f} s, the sum over {results['train_seconds'].notna().sum()} trials</dd>" in section
+    assert "<dt>torch</dt>" in section
+    assert "Where the recipe of second differs" in section
+    assert "<dt>sampler</dt><dd>tpe</dd>" in section
 
 
 def test_report_escapes_what_trials_said(half_done: Path) -> None:
