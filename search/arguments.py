@@ -164,7 +164,8 @@ class _Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            name, known = action.metavar or action.dest, list(map(str, action.choices))
+            name = action.option_strings[-1] if action.option_strings else action.metavar
+            known = list(map(str, action.choices))
             raise BadInput(f"{name} {value!r}; {did_you_mean(str(value), known)}allowed: {', '.join(known)}")
 
 

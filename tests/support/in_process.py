@@ -9,7 +9,10 @@ import pytest
 from search.engine.runner import LocalRunner
 
 # Takes what `rooms` has besides the penalty away.
-PENALTY_ALONE = ("compressors=penalty", "targets=", "search_space.compressor=", "search_space.target_macs=")
+PENALTY_ALONE = (
+    *("compressors=penalty", "targets=", "path_epochs=0"),
+    *("search_space.compressor=", "search_space.target_macs="),
+)
 # A trial of an epoch of two steps: some hundredths of a second.
 TINY = [
     *("image_size=32", "backbone_width=8", "backbone_layers=[1,1,1,1]", "head_channels=8", "epochs=1", "batch_size=8"),

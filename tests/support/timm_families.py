@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mtl.networks.heads import make_head
 from mtl.networks.model import MultiTaskModel
-from tests.support.small import TASKS
+from tests.support.small import TASKS, config
 
 SIZE = (32, 48)
 # Depthwise convolutions with squeeze-and-excite and hard swishes; with swishes; with GroupNorms; norms over channels;
@@ -48,7 +48,8 @@ def family_model(family: str) -> MultiTaskModel:
     torch.manual_seed(0)
     backbone = Features(family)
     tasks = (TASKS[0], TASKS[3])
-    model = MultiTaskModel(backbone, {task.name: make_head(backbone.out_channels, task, 8, (1, 2)) for task in tasks})
+    heads = config(head_channels=8, head_rates=(1, 2))
+    model = MultiTaskModel(backbone, {task.name: make_head(backbone.out_channels, task, heads) for task in tasks})
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.where(parameter.abs() < 1e-5, 0.1 * torch.randn_like(parameter), parameter))

@@ -72,10 +72,10 @@ def test_the_command_takes_several_sweeps_and_objectives(
     objectives = "test_delta_m:maximize,parameter_sparsity:maximize"
     assert main(["analyze", str(first), str(second), "--objectives", objectives]) == 0
     assert "report: " in capsys.readouterr().out
-    front = pd.read_csv(first / "analysis" / "front.csv")
+    front = pd.read_csv(first / "analysis-with-second" / "front.csv")
     assert set(front["objectives"]) == {"test_delta_m+parameter_sparsity"}
     assert set(front["seeds"]) == {2}
-    assert not (second / "analysis").exists()
+    assert not any((one / "analysis").exists() for one in (first, second))
 
 
 @pytest.mark.parametrize(("written", "named"), [("up", "'up'"), ("speed:maximize", "no column speed"), ("", "''")])

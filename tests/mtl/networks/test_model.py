@@ -73,12 +73,13 @@ def test_sparsity_by_hand() -> None:
         net[0].weight[0, 0, 0, 0] = 0
         net[1].weight[:, 0] = 0
     sparsity = measure_sparsity(net)
-    assert sparsity.group_sparsity == pytest.approx(3 / 6)
-    assert sparsity.parameter_sparsity == pytest.approx((36 + 1 + 5) / (72 + 10))
-    first, second = sparsity.layers
+    assert sparsity.group_sparsity == pytest.approx(3 / 9)
+    assert sparsity.parameter_sparsity == pytest.approx((36 + 1 + 5) / (72 + 10 + 9))
+    first, second, linear = sparsity.layers
     assert (first.name, first.groups, first.zero_groups, first.weights) == ("0", 4, 2, 72)
     assert (first.weights_in_zero_groups, first.zero_weights) == (36, 37)
     assert (second.name, second.zero_groups) == ("1", 1)
+    assert (linear.name, linear.groups, linear.zero_groups) == ("2", 3, 0)
 
 
 def test_sparsity_is_the_backbones_alone() -> None:

@@ -303,6 +303,6 @@ def test_torch_pruning_takes_what_it_can(family: str, criterion: str) -> None:
 
 def test_torch_pruning_is_refused_where_it_takes_single_channels_of_groups() -> None:
     with pytest.raises(
-        BadInput, match=r"layer backbone.network.*: a convolution with groups = .*; allowed with torch_"
+        BadInput, match=r"layer backbone.network.*: a convolution with groups = .*; allowed with Torch-Pruning"
     ):
         pruned_once("regnet", "norm")

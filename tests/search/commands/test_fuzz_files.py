@@ -186,7 +186,9 @@ def test_other_drivers_claims(swept: Path, tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("name", [SWEEP, RESULTS, HISTORY, LAYERS])
 def test_the_analysis(name: str, swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that is computed; drawing comes after it and reads no file."""
-    monkeypatch.setattr(search.commands.analyze, "analyze", compute)
+    monkeypatch.setattr(
+        search.commands.analyze, "analyze", lambda folders, objectives, out: compute(folders, objectives)
+    )
     for damage_name, damage in itertools.chain(damages(name, SEED), of_fields(swept / "rooms" / name)):
         folder = copied(swept, tmp_path / "storage") / "rooms"
         damage(folder / name)

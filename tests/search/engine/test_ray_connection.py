@@ -98,7 +98,8 @@ def test_a_trial_that_dies_beside_another_run(
     assert "SIGSEGV received" in (folder / more).read_text()
     out, err = capfd.readouterr()
     assert out.splitlines() == [f"1 trials done, 1 failed, 0 missing: {folder / 'results.parquet'}"]
-    told = [line for line in err.splitlines() if not line.startswith(("sweep ", "data: ")) and " done · " not in line]
+    usual = ("sweep ", "data: ", "its fronts and report: ")
+    told = [line for line in err.splitlines() if not line.startswith(usual) and " done · " not in line]
     assert len(told) == 1
     assert told[0].startswith(f"failed: {failed['trial_id']} ")
     assert told[0].endswith(failed["error"])
