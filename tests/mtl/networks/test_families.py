@@ -282,7 +282,7 @@ def test_a_models_file_is_read_back(family: str, compressor: str, tmp_path: Path
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in ("mobilenetv3_large", "regnety")])
 def test_a_trial_ends_and_its_model_is_compacted(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     time_nothing(monkeypatch)
     monkeypatch.chdir(tmp_path)
