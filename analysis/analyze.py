@@ -1,14 +1,16 @@
 """The whole analysis of one sweep or several: reads their files, writes tables, figures and the report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.compute import summary
 from analysis.compute.everything import Computed, compute
+from analysis.compute.text_table import TextTable
 from analysis.figures.every import draw_all
 from analysis.files import write_bytes
 from analysis.write.claims_tables import claim_data_table, claims_table, written_claims
+from analysis.write.latex import latex
 from analysis.write.report import csv_bytes, render_report
 from analysis.write.single_task_table import written_against_single_tasks
 from analysis.write.tables import best_table, front_table, results_table, written_results, written_trade_offs
@@ -58,13 +60,13 @@ def analyze(
         "hypervolume.csv": csv_bytes(volumes),
         "trials.csv": csv_bytes(sweep.results),
         "tables/results.csv": csv_bytes(results_table(sweep, marked)),
-        "tables/results.md": results.markdown().encode(),
-        "tables/trade_offs.md": trade_offs.markdown().encode(),
+        **_written({"results": results, "trade_offs": trade_offs}),
         **computed_files(computed),
     }
     for drawing in figures.drawn.values():
         contents[f"figures/{drawing.name}.png"] = drawing.png
         contents[f"figures/{drawing.name}.svg"] = drawing.svg.encode()
+        contents[f"figures/{drawing.name}.pdf"] = drawing.pdf
         contents[f"figures/{drawing.name}.csv"] = csv_bytes(drawing.data)
     contents["report.html"] = render_report(computed, figures, trade_offs, results).encode()
 
@@ -113,12 +115,21 @@ def computed_files(computed: Computed) -> dict[str, bytes]:
     if layers := computed.layers:
         tables |= {"layers": layers.layers, "stages": layers.stages, "overlap": layers.overlap}
     contents = {f"tables/{name}.csv": csv_bytes(table) for name, table in tables.items()}
-    contents["tables/claims.md"] = written_claims(computed.claims).markdown().encode()
-    contents["tables/against_single_tasks.md"] = written_against_single_tasks(computed.single_task).markdown().encode()
+    single_task = written_against_single_tasks(computed.single_task)
+    contents |= _written({"claims": written_claims(computed.claims), "against_single_tasks": single_task})
     for table in computed.paper_tables:
         contents[f"tables/paper_table_{table.number}.csv"] = csv_bytes(table.numbers)
-        contents[f"tables/paper_table_{table.number}.md"] = f"# {table.title}\n\n{table.written.markdown()}".encode()
+        contents |= _written({f"paper_table_{table.number}": table.written}, table.title)
     if found := computed.benchmark:
         contents["tables/nyuv2_mtan.csv"] = csv_bytes(found.numbers)
-        contents["tables/nyuv2_mtan.md"] = f"# {found.title}\n\n{found.written.markdown()}".encode()
+        contents |= _written({"nyuv2_mtan": found.written}, found.title)
+    return contents
+
+
+def _written(tables: Mapping[str, TextTable], title: str = "") -> dict[str, bytes]:
+    """Tables for people, as Markdown and as LaTeX, by file name below analysis/."""
+    contents = {}
+    for name, table in tables.items():
+        contents[f"tables/{name}.md"] = (f"# {title}\n\n" * bool(title) + table.markdown()).encode()
+        contents[f"tables/{name}.tex"] = latex(table, title).encode()
     return contents

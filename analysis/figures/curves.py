@@ -42,12 +42,18 @@ def labelled(marked: pd.DataFrame) -> pd.DataFrame:
 
 
 def looks_of(settings: pd.DataFrame) -> dict[str, Look]:
-    """How each curve of `labelled` settings is drawn, by its label."""
-    looks = {
-        tasks: Look(color, MARKERS[place % len(MARKERS)], LINES[(place // len(SERIES)) % len(LINES)])
-        for place, (tasks, color) in enumerate(colors_of(settings).items())
+    """How each curve of `labelled` settings is drawn, by its label: the combination has a colour and a marker, the
+    method (and the setup) a style of line."""
+    colors = colors_of(settings)
+    markers = {tasks: MARKERS[place % len(MARKERS)] for place, tasks in enumerate(colors)}
+    kinds = joined(settings, several(settings)) if several(settings) else pd.Series("", settings.index)
+    styles = {kind: LINES[place % len(LINES)] for place, kind in enumerate(dict.fromkeys(kinds))}
+    # Where there are more combinations than colours, the second round of them is told apart by its lines, too.
+    rounds = {tasks: place // len(SERIES) for place, tasks in enumerate(colors)}
+    return {
+        label: Look(colors[tasks], markers[tasks], LINES[(LINES.index(styles[kind]) + rounds[tasks]) % len(LINES)])
+        for label, tasks, kind in zip(settings["label"], settings["tasks"], kinds, strict=True)
     }
-    return {label: looks[tasks] for label, tasks in zip(settings["label"], settings["tasks"], strict=True)}
 
 
 def colors_of(marked: pd.DataFrame) -> dict[str, str]:

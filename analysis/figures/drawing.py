@@ -42,7 +42,7 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Drawing:
-    """A finished figure in both formats, with the words that stand beside it and the numbers it shows.
+    """A finished figure in three formats, with the words that stand beside it and the numbers it shows.
 
     `panels` and `entries` are where the SVG's groups `panel-0`, ... and (of the legend) `entry-0`, ... lie, so that a
     page can lay them out anew in its own width; `columns` is how many panels stand side by side on paper.
@@ -54,6 +54,7 @@ class Drawing:
     data: pd.DataFrame
     png: bytes
     svg: str
+    pdf: bytes
     panels: tuple[Box, ...]
     entries: tuple[Box, ...]
     columns: int
@@ -68,6 +69,7 @@ def style() -> AbstractContextManager[None]:
     return matplotlib.rc_context(
         {
             "svg.fonttype": "none",
+            "pdf.fonttype": 42,  # letters that a publisher's check accepts and a reader can select
             "font.size": 9,
             "axes.titlesize": 9.5,
             "axes.spines.top": False,
@@ -204,14 +206,15 @@ def draw_sheet(
     )
 
 
-def _saved(figure: Figure, name: str) -> tuple[bytes, str]:
-    """As PNG and as SVG."""
+def _saved(figure: Figure, name: str) -> tuple[bytes, str, bytes]:
+    """As PNG, as SVG and as PDF."""
     FigureCanvasAgg(figure)
-    png, svg = io.BytesIO(), io.BytesIO()
+    png, svg, pdf = io.BytesIO(), io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     with matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return png.getvalue(), svg.getvalue().decode()
+    figure.savefig(pdf, format="pdf", metadata={"Creator": None, "Producer": None, "CreationDate": None})
+    return png.getvalue(), svg.getvalue().decode(), pdf.getvalue()
 
 
 def _lines(widths: list[float], most: float) -> list[list[float]]:

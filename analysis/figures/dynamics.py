@@ -68,7 +68,7 @@ def dynamics_figure(sweep: Sweep, marked: pd.DataFrame) -> Drawing | str:
     known = len({value for value in marked["lambda"] if value > 0})
     left_out = f" {len(strengths)} of {known} λ are shown." if known > len(strengths) else ""
     caption = f"Group sparsity after each epoch: when groups become zero.{left_out}"
-    words = Words("fig3c", "Sparsity over epochs", caption, spread_note(marked, "Bands"))
+    words = Words("sparsity_while_training", "Sparsity over epochs", caption, spread_note(marked, "Bands"))
     handles = [look.handle(f"λ = {text.strength(value)}") for value, look in looks.items()]
     return draw_sheet(words, panels, lambda rows, ax: draw_dynamics(rows, ax, looks), handles)
 

@@ -36,18 +36,18 @@ def draw_all(computed: Computed) -> Figures:
             "cost_latency": cost_figure(marked, LATENCY),
             "front": front_figure(sweep, marked),
             "attainment": attainment_figure(sweep, marked, computed.attainment),
-            "fig3a": metrics_figure(sweep, marked),
-            "fig3b": sparsity_figure(marked),
-            "fig3c": dynamics_figure(sweep, marked),
-            "fig3d": latency_figure(sweep, marked),
-            "fig3d_sparsity": latency_figure(sweep, marked, by_sparsity=True),
+            "performance_against_lambda": metrics_figure(sweep, marked),
+            "sparsity_against_lambda": sparsity_figure(marked),
+            "sparsity_while_training": dynamics_figure(sweep, marked),
+            "latency_against_lambda": latency_figure(sweep, marked),
+            "latency_against_sparsity": latency_figure(sweep, marked, by_sparsity=True),
             "affinity": affinity_figure(computed.affinity, tasks),
         }
         if layers is None:
-            attempts |= dict.fromkeys(("fig1", "stages", "layers", "overlap"), ABSENT)
+            attempts |= dict.fromkeys(("groups_by_layer", "stages", "layers", "overlap"), ABSENT)
         else:
             attempts |= {
-                "fig1": groups_figure(marked, layers.layers),
+                "groups_by_layer": groups_figure(marked, layers.layers),
                 "stages": survival_figure(marked, layers.stages, "stages"),
                 "layers": survival_figure(marked, layers.layers, "layers"),
                 "overlap": overlap_figure(layers.overlap, tasks),

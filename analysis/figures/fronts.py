@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from analysis import text
 from analysis.compute.costs import DENSE as DENSE_MODEL
 from analysis.figures.curves import (
     CONSTANT_LINE,
@@ -20,7 +22,7 @@ from analysis.figures.curves import (
 )
 from analysis.figures.drawing import Drawing, Layout, Line, Panel, Words, draw_sheet
 from analysis.figures.looks import strategy_looks
-from analysis.figures.palette import GREY, GROUND, INK
+from analysis.figures.palette import GREY, GROUND, INK, SOFT
 from analysis.read.load import Sweep, reported_column
 
 # A ring around the point, which stays visible within.
@@ -70,7 +72,7 @@ def draw_front(
     joined: bool,
     looks: Mapping[str, Look] | None = None,
 ) -> None:
-    """Filled and joined: on the front. Hollow: dominated. Ringed: the model to use.
+    """Filled and joined by steps: on the front, with its λ. Hollow: dominated. Ringed: the model to use.
 
     look: of the line and, where there are no `looks` by strategy, of all points.
     `joined` is False where more objectives than these two decided the front, so that a line would mislead; `constant`
@@ -82,7 +84,10 @@ def draw_front(
         ax.axhline(constant, **CONSTANT_LINE, zorder=1)
     front = rows[rows["on_front"].astype(bool)]
     line = look.line if joined else ""
-    ax.plot(front["groups_gone_percent_mean"], front["measure_mean"], color=look.color, linewidth=1.2, linestyle=line)
+    places = front["groups_gone_percent_mean"], front["measure_mean"]
+    # Up to a point's group sparsity its performance is attained, beyond that the next one's.
+    ax.plot(*places, color=look.color, linewidth=1.2, linestyle=line, drawstyle="steps-pre")
+    write_strengths(ax, front)
     for name, of_strategy in rows.groupby("strategy", sort=False) if looks else [("", rows)]:
         own = looks[str(name)] if looks else look
         draw_error_bars(ax, of_strategy, "groups_gone_percent", "measure", own.color)
@@ -94,6 +99,26 @@ def draw_front(
     best = rows[rows["best"]]
     ax.plot(best["groups_gone_percent_mean"], best["measure_mean"], **BEST)
     sparsity_axis(ax)
+
+
+def write_strengths(ax: Axes, front: pd.DataFrame) -> None:
+    """λ beside the points of a front, from the left on, each where there is room for it."""
+    free = -np.inf
+    for place, height, strength in front[["groups_gone_percent_mean", "measure_mean", "lambda"]].to_numpy(dtype=float):
+        # Of a panel's hundred and ten per cent a label takes twenty. λ = 0 is the dense model, or has no penalty.
+        if strength > 0 and place >= free:
+            offset = (-3, 3) if place > 80 else (3, 3)
+            side: Literal["left", "right"] = "right" if place > 80 else "left"
+            ax.annotate(
+                f"λ={text.strength(strength)}",
+                (place, height),
+                offset,
+                textcoords="offset points",
+                ha=side,
+                fontsize=7,
+                color=SOFT.light,
+            )
+            free = place + 22
 
 
 def front_figure(sweep: Sweep, marked: pd.DataFrame) -> Drawing:

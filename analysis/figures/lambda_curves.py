@@ -81,13 +81,15 @@ def metrics_figure(sweep: Sweep, marked: pd.DataFrame) -> Drawing:
         draw_metric(rows, ax, looks)
         strength_axis(ax, marked["lambda"])
 
-    return draw_sheet(Words("fig3a", "Task metrics", caption, spread_note(marked)), panels, draw, handles)
+    return draw_sheet(
+        Words("performance_against_lambda", "Task metrics", caption, spread_note(marked)), panels, draw, handles
+    )
 
 
 def sparsity_figure(marked: pd.DataFrame) -> Drawing:
     """Figure 3(b)."""
     caption = "The share of the backbone's channel groups, and of its convolution weights, that is exactly zero."
-    words = Words("fig3b", "Sparsity against λ", caption, spread_note(marked))
+    words = Words("sparsity_against_lambda", "Sparsity against λ", caption, spread_note(marked))
 
     def draw(rows: pd.DataFrame, ax: Axes) -> None:
         draw_sparsity(rows, ax)

@@ -77,7 +77,7 @@ def latency_figure(sweep: Sweep, marked: pd.DataFrame, *, by_sparsity: bool = Fa
     columns = ["tasks", "method", "lambda", "latency_ms_mean", "latency_ms_std", "group_sparsity_mean", PROPORTIONAL]
     against = "group sparsity" if by_sparsity else "λ"
     caption = f"Time of the shared backbone for one image against {against}, its zero channels removed."
-    name = "fig3d_sparsity" if by_sparsity else "fig3d"
+    name = "latency_against_sparsity" if by_sparsity else "latency_against_lambda"
     words = Words(name, f"Backbone latency against {against}", caption, spread_note(marked))
 
     def draw(rows: pd.DataFrame, ax: Axes) -> None:

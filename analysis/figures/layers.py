@@ -98,7 +98,7 @@ def groups_figure(marked: pd.DataFrame, survival: pd.DataFrame) -> Drawing | str
         "Channel groups of each convolution of the backbone, all of them and those left at the combination's best "
         "model, or at its smallest λ > 0 where that is the dense model."
     )
-    words = Words("fig1", "Groups of each layer, before and after", caption, spread_note(marked))
+    words = Words("groups_by_layer", "Groups of each layer, before and after", caption, spread_note(marked))
     handles = [Patch(color=PALE.light, label="zero"), Patch(color=SERIES[0].light, label="left")]
     return draw_sheet(words, panels, draw_groups, handles, Layout(columns=3, size=(3.1, 1.6), letters=44))
 

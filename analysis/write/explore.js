@@ -90,7 +90,7 @@ function explore() {
     const [x, y] = [xAxes[ask.x], yAxes[ask.y]];
     const combinations = [...new Set(points.map((point) => point.tasks))];
     const room = figure.clientWidth - 84;
-    const columns = Math.max(1, Math.min(combinations.length, Math.floor(room / 300)));
+    const columns = Math.max(1, Math.min(combinations.length, Math.floor(room / 250)));
     const width = Math.max(140, room / columns - (columns > 1 ? 20 : 0));
     const height = combinations.length > 1 ? 260 : Math.max(280, Math.min(430, 0.62 * width));
     const methods = Object.keys(looks);

@@ -71,8 +71,15 @@ def test_every_colour_is_seen_on_its_ground(scheme: str) -> None:
 def test_every_figure_is_drawn_or_says_why_not(figures: Figures) -> None:
     assert list(figures.drawn) == [
         *("claims", "cost", "cost_parameters", "cost_latency", "front", "attainment"),
-        *("fig3a", "fig3b", "fig3c", "fig3d", "fig3d_sparsity", "affinity"),
-        *("fig1", "stages", "layers", "overlap"),
+        *(
+            "performance_against_lambda",
+            "sparsity_against_lambda",
+            "sparsity_while_training",
+            "latency_against_lambda",
+            "latency_against_sparsity",
+            "affinity",
+        ),
+        *("groups_by_layer", "stages", "layers", "overlap"),
     ]
     assert figures.absent == {}
 
@@ -90,13 +97,21 @@ def test_drawings_are_alike_every_time_and_keep_text_as_text(merged: Computed, f
         assert len(texts) > 3
     spread = "sample standard deviation over 2 seeds"
     assert all(
-        spread in figures.drawn[name].caption for name in ("front", "fig3a", "fig3b", "fig3c", "fig1", "overlap")
+        spread in figures.drawn[name].caption
+        for name in (
+            "front",
+            "performance_against_lambda",
+            "sparsity_against_lambda",
+            "sparsity_while_training",
+            "groups_by_layer",
+            "overlap",
+        )
     )
 
 
 def test_what_one_seed_of_one_task_has_no_numbers_for_is_absent(storage: Path) -> None:
     alone = draw_all(compute(storage / "other"))
-    for name in ("front", "fig3a", "fig3b"):
+    for name in ("front", "performance_against_lambda", "sparsity_against_lambda"):
         assert "One seed per setting, so no error bars" in alone.drawn[name].caption
     assert set(alone.absent) == {"claims", "attainment", "overlap", "affinity"}
 

@@ -46,7 +46,12 @@ def front_rows(measure: str = "test_delta_m") -> pd.DataFrame:
         "measure": measure,
         "groups_gone_percent_mean": [0.0, 20.0, 50.0],
     }
-    values = {"measure_mean": [0.0, -9.0, -2.0], "on_front": [True, False, True], "best": [False, False, True]}
+    values = {
+        "lambda": [0.0, 1e-3, 1e-2],
+        "measure_mean": [0.0, -9.0, -2.0],
+        "on_front": [True, False, True],
+        "best": [False, False, True],
+    }
     return pd.DataFrame(about | values | {"groups_gone_percent_std": np.nan, "measure_std": 1.0})
 
 
@@ -64,7 +69,17 @@ def test_dominated_points_stay_and_are_hollow() -> None:
     np.testing.assert_array_equal(ring.get_xydata(), [[50, -2]])
     (line,) = [line for line in lines if line.get_linestyle() == "-"]
     np.testing.assert_array_equal(line.get_xydata(), [[0, 0], [50, -2]])
+    # At 30 % the front has what its point at 50 % has, not something between.
+    assert line.get_drawstyle() == "steps-pre"
     assert not [line for line in drawn_front(front_rows(), joined=False) if line.get_linestyle() == "-"]
+
+
+def test_strengths_stand_at_the_fronts_points_where_there_is_room() -> None:
+    rows = front_rows().assign(on_front=True, groups_gone_percent_mean=[0.0, 40.0, 55.0])
+    for places, written in (([0.0, 40.0, 55.0], ["λ=1e-3"]), ([0.0, 20.0, 90.0], ["λ=1e-3", "λ=1e-2"])):
+        ax = Figure().add_subplot()
+        draw_front(rows.assign(groups_gone_percent_mean=places), ax, Look(COLOR, "o"), None, joined=True)
+        assert [one.get_text() for one in ax.texts] == written
 
 
 def test_each_way_to_a_small_model_has_its_colour_and_the_front_joins_them() -> None:

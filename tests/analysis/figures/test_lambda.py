@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from analysis.compute.everything import Computed
 from analysis.compute.text_table import shown_metrics
-from analysis.figures.curves import Look
+from analysis.figures.curves import Look, looks_of
 from analysis.figures.dynamics import draw_dynamics, dynamics_figure, dynamics_panels, shown_strengths, strength_looks
 from analysis.figures.lambda_curves import draw_metric, metric_panels, metrics_figure, sparsity_figure, sparsity_panels
 from analysis.figures.latency import PROPORTIONAL, draw_latency, latency_figure, latency_panels
@@ -176,3 +176,14 @@ def test_strength_axis_places_zero_left_of_all(strengths: list[float], labels: l
     if len(strengths) == 5:
         # The decades are equally wide, and 0 is 0.84 of them left of the smallest λ.
         np.testing.assert_allclose(np.diff(places) / np.diff(places)[1], [0.84, 1, 1, 1])
+
+
+def test_combinations_differ_in_colour_and_methods_in_their_lines() -> None:
+    rows = [(tasks, method, f"{tasks}, {method}") for tasks in ("depth", "normals") for method in ("group_lasso", "l1")]
+    settings = pd.DataFrame(rows, columns=["tasks", "method", "label"]).assign(setup="one")
+    looks = looks_of(settings)
+    assert len(set(looks.values())) == 4
+    for method in ("group_lasso", "l1"):
+        assert looks[f"depth, {method}"].line == looks[f"normals, {method}"].line
+    assert looks["depth, l1"].line != looks["depth, group_lasso"].line
+    assert looks["depth, l1"].color == looks["depth, group_lasso"].color != looks["normals, l1"].color

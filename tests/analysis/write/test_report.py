@@ -30,13 +30,13 @@ FIGURES = (
         "cost_latency",
         "front",
         "attainment",
-        "fig3a",
-        "fig3b",
-        "fig3c",
-        "fig3d",
-        "fig3d_sparsity",
+        "performance_against_lambda",
+        "sparsity_against_lambda",
+        "sparsity_while_training",
+        "latency_against_lambda",
+        "latency_against_sparsity",
     ),
-    *("fig1", "stages", "layers", "overlap", "affinity"),
+    *("groups_by_layer", "stages", "layers", "overlap", "affinity"),
 )
 TABLES = (
     *("runs", "hypervolume_by_seed", "attainment", "best", "claims", "claims_data", "affinity", "missing", "results"),
@@ -47,10 +47,11 @@ FILES = {
     *("front.csv", "hypervolume.csv", "trials.csv", "report.html"),
     *(f"tables/{name}.csv" for name in TABLES),
     *(
-        f"tables/{name}.md"
+        f"tables/{name}.{kind}"
         for name in ("results", "trade_offs", "claims", "against_single_tasks", "paper_table_1", "paper_table_3")
+        for kind in ("md", "tex")
     ),
-    *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "svg", "csv")),
+    *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "svg", "pdf", "csv")),
 }
 
 
