@@ -107,7 +107,7 @@ def write_strengths(ax: Axes, front: pd.DataFrame) -> None:
     for place, height, strength in front[["groups_gone_percent_mean", "measure_mean", "lambda"]].to_numpy(dtype=float):
         # Of a panel's hundred and ten per cent a label takes twenty. λ = 0 is the dense model, or has no penalty.
         if strength > 0 and place >= free:
-            offset = (-3, 3) if place > 80 else (3, 3)
+            offset = (-5, 5) if place > 80 else (5, 5)
             side: Literal["left", "right"] = "right" if place > 80 else "left"
             ax.annotate(
                 f"λ={text.strength(strength)}",

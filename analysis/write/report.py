@@ -72,7 +72,7 @@ def render_report(computed: Computed, figures: Figures, trade_offs: TextTable, r
         trade_offs=trade_offs,
         single_task=written_against_single_tasks(computed.single_task),
         results=report_tables.first_rows(results, "tables/results.csv"),
-        paper_tables=computed.paper_tables,
+        paper_tables=computed.paper_tables if is_papers(sweep) else (),
         benchmark=computed.benchmark,
         constants=report_tables.written_constants(computed),
         trials=report_tables.written_trials(sweep),

@@ -129,6 +129,11 @@ def test_the_papers_claims_are_shown_for_its_datasets_and_after_the_answer(
         assert content.index("What to use") < content.index("Explore the front") < content.index("Cannot tell")
 
 
+def test_another_datasets_page_has_no_table_of_the_paper(half_done: Path) -> None:
+    assert (half_done / "analysis" / "tables" / "paper_table_1.csv").is_file()
+    assert "The paper's" not in page(half_done)
+
+
 def test_what_was_run_has_dates_hours_and_versions(half_done: Path) -> None:
     results = pd.read_csv(half_done / "analysis" / "trials.csv")
     section = page(half_done).split('<section id="run">')[1]
