@@ -69,7 +69,12 @@ def _use(sweep: Sweep, marked: pd.DataFrame, best: Best) -> str:
 
 def command(sweep: Sweep, trial_id: str) -> str:
     """What makes a trial's model small."""
-    return f"parsimony compact {shlex.quote(sweep.model_path(trial_id))}"
+    command = f"parsimony compact {shlex.quote(sweep.model_path(trial_id))}"
+    recipe = sweep.info.get("recipe") or {}
+    name = str(recipe.get("model") or recipe.get("backbone") or "")
+    # A class of the user's own runs only where it is asked for.
+    own = ":" in name and not name.startswith("timm:")
+    return f"{command} --network {shlex.quote(name)}" if own else command
 
 
 def reason(sweep: Sweep, marked: pd.DataFrame, best: Best) -> str:

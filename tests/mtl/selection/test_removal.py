@@ -4,14 +4,13 @@ import copy
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from mtl.networks.measurement import count_macs
 from mtl.networks.model import MultiTaskModel, build_model
 from mtl.optimizer import ProximalAdamW
 from mtl.selection.compression import channel_groups
 from mtl.selection.removal import Removal
-from tests.support.channels import drop_some
+from tests.support.channels import check_training_on, drop_some
 from tests.support.small import TASKS, config
 
 SIZE = (32, 48)
@@ -42,33 +41,7 @@ class Run:
 def test_training_on_without_them_is_training_on_with_zeros(backbone: str) -> None:
     torch.manual_seed(0)
     model = build_model(config(backbone=backbone), TASKS)
-    zeros, less = Run(copy.deepcopy(model)), Run(model)
-    data = [torch.Generator().manual_seed(1) for _ in range(2)]
-    masks: list[Tensor] = []
-    for share in (0.0, 0.4, 0.4):  # twice: what has been removed from can be removed from again
-        drop_some(less.groups, share, torch.Generator().manual_seed(2))
-        masks = [one.clone() for one in masks] or [torch.ones(g.size, dtype=torch.bool) for g in zeros.groups.groups]
-        for mask, alive in zip(masks, less.groups.alive, strict=True):
-            mask[mask.clone()] = alive
-        zeros.groups.keep(masks)
-        zeros.groups.clear()
-        cost = less.groups.macs()
-        less.removal.remove(less.groups, less.optimizer)
-        assert less.groups.macs() == cost == zeros.groups.macs() == count_macs(copy.deepcopy(less.model).float(), SIZE)
-        zeros.steps(3, data[0])
-        less.steps(3, data[1])
-    assert all(torch.equal(a, b) for a, b in zip(less.groups.kept, masks, strict=True))
-    whole = less.removal.whole().state_dict()
-    for name, value in zeros.model.state_dict().items():
-        if "running" not in name:  # of channels that are gone they mean nothing
-            torch.testing.assert_close(whole[name], value, rtol=1e-7, atol=1e-10, msg=name)
-    images = torch.randn(2, 3, *SIZE, dtype=torch.float64, generator=data[0])
-    for one in (zeros.model, less.model, less.removal.whole()):
-        one.eval()
-    expected = zeros.model(images)
-    for model in (less.model, less.removal.whole()):
-        for task, output in model(images).items():
-            torch.testing.assert_close(output, expected[task], rtol=1e-7, atol=1e-10)
+    check_training_on(Run(copy.deepcopy(model)), Run(model), SIZE, steps=3, tolerance=1e-10)
 
 
 def test_the_optimizer_goes_on_with_what_is_left() -> None:
