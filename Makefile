@@ -1,18 +1,19 @@
 # make sweep   the default sweep, its Pareto front and report      make test   the tests
 # make install .venv alone                                         make lint   formatter, linter, type checker
+# make docs    the documentation as a site, in build/docs
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 STORAGE ?= results
 
 .DEFAULT_GOAL := sweep
-.PHONY: install sweep test lint clean
+.PHONY: install sweep test lint docs clean
 
 install: $(VENV)/.installed
 
 # Stamps are made last: an install that was broken off is done again.
 $(VENV)/.installed: $(VENV)/.runs
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint,docs]'
 	@touch $@
 
 # What a sweep needs, and no more.
@@ -35,6 +36,11 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# -W: a link that leads nowhere, or a docstring that cannot be read, is an error.
+docs: install
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
+	@echo "the documentation: build/docs/index.html"
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -160,7 +160,7 @@ class Penalty(ABC):
 
 
 class L1(Penalty):
-    """strength * sum_j |w_j|: unstructured sparsity, the paper's table 3."""
+    """`strength * sum_j |w_j|`: unstructured sparsity, the paper's table 3."""
 
     def _value(self, x: Tensor) -> Tensor:
         return self.strength * x.abs().sum()

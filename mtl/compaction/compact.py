@@ -33,12 +33,13 @@ def compact(
     that a padded convolution reads stays, because it differs at the borders. An input channel that one convolution
     needs and another does not is kept, and the other reads a selection without it.
 
-    example_input: images (N, 3, H, W) as the model will get them, on its device; the result also takes other N, H and W
-    fold: batch norms go into the convolutions before them, and dropout goes. False keeps both, for further training.
-    selections: where a layer uses a part of its input's channels, whether they are copied out first: "measured" where
-        that is faster on the example input; "always", which leaves no weight that is zero by construction and is the
-        architecture to train again; or "never". Additions along a residual stream that narrows always select.
-    memory_format: which the result brings its input into; "measured": the one in which it is faster on the example.
+    Args:
+        example_input: images (N, 3, H, W) as the model will get them, on its device; other N, H and W do as well later.
+        fold: batch norms go into the convolutions before them, and dropout goes. False keeps both, to train further.
+        selections: where a layer uses a part of its input's channels, whether they are copied out first: "measured"
+            where that is faster on the example input; "always", which leaves no weight that is zero by construction and
+            is the architecture to train again; or "never". Additions along a narrowing residual stream always select.
+        memory_format: which the result brings its input into; "measured": that in which it is faster on the example.
 
     With neither measured the result is the same on every machine. It is in eval mode, can be copied, exported and
     saved (`mtl.compaction.saving`), and its `meta["plan"]` describes it. Raises BadInput for a model that cannot be

@@ -27,14 +27,16 @@ GROUP_KINDS: tuple[GroupKind, ...] = get_args(GroupKind)
 class Layout:
     """Where a layer's channels are in its weight; the default is that of plain convolutions and linear layers.
 
-    With C input channels, F output channels and g = `groups`, the weights of input channel c = j C/g + i are
+    With C input channels, F output channels and g = `groups`, the weights of input channel c = j C/g + i are::
 
         convolution    (F, C/g, h, w)    W[j F/g : (j+1) F/g, i]; W[:, c] for g = 1; depthwise (g = C): W[c F/C : ...]
         transposed     (C, F/g, h, w)    W[c]
         linear layer   (F, C)            W[:, c]; for `block` = b > 1, an attention's head_size, W[:, c b : (c+1) b],
                                          one group for each head
 
-    groups: of the convolution, `module.groups`. transposed: whether it is a ConvTranspose2d.
+    Attributes:
+        groups: of the convolution, `module.groups`.
+        transposed: whether it is a ConvTranspose2d.
     """
 
     groups: int = 1

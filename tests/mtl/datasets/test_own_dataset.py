@@ -1,8 +1,6 @@
-"""The README's own dataset, taken from the README, from folder to report."""
+"""The dataset of docs/own-data.md, taken from that page, from folder to report."""
 
-import csv
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -16,50 +14,27 @@ from mtl.errors import BadInput
 from search.cli import main
 from search.engine.trial import _dataset_arrays
 from tests.support.in_process import without_ray
-from tests.support.paths import ROOT
-
-README = ROOT / "README.md"
-SPECIES = ("oak", "beech", "maple")
-
-
-def readme_block(first_line: str) -> str:
-    """The README's code block that begins with this line."""
-    blocks = re.findall(r"^```\w+\n(.*?)^```$", README.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    (block,) = (block for block in blocks if block.startswith(first_line))
-    return block
+from tests.support.leaves import SPECIES, write_leaves
+from tests.support.pages import files
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`leaves.py` and `leaves.toml` of the README beside a folder of 30 images in which blades are bright."""
-    (tmp_path / "leaves.py").write_text(readme_block("# leaves.py"), encoding="utf-8")
-    (tmp_path / "leaves.toml").write_text(readme_block("# leaves.toml"), encoding="utf-8")
-    data = tmp_path / "data"
-    (data / "images").mkdir(parents=True)
-    (data / "masks").mkdir()
-    rng = np.random.default_rng(0)
-    with (data / "labels.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["name", "species", "split"])
-        for k in range(30):
-            mask = np.zeros((40, 56), np.uint8)
-            mask[8:32, 4 + k % 10 : 40] = 1
-            mask[12:20, 20:28] = 2
-            image = np.clip(60 * mask[..., None] + rng.integers(0, 60, (40, 56, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(image).save(data / "images" / f"leaf{k}.jpg")
-            Image.fromarray(mask).save(data / "masks" / f"leaf{k}.png")
-            table.writerow([f"leaf{k}", SPECIES[k % 3], ("train", "train", "train", "val", "test")[k % 5]])
+    """`leaves.py` and `leaves.toml` of docs/own-data.md beside a folder of 30 images in which blades are bright."""
+    for name in ("leaves.py", "leaves.toml"):
+        (tmp_path / name).write_text(files()[name], encoding="utf-8")
+    write_leaves(tmp_path / "data")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "leaves", raising=False)
     return tmp_path
 
 
-def test_readme_example_is_short() -> None:
-    assert len(readme_block("# leaves.py").splitlines()) <= 60
+def test_example_is_short() -> None:
+    assert len(files()["leaves.py"].splitlines()) <= 60
 
 
-def test_readme_example_from_folder_to_report(folder: Path) -> None:
+def test_example_from_folder_to_report(folder: Path) -> None:
     words = [word for text in (*SMALL, "lambdas=0") for word in ("--set", text)]
     assert main(["sweep", "leaves.toml", "--data", "data", "--address", "local", *words]) == 0
     rows = pd.read_parquet(folder / "results" / "leaves" / "results.parquet")

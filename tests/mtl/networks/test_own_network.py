@@ -1,4 +1,4 @@
-"""The README's own model, taken from the README, from recipe to compact file; own backbones; what is refused."""
+"""The model of docs/networks.md, taken from that page, from recipe to compact file; own backbones; what is refused."""
 
 import sys
 from pathlib import Path
@@ -15,9 +15,9 @@ from mtl.networks.model import build_model
 from mtl.networks.own_network import network_version
 from mtl.training import Training
 from search.cli import main
-from tests.mtl.datasets.test_own_dataset import readme_block
 from tests.support.checkpoints import time_nothing
 from tests.support.in_process import without_ray
+from tests.support.pages import files
 from tests.support.small import TASKS, arrays, config
 
 BACKBONES = '''
@@ -67,8 +67,8 @@ WHOLE: dict[str, Any] = {**NOT_A_RESNET, "backbone": "", "head_channels": 256, "
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`nets.py` of the README and `others.py`, where Python finds them."""
-    (tmp_path / "nets.py").write_text(readme_block("# nets.py"), encoding="utf-8")
+    """`nets.py` of docs/networks.md and `others.py`, where Python finds them."""
+    (tmp_path / "nets.py").write_text(files()["nets.py"], encoding="utf-8")
     (tmp_path / "others.py").write_text(BACKBONES, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
@@ -82,11 +82,11 @@ def own(**fields: Any) -> TrialConfig:
     return chosen.model_copy(update={"network_version": network_version(chosen)})
 
 
-def test_readme_example_is_short() -> None:
-    assert len(readme_block("# nets.py").splitlines()) <= 40
+def test_example_is_short() -> None:
+    assert len(files()["nets.py"].splitlines()) <= 40
 
 
-def test_readme_example_from_recipe_to_compact_file(
+def test_example_from_recipe_to_compact_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     time_nothing(monkeypatch)
