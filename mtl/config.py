@@ -259,9 +259,10 @@ class TrialSettings(BaseModel):
         description="stop after this many epochs without better validation metrics, in which the sparsity moved by "
         "at most a hundredth; 0: never, which one_cycle needs",
     )
-    resident: bool = Field(
-        False,
-        description="on CUDA: true keeps the whole dataset in the GPU's memory, once for each trial that runs there",
+    resident: Literal["auto", True, False] = Field(
+        "auto",
+        description="on CUDA: true keeps the whole dataset in the GPU's memory, once for each trial that runs there; "
+        "auto does where a quarter of the memory that is free when the trial starts holds it",
     )
     precision: Literal["auto", "float32"] = Field(
         "auto", description="auto: bfloat16 autocast if gpus_per_trial is above 0, else float32"
@@ -370,6 +371,7 @@ class TrialConfig(TrialSettings):
         for name, before in LATER_FIELDS.items():
             if fields[name] == before:
                 del fields[name]
+        fields["resident"] = fields["resident"] is True  # "auto" came later, and neither changes any number
         text = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from mtl.chosen_epoch import takes_over
 from mtl.config import TrialConfig
 from mtl.datasets.base import Split
-from mtl.datasets.batches.augmentation import Batch
-from mtl.datasets.batches.load import SplitArrays, evaluation_batches, resident, training_batches
+from mtl.datasets.batches.load import SplitArrays, evaluation_batches, keeps_resident, resident, training_batches
 from mtl.errors import TrialFailed
 from mtl.networks.costs import model_costs
 from mtl.networks.model import MultiTaskModel, build_model, features_and_outputs, start_from_constants
@@ -56,6 +55,7 @@ class Training:
     Args:
         arrays: by split, what `mtl.datasets.cache.build.materialise` gives.
         warm_start: the state of the model of `config.warm_started_from`, which this one starts from.
+        loader_threads: that read batches ahead.
     """
 
     def __init__(
@@ -65,12 +65,14 @@ class Training:
         arrays: Arrays,
         device: torch.device,
         warm_start: Tensors | None = None,
+        loader_threads: int = 1,
     ) -> None:
         self.config, self.tasks, self.device = config, list(tasks), device
         self.arrays: Mapping[Split, SplitArrays] = arrays
         self.first: FirstTraining | None = None  # set when the second training starts
         self._constants = {task.name: best_constant(arrays["train"], task, config.protocol) for task in tasks}
-        if config.resident and device.type == "cuda":
+        self.loader_threads = loader_threads
+        if keeps_resident(config.resident, arrays.values(), tasks, device):
             self.arrays = {split: resident(arrays[split], tasks, device) for split in arrays}
         self.losses = loss_settings(config.protocol, config.depth_loss, config.label_smoothing)
         self.history: list[dict[str, float]] = []
@@ -223,9 +225,11 @@ class Training:
         torch.manual_seed(seed)  # for dropout and PCGrad
         order = torch.Generator().manual_seed(seed)
         batch_size, augmentation = self.config.batch_size, self.config.augmentation
+        where = (self.device, self.loader_threads)
         steps: list[Tensor] = []
-        for batch in training_batches(self.arrays["train"], self.tasks, batch_size, augmentation, order):
-            images, targets = self._to_device(batch)
+        for images, targets in training_batches(
+            self.arrays["train"], self.tasks, batch_size, augmentation, order, *where
+        ):
             same = SamePass(self.device) if self.weighting.looks_again else None
             losses, features = self._losses(images, targets)
             steps.append(torch.stack([losses[task.name].detach() for task in self.tasks]))
@@ -277,8 +281,8 @@ class Training:
         self.model.eval()
         metrics = {task.name: TaskMetrics(task, self.config.protocol, self.device) for task in self.tasks}
         sums = {task.name: 0.0 for task in self.tasks}
-        for batch in evaluation_batches(self.arrays[split], self.tasks, 2 * self.config.batch_size):
-            images, targets = self._to_device(batch)
+        where = (self.device, self.loader_threads)
+        for images, targets in evaluation_batches(self.arrays[split], self.tasks, 2 * self.config.batch_size, *where):
             with self._autocast():
                 outputs = self.model(images)
             for task in self.tasks:
@@ -296,11 +300,6 @@ class Training:
 
     def _aligned(self, task: Task, outputs: Tensors, targets: Tensors, stride: int = 1) -> tuple[Tensor, Tensor]:
         return align(task, outputs[task.name].float(), targets[task.name], self.config.protocol, stride)
-
-    def _to_device(self, batch: Batch) -> Batch:
-        images, targets = batch
-        images = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-        return images, {name: target.to(self.device, non_blocking=True) for name, target in targets.items()}
 
     @property
     def _steps_an_epoch(self) -> int:

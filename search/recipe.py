@@ -26,6 +26,7 @@ from mtl.vocabulary.objective import MODEL_MACS
 # Upper bounds, with reasons as those in mtl.config.
 MOST_TRIALS = 100_000  # in a sweep: the driver keeps each trial's settings in memory
 MOST_CPUS = 1024  # of one machine
+MOST_LOADER_THREADS = 64
 MOST_RETRIES = 1000
 LONGEST_SECONDS = 1e9  # 30 years
 MOST_VALUES = 1000  # of a search's parameter
@@ -42,7 +43,7 @@ FREE_FIELDS = frozenset(
         "group_sparsity_targets",
         *("search_space", "sampler", "constraints", "racing"),
         *("early_stopping", "grace_epochs", "reduction_factor", "objectives"),
-        *("cpus_per_trial", "gpus_per_trial", "max_retries", "checkpoint_seconds"),
+        *("cpus_per_trial", "gpus_per_trial", "loader_threads", "max_retries", "checkpoint_seconds"),
         *("tensorboard", "mlflow", "wandb"),
     }
 )
@@ -164,6 +165,13 @@ class Recipe(TrialSettings):
         le=MOST_CPUS,
         allow_inf_nan=False,
         description="GPUs of each trial; with a fraction below 1 trials share a GPU",
+    )
+    loader_threads: int = Field(
+        1,
+        ge=1,
+        le=MOST_LOADER_THREADS,
+        description="threads of each trial that read batches ahead, one batch each; more than 1 help where the dataset "
+        "lies on a slow disk and does not fit into the machine's memory. The batches are the same",
     )
     max_retries: int = Field(
         1,
@@ -416,8 +424,10 @@ def differing_settings(old: Mapping[str, Any], recipe: Recipe) -> list[str]:
     # A field that did not exist yet in the earlier run had its default.
     fields = {name: field.get_default() for name, field in Recipe.model_fields.items() if not field.is_required()}
     defaults = json.loads(json.dumps(fields))
-    found = [name for name in new if name not in FREE_FIELDS and old.get(name, defaults.get(name)) != new[name]]
+    # "auto" came later than true and false, and is for a trial what false is.
+    before, now = ({**defaults, **fields} | {"resident": fields.get("resident") is True} for fields in (old, new))
+    found = [name for name in new if name not in FREE_FIELDS and before.get(name) != now[name]]
     # A GPU is a free field, unless it changes the precision.
     gpus, precision = (old.get(name, defaults[name]) for name in ("gpus_per_trial", "precision"))
-    before = trial_precision(precision, gpus) if isinstance(gpus, int | float) else None
-    return found if before == recipe.trial_precision or "precision" in found else [*found, "gpus_per_trial"]
+    ran_at = trial_precision(precision, gpus) if isinstance(gpus, int | float) else None
+    return found if ran_at == recipe.trial_precision or "precision" in found else [*found, "gpus_per_trial"]

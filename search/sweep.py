@@ -107,6 +107,7 @@ class Sweep:
             gpus=self.recipe.gpus_per_trial,
             checkpoint_seconds=self.recipe.checkpoint_seconds,
             retries=self.recipe.max_retries,
+            loader_threads=self.recipe.loader_threads,
             base=self.configs[0],
             own_modules=self._modules_to_ship,
         )

@@ -17,6 +17,7 @@ class RunContext:
         threads, gpus: of each trial.
         checkpoint_seconds: the shortest time between two checkpoints.
         retries: how often a trial continues from its checkpoint after an error or the death of its process.
+        loader_threads: that read batches ahead, of each trial.
         base: a trial from which the others differ in few fields.
         own_modules: Python files and packages that trials import and that are not installed; Ray copies them to every
             node.
@@ -29,6 +30,7 @@ class RunContext:
     gpus: float
     checkpoint_seconds: float
     retries: int = 0
+    loader_threads: int = 1
     base: TrialConfig | None = None
     own_modules: tuple[Path, ...] = ()
 

@@ -15,6 +15,7 @@ import torch
 from pydantic import BaseModel, Field
 
 from mtl.config import TrialConfig
+from mtl.datasets.batches.load import stored_bytes
 from mtl.datasets.cache.build import materialise
 from mtl.datasets.registry import load_dataset
 from mtl.errors import BadInput
@@ -167,7 +168,7 @@ class TrialRun:
         _check_memory(self.config, tasks, arrays, device)
         saved = self.store.read(self._file(CHECKPOINT))
         if saved is not None:
-            training = Training(self.config, tasks, arrays, device)
+            training = self._training_of(tasks, arrays, device)
             try:
                 self._resume(training, torch.load(io.BytesIO(saved), map_location=device, weights_only=True))
                 return training
@@ -176,7 +177,16 @@ class TrialRun:
             except Exception as error:  # for bytes that are no checkpoint torch raises errors of every kind
                 place = self.store.shown(self._file(CHECKPOINT))
                 say(f"{place}: is no checkpoint of this trial ({_short_error(error)}); the trial starts again")
-        return Training(self.config, tasks, arrays, device, self._warm_start(device))
+        return self._training_of(tasks, arrays, device, self._warm_start(device))
+
+    def _training_of(
+        self,
+        tasks: Sequence[Task],
+        arrays: Arrays,
+        device: torch.device,
+        warm_start: Mapping[str, torch.Tensor] | None = None,
+    ) -> Training:
+        return Training(self.config, tasks, arrays, device, warm_start, self.context.loader_threads)
 
     def _warm_start(self, device: torch.device) -> Mapping[str, torch.Tensor] | None:
         """The state of the model that this trial starts from. Raises BadInput where there is none."""
@@ -241,9 +251,8 @@ def _check_memory(config: TrialConfig, tasks: Sequence[Task], arrays: Arrays, de
         check_memory(config, tasks, images, machine_memory())
         return
     data = 0
-    if config.resident:
-        names = ("image", *(task.name for task in tasks))
-        data = sum(split[name].nbytes for split in arrays.values() for name in names)
+    if config.resident is True:  # "auto" takes no more than there is
+        data = stored_bytes(arrays.values(), tasks)
     check_memory(config, tasks, images, torch.cuda.get_device_properties(device).total_memory, "this GPU", data)
 
 

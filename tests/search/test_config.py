@@ -230,7 +230,7 @@ SETTINGS = {
     **{"title": "x", "combinations": "single", "lambdas": [0.5], "seeds": 3, "retraining": ["scratch"]},
     **{"early_stopping": "asha", "grace_epochs": 1, "reduction_factor": 4, "objectives": ["delta_m"]},
     **{"search_space": {"lr": [1e-3, 1e-2]}, "sampler": "tpe", "constraints": ["group_sparsity>=0.5"]},
-    **{"racing": False, "cpus_per_trial": 2, "max_retries": 3, "checkpoint_seconds": 5},
+    **{"racing": False, "cpus_per_trial": 2, "max_retries": 3, "checkpoint_seconds": 5, "loader_threads": 4},
     **{"tensorboard": True, "mlflow": "x", "wandb": "x", "penalty": "l1", "tasks": ["depth"]},
     **{"measure_latency": True, "resident": True},
 }

@@ -1,6 +1,7 @@
 """Changes to training images that keep their labels true; every sample of a batch is changed on its own.
 
-Images are (N, 3, H, W) in [0, 1]; targets are as `mtl.tasks` fixes them, behind a leading N.
+Images are (N, 3, H, W) in [0, 1]; targets are as `mtl.tasks` fixes them, behind a leading N. The random numbers are
+drawn on the CPU (`draw`), so that they are the same on every device, and the work is done where the images are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mtl.datasets.batches.colour import jitter_colour
+from mtl.datasets.batches.enlarge import enlarge, window_positions
 from mtl.tasks import Task
 
 # The side of the smallest window that `crop` enlarges, as a share of the image's.
@@ -18,32 +20,48 @@ SMALLEST_WINDOW = 0.6
 MTAN_SCALES = (1.0, 1.2, 1.5)
 
 Batch = tuple[Tensor, dict[str, Tensor]]
+# What was drawn for one batch, by name: "scale" (N,), "place" (N, 2), "flipped" (N,) bool, "light" (N, 4).
+Drawn = Mapping[str, Tensor]
 
 
-def augment(batch: Batch, tasks: Sequence[Task], names: Sequence[str], generator: torch.Generator) -> Batch:
-    """Apply the augmentations named to a batch, in a fixed order; on any device the same draws of a CPU generator."""
-    images, targets = batch
-    count = len(images)
+def draw(names: Sequence[str], count: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """The random numbers of the augmentations named for `count` samples, in a fixed order, on the CPU."""
 
-    def draw(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator).to(images.device)
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator)
 
+    drawn = {}
     if "crop" in names:
-        scale = SMALLEST_WINDOW + (1 - SMALLEST_WINDOW) * draw(count)
-        images, targets = crop(images, targets, tasks, scale, draw(count, 2))
+        drawn["scale"] = SMALLEST_WINDOW + (1 - SMALLEST_WINDOW) * uniform(count)
+        drawn["place"] = uniform(count, 2)
     if "scale_crop" in names:
-        scales = torch.tensor(MTAN_SCALES, device=images.device)
-        chosen = (draw(count) * len(scales)).long().clamp(max=len(scales) - 1)
-        images, targets = crop(images, targets, tasks, 1 / scales[chosen], draw(count, 2))
+        scales = torch.tensor(MTAN_SCALES)
+        drawn["scale"] = 1 / scales[(uniform(count) * len(scales)).long().clamp(max=len(scales) - 1)]
+        drawn["place"] = uniform(count, 2)
     if "flip" in names:
-        images, targets = flip(images, targets, tasks, draw(count) < 0.5)
+        drawn["flipped"] = uniform(count) < 0.5
     if "colour" in names:
-        images = jitter_colour(images, draw(count, 4))
+        drawn["light"] = uniform(count, 4)
+    return drawn
+
+
+def augment(batch: Batch, tasks: Sequence[Task], drawn: Drawn) -> Batch:
+    """Apply to a batch the augmentations whose numbers were drawn, which lie on its device. May write to the batch."""
+    images, targets = batch
+    if "scale" in drawn:
+        images, targets = crop(images, targets, tasks, drawn["scale"], drawn["place"])
+    if "flipped" in drawn:
+        mirror = flip_in_place if images.device.type == "cpu" else flip
+        images, targets = mirror(images, targets, tasks, drawn["flipped"])
+    if "light" in drawn:
+        images = jitter_colour(images, drawn["light"])
     return images, targets
 
 
 def flip(images: Tensor, targets: Mapping[str, Tensor], tasks: Sequence[Task], chosen: Tensor) -> Batch:
     """Mirror the chosen images, (N,) bool, left to right with all their targets; the normals' x turns its sign."""
+    if chosen.device.type == "cpu":
+        return flip_in_place(images.clone(), {name: x.clone() for name, x in targets.items()}, tasks, chosen)
 
     def mirrored(x: Tensor, dim: int) -> Tensor:
         return torch.where(chosen.view(-1, *[1] * (x.ndim - 1)), x.flip(dim), x)
@@ -59,6 +77,18 @@ def flip(images: Tensor, targets: Mapping[str, Tensor], tasks: Sequence[Task], c
     return mirrored(images, 3), flipped
 
 
+def flip_in_place(images: Tensor, targets: dict[str, Tensor], tasks: Sequence[Task], chosen: Tensor) -> Batch:
+    """`flip` that touches only what was chosen. A GPU would have to wait for the choice; a CPU is ten times as fast."""
+    for sample in chosen.nonzero().flatten().tolist():
+        images[sample] = images[sample].flip(2)
+        for task in tasks:
+            if task.dense:
+                targets[task.name][sample] = targets[task.name][sample].flip(1)
+            if task.kind == "normals":
+                targets[task.name][sample, ..., 0].neg_()
+    return images, targets
+
+
 def crop(images: Tensor, targets: Mapping[str, Tensor], tasks: Sequence[Task], scale: Tensor, place: Tensor) -> Batch:
     """Enlarge a window of each image to the whole: bilinear for the image, the nearest pixel for its targets.
 
@@ -68,26 +98,15 @@ def crop(images: Tensor, targets: Mapping[str, Tensor], tasks: Sequence[Task], s
     Depth and normals stay those of one scene: of the same, scaled as a whole, seen by a camera whose focal length is
     divided by the scale. With the focal length as it was the depths would be those of a scene flattened along the axis.
     """
-    height, width = images.shape[2:]
-    rows = _positions(height, scale, place[:, 0])
-    columns = _positions(width, scale, place[:, 1])
-    enlarged = _weights(rows, height) @ images.contiguous() @ _weights(columns, width).transpose(2, 3)
+    count, _, height, width = images.shape
+    rows = window_positions(height, scale, place[:, 0])
+    columns = window_positions(width, scale, place[:, 1])
+    first_rows = torch.arange(0, count * height, height, device=images.device)[:, None]
+    nearest = ((first_rows + rows.round().long())[:, :, None] * width + columns.round().long()[:, None, :]).flatten()
     cropped = dict(targets)
     for task in tasks:
         if task.dense:
-            sample = torch.arange(len(images), device=images.device)[:, None, None]
-            target = targets[task.name][sample, rows.round().long()[:, :, None], columns.round().long()[:, None, :]]
+            pixels = targets[task.name].flatten(0, 2)
+            target = pixels.index_select(0, nearest).view(targets[task.name].shape)
             cropped[task.name] = target * scale[:, None, None] if task.kind == "depth" else target
-    return enlarged.contiguous(memory_format=torch.channels_last), cropped
-
-
-def _positions(side: int, scale: Tensor, place: Tensor) -> Tensor:
-    """(N, side): where in the source, in pixels, each pixel of the enlarged window looks."""
-    start = place * (1 - scale) * side
-    cell = (torch.arange(side, device=scale.device) + 0.5) * scale[:, None]
-    return (start[:, None] + cell - 0.5).clamp(0, side - 1)
-
-
-def _weights(positions: Tensor, side: int) -> Tensor:
-    """(N, 1, side, side): the matrices that interpolate linearly at the positions."""
-    return (1 - (positions[:, :, None] - torch.arange(side, device=positions.device)).abs()).clamp(min=0)[:, None]
+    return enlarge(images, rows, columns), cropped

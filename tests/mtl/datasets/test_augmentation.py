@@ -3,9 +3,13 @@
 import pytest
 import torch
 
-from mtl.datasets.batches.augmentation import augment, crop, flip
+from mtl.datasets.batches.augmentation import Batch, augment, crop, draw, flip
 from mtl.tasks import IGNORE, Task
 from tests.support.small import TASKS, arrays
+
+
+def augmented(batch: Batch, tasks: list[Task], names: list[str], generator: torch.Generator) -> Batch:
+    return augment(batch, tasks, draw(names, len(batch[0]), generator))
 
 
 def test_flip_mirrors_the_chosen_with_all_their_labels() -> None:
@@ -126,11 +130,11 @@ def test_colour_changes_the_images_alone_and_no_other_draw() -> None:
     split = arrays()["train"]
     targets = {task.name: torch.from_numpy(split[task.name]) for task in TASKS}
     images = torch.from_numpy(split["image"]).permute(0, 3, 1, 2).float() / 255
-    coloured_images, coloured = augment((images, targets), TASKS, ["colour"], torch.Generator().manual_seed(0))
+    coloured_images, coloured = augmented((images, targets), TASKS, ["colour"], torch.Generator().manual_seed(0))
     assert all(torch.equal(coloured[name], target) for name, target in targets.items())
     assert ((coloured_images - images).abs().amax(dim=(1, 2, 3)) > 1e-3).all()
     shaped, shaped_coloured = (
-        augment((images, targets), TASKS, names, torch.Generator().manual_seed(0))
+        augmented((images, targets), TASKS, names, torch.Generator().manual_seed(0))
         for names in (["crop", "flip"], ["colour", "crop", "flip"])
     )
     assert all(torch.equal(shaped[1][name], shaped_coloured[1][name]) for name in targets)
@@ -142,7 +146,7 @@ def test_scale_crop_enlarges_by_one_of_three_factors_that_are_equally_likely() -
     count, width = 600, 48
     ramp = torch.arange(width).float().expand(count, 3, 32, width)
     targets = {"depth": torch.ones(count, 32, width), "normals": torch.ones(count, 32, width, 3)}
-    images, seen = augment((ramp, targets), GEOMETRY, ["scale_crop"], torch.Generator().manual_seed(0))
+    images, seen = augmented((ramp, targets), GEOMETRY, ["scale_crop"], torch.Generator().manual_seed(0))
     factors = 1 / seen["depth"][:, 0, 0]
     torch.testing.assert_close(seen["depth"], (1 / factors)[:, None, None].expand_as(seen["depth"]))
     for factor in (1.0, 1.2, 1.5):
@@ -160,8 +164,10 @@ def test_augmentation_is_of_the_generator_alone() -> None:
     runs = []
     for seed, global_seed in ((1, 0), (1, 5), (2, 0)):
         torch.manual_seed(global_seed)
-        runs.append(augment((images, targets), TASKS, ["crop", "flip", "colour"], torch.Generator().manual_seed(seed)))
+        runs.append(
+            augmented((images, targets), TASKS, ["crop", "flip", "colour"], torch.Generator().manual_seed(seed))
+        )
     assert torch.equal(runs[0][0], runs[1][0])
     assert all(torch.equal(runs[0][1][name], runs[1][1][name]) for name in targets)
     assert not torch.equal(runs[0][0], runs[2][0])
-    assert augment((images, targets), TASKS, [], torch.Generator())[0] is images
+    assert augmented((images, targets), TASKS, [], torch.Generator())[0] is images
