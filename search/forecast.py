@@ -2,10 +2,12 @@
 
 import os
 
-from mtl.limits import bytes_needed
+from mtl.limits import bytes_needed, machine_memory
 from search.progress import format_seconds, work_of
 from search.store.results import TrialResult
 from search.sweep import Sweep
+
+USUAL_GPUS = (24, 80)  # GB, for which to say how many trials fit where no GPU is at hand
 
 
 def forecast(sweep: Sweep, here: bool) -> list[str]:
@@ -30,11 +32,37 @@ def forecast(sweep: Sweep, here: bool) -> list[str]:
             lines.append(f"on this machine: about {format_seconds(seconds / slots)}, {slots} at a time")
     elif left:
         lines.append("training time: known once a trial is done; `parsimony train` with the same options runs one")
-    largest = [sweep.dataset.tasks[task] for task in max(recipe.task_combinations, key=len)]
-    needed = bytes_needed(recipe, largest, sweep.dataset.size("train"))
-    where = f"{gpus:g} GPU" if gpus else f"{recipe.cpus_per_trial} of the CPU's cores"
-    lines.append(f"each trial takes {where} and at least {needed / 1e9:.2g} GB of memory")
-    return lines
+    return [*lines, _memory(sweep, here)]
+
+
+def _memory(sweep: Sweep, here: bool) -> str:
+    """What the largest of the trials needs, and how many fit."""
+    # Imported late, as it needs torch.
+    from mtl.networks.memory_need import memory_need
+
+    recipe, images, gpus = sweep.recipe, sweep.dataset.size("train"), sweep.recipe.gpus_per_trial
+    tasks = [sweep.dataset.tasks[task] for task in max(recipe.task_combinations, key=len)]
+    takes = f"{gpus:g} GPU" if gpus else f"{recipe.cpus_per_trial} of the CPU's cores"
+    need = memory_need(recipe, tasks, images, "cuda" if gpus else "cpu", recipe.trial_precision)
+    if need is None:
+        return f"each trial takes {takes} and at least {bytes_needed(recipe, tasks, images) / 1e9:.2g} GB of memory"
+    needed = need.bytes(min(recipe.batch_size, images))
+    fit = [f"{have // needed} fit {place}" for have, place in _memories(here, bool(gpus))]
+    of_what = "GPU memory" if gpus else "memory"
+    return "; ".join([f"each trial takes {takes} and about {needed / 1e9:.2g} GB of {of_what}", *fit])
+
+
+def _memories(here: bool, gpus: bool) -> list[tuple[int, str]]:
+    """Bytes of memory that trials may run in, and what has them."""
+    if not gpus:
+        memory = machine_memory() if here else None
+        return [(memory, f"the {memory / 1e9:.0f} GB of this machine")] if memory else []
+    import torch
+
+    if here and torch.cuda.is_available():
+        total = torch.cuda.get_device_properties("cuda").total_memory
+        return [(total, f"a GPU of {total / 1e9:.0f} GB, as here")]
+    return [(size * 10**9, f"a GPU of {size} GB") for size in USUAL_GPUS]
 
 
 def _pace(done: list[TrialResult]) -> float:

@@ -62,6 +62,11 @@ def build_on_meta(settings: TrialSettings, tasks: Sequence[Task]) -> nn.Module:
         return build_full(settings, tasks)
 
 
+def network_key(settings: TrialSettings) -> "_Key":
+    """Equal where the networks of settings are; its `settings` make the network."""
+    return _Key(settings)
+
+
 class _Key:
     """Settings that are equal where the network is."""
 

@@ -21,6 +21,7 @@ from mtl.datasets.registry import load_dataset
 from mtl.errors import BadInput
 from mtl.limits import check_memory, machine_memory
 from mtl.networks.checkpoint import model_content
+from mtl.out_of_memory import OutOfMemory, is_out_of_memory, out_of_memory
 from mtl.tasks import Task
 from mtl.training import Arrays, Training, set_deterministic
 from mtl.vocabulary.checked import STRICT, Damaged, check, shortened
@@ -80,6 +81,8 @@ class TrialRun:
         self._saved = time.monotonic()
         self._training: Training | None = None
         self._reported = 0
+        self._tasks: list[Task] = []  # not known before the start
+        self._images = 0
 
     @property
     def history(self) -> Sequence[Mapping[str, float]]:
@@ -113,9 +116,12 @@ class TrialRun:
             raise
         except Exception as error:  # any error: a failed trial is a row of the results, and the others continue
             self.failures += 1
-            if self.failures > self.context.retries or isinstance(error, BadInput):  # which would come again
+            memory = self._out_of_memory() if is_out_of_memory(error) else None
+            comes_again = isinstance(error, BadInput) or (memory is not None and memory.hopeless)
+            if self.failures > self.context.retries or comes_again:
                 tries = f" (tried {self.failures} times)" if self.failures > 1 else ""
-                self._finish("failed", error=_short_error(error) + tries, details=traceback.format_exc())
+                said = str(memory) if memory else _short_error(error)
+                self._finish("failed", error=said + tries, details=traceback.format_exc())
             else:
                 self._training = None
             return
@@ -144,6 +150,15 @@ class TrialRun:
             self.store.waiting(patience).write(self._file(CHECKPOINT), to_bytes(state))
         self._saved = time.monotonic()
 
+    def _out_of_memory(self) -> OutOfMemory:
+        """What to say of this trial, for which there was no memory."""
+        cores = os.cpu_count() or 1
+        total, share = machine_memory(), self.context.threads / cores
+        if self.context.gpus:
+            total, share = torch.cuda.get_device_properties("cuda").total_memory, self.context.gpus
+        device_type = "cuda" if self.context.gpus else "cpu"
+        return out_of_memory(self.config, self._tasks, self._images, device_type, total, share)
+
     def _done_before(self) -> bool:
         """Take the result if the trial is done; remove any other result, so that nobody takes it for this run's."""
         try:
@@ -165,6 +180,7 @@ class TrialRun:
         set_deterministic()
         device = torch.device("cuda" if self.context.gpus else "cpu")
         tasks, arrays = trial_data(self.config, self.context.data)
+        self._tasks, self._images = tasks, len(arrays["train"]["image"])
         _check_memory(self.config, tasks, arrays, device)
         saved = self.store.read(self._file(CHECKPOINT))
         if saved is not None:
@@ -172,9 +188,9 @@ class TrialRun:
             try:
                 self._resume(training, torch.load(io.BytesIO(saved), map_location=device, weights_only=True))
                 return training
-            except torch.OutOfMemoryError:
-                raise
             except Exception as error:  # for bytes that are no checkpoint torch raises errors of every kind
+                if is_out_of_memory(error):
+                    raise
                 place = self.store.shown(self._file(CHECKPOINT))
                 say(f"{place}: is no checkpoint of this trial ({_short_error(error)}); the trial starts again")
         return self._training_of(tasks, arrays, device, self._warm_start(device))
