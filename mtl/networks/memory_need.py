@@ -63,7 +63,8 @@ class MemoryNeed:
     def largest_batch(self, available: int) -> int:
         """The most images of a batch with which a trial fits into the available bytes; 0: with none."""
         room = (available - self.of_process) / MARGIN[self.device] - self.fixed
-        return max(0, math.floor(room / max(self.an_image, 1.0)))
+        batch = max(0, math.floor(room / max(self.an_image, 1.0)))
+        return batch + (self.bytes(batch + 1) <= available)  # where rounding took one away
 
 
 def memory_need(

@@ -5,6 +5,8 @@ from torch import Tensor
 
 from mtl.datasets.batches.same_bits import same_bits
 
+CACHED = 2**18  # numbers that are worked on at once on a CPU
+
 
 def window_positions(side: int, scale: Tensor, place: Tensor) -> Tensor:
     """(N, side): where in the source, in pixels, each pixel of the enlarged window looks.
@@ -45,8 +47,8 @@ def by_reading(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     channel = torch.arange(channels, device=images.device).repeat(width)
     left, right = left * channels + channel, right * channels + channel
     result = torch.empty_like(lines)
-    # One image stays in a CPU's cache, which a batch does not; a GPU is given all at once.
-    step = 1 if images.device.type == "cpu" else count
+    # A megabyte stays in a CPU's cache, which a batch of large images does not; a GPU is given all at once.
+    step = max(1, CACHED // (height * width * channels)) if images.device.type == "cpu" else count
     for start in range(0, count, step):
         own = slice(start, start + step)
         source = lines[own]
