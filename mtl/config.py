@@ -89,6 +89,8 @@ LATER_FIELDS = {
     "model": "",
     "head": "deeplabv3",
     "network_version": "",
+    "regression_loss": "l1",
+    "edge_weight": 0.95,
 }
 
 # The fields in which trials of one setup may differ, each with one value for all.
@@ -141,6 +143,14 @@ class TrialSettings(BaseModel):
         None,
         description="share of each label of segmentation and classification that is spread evenly over all classes, "
         "0 to less than 1; left out: 0, or 0.1 in the paper's protocol",
+    )
+
+    regression_loss: Literal["l1", "mse"] = Field(
+        "l1", description="l1 or mse: the error of a regression, absolute or squared, over the task's scale"
+    )
+    edge_weight: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = Field(
+        0.95,
+        description="weight in the loss of edges of the pixels on an edge; the others have the rest to 1",
     )
 
     backbone: str = Field(
