@@ -45,7 +45,7 @@ def test_tasks_that_were_not_asked_for_and_fields_out_of_range(tmp_path: Path, c
     for sets, said in (
         (TASKS, "tasks: 'edges'; allowed, because dataset rooms has their labels: segmentation, depth, normals"),
         ((*TASKS, *ROOMS, "edge_weight=1"), "edge_weight = 1"),
-        ((*TASKS, *ROOMS, "regression_loss=l2"), "regression_loss = 'l2'; "),
+        ((*TASKS, *ROOMS, "regression_loss=l2"), "regression_loss = l2; allowed: 'l1' or 'mse'"),
         ((*TASKS, "dataset_options.edges=3"), "rooms: edges is 3; allowed: true, false"),
     ):
         assert main(words("train", tmp_path, sets=sets)) == 2
