@@ -17,6 +17,7 @@ number or several that share a unit. Disparity is inverse depth: what is near ha
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +37,9 @@ EDGE_CLASSES = ("no edge", "edge")
 class Task:
     """One task of a dataset. `classes` names those of a segmentation or a classification and is empty otherwise.
 
+    `mirrored` is for a segmentation whose classes tell left from right: the class, by number, that each class is in a
+    mirrored image.
+
     Of a disparity or a regression: `unit`, such as px or years; empty for a plain number.
 
     Of a regression alone: `values` names its numbers, and is empty where it is a single one, whose target is ().
@@ -52,6 +56,7 @@ class Task:
     unit: str = ""
     scale: float = 1.0
     points: tuple[int, ...] = ()
+    mirrored: tuple[int, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -76,7 +81,7 @@ class Task:
             case "regression":
                 return (*first, self.values, self.unit, self.scale, self.points)
             case _:
-                return first
+                return (*first, self.mirrored) if self.mirrored else first
 
 
 def wrong_fields(task: Task) -> str | None:
@@ -86,6 +91,13 @@ def wrong_fields(task: Task) -> str | None:
         return f"{what} with a unit that is not a short text; allowed: such as 'px' or 'years'"
     if task.unit and task.kind not in ("disparity", "regression"):
         return f"{what} with unit {task.unit!r}; allowed: none, as it is fixed"
+    mirrored = task.mirrored
+    if mirrored and task.kind != "segmentation":
+        return f"{what} with mirrored; allowed: none"
+    if not isinstance(mirrored, tuple | list) or any(type(one) is not int for one in mirrored):
+        return f"{what} with mirrored that are not a tuple of whole numbers; allowed: such as (0, 2, 1)"
+    if mirrored and (len(mirrored) != len(task.classes) or not _pairs(mirrored)):
+        return f"{what} with mirrored {tuple(mirrored)}; allowed: for each class itself or its partner, both ways"
     if task.kind != "regression":
         return f"{what} with values, scale or points; allowed: none" if _has_numbers(task) else None
     values, points = task.values, task.points
@@ -99,10 +111,16 @@ def wrong_fields(task: Task) -> str | None:
         return f"{what} with points that are not a tuple of whole numbers; allowed: such as (1, 0, 2)"
     if points and (len(values) != 2 * len(points) or [*range(len(points))] != sorted(points)):
         return f"{what} with points {tuple(points)} and {len(values)} values; allowed: two values for each of 0, 1, 2 …"
-    if any(points[partner] != one for one, partner in enumerate(points)):
+    if not _pairs(points):
         return f"{what} with points {tuple(points)}; allowed: each point is the partner of its partner"
     return None
 
 
 def _has_numbers(task: Task) -> bool:
     return bool(task.values or task.points) or task.scale != 1
+
+
+def _pairs(partners: Sequence[int]) -> bool:
+    """Whether each is the partner of its partner."""
+    places = range(len(partners))
+    return all(partner in places and partners[partner] == one for one, partner in enumerate(partners))

@@ -26,7 +26,9 @@ from search.recipe_file import parse_assignment
 DESCRIPTIONS: Mapping[str, str] = {
     "rooms": "generated: furnished rooms rendered from a seed; segmentation, depth, normals",
     "nyuv2": "NYU-Depth-v2, official .mat, NYUD_MT or MTAN; segmentation (40 or 13 classes), depth, normals",
-    "celebamask_hq": "CelebAMask-HQ as published; segmentation (background, skin, hair), the 40 attributes",
+    "celebamask_hq": "CelebAMask-HQ as published; segmentation (3 or 19 classes), the 40 attributes",
+    "celeba": "CelebA's aligned images as published; the 40 attributes, landmarks",
+    "cityscapes": "Cityscapes as published, or MTAN's; segmentation (19 or 7 classes), disparity, depth",
 }
 MOST_SEED = 2**63 - 1
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mtl.datasets.batches.colour import jitter_colour
-from mtl.tasks import Task
+from mtl.tasks import IGNORE, Task
 
 # The side of the smallest window that `crop` enlarges, as a share of the image's.
 SMALLEST_WINDOW = 0.6
@@ -59,6 +59,11 @@ def flip(images: Tensor, targets: Mapping[str, Tensor], tasks: Sequence[Task], c
             sign = torch.ones(len(chosen), 1, 1, 3, device=chosen.device)
             sign[..., 0] -= 2 * chosen.view(-1, 1, 1)
             flipped[task.name] = flipped[task.name] * sign
+        if task.mirrored:  # a left eye is then a right one
+            classes = torch.arange(IGNORE + 1, device=chosen.device, dtype=torch.uint8)
+            classes[: len(task.mirrored)] = torch.tensor(task.mirrored, dtype=torch.uint8)
+            partners = classes[flipped[task.name].long()]
+            flipped[task.name] = torch.where(chosen.view(-1, 1, 1), partners, flipped[task.name])
         if task.points:
             flipped[task.name] = torch.where(
                 chosen[:, None], _mirrored_points(task, targets[task.name]), flipped[task.name]

@@ -229,3 +229,16 @@ def test_inspection_and_contact_sheet_show_them(tmp_path: Path) -> None:
     assert all(caption.startswith("pitch: ") and caption.endswith("°") for caption in row)
     edges = sheet.rows[0].pictures["edges"]
     assert {tuple(pixel) for pixel in edges.reshape(-1, 3).tolist()} == {(0, 0, 0), (255, 255, 255)}
+
+
+def test_flips_turn_left_classes_into_right_ones() -> None:
+    task = Task("parts", "segmentation", ("none", "left", "right"), mirrored=(0, 2, 1))
+    assert wrong_fields(task) is None
+    parts = torch.tensor([[[0, 1, 1, IGNORE], [2, 0, 1, 2]]] * 2, dtype=torch.uint8)
+    _, after = flip(torch.zeros(2, 3, 2, 4), {"parts": parts}, [task], torch.tensor([True, False]))
+    assert after["parts"][0].tolist() == [[IGNORE, 2, 2, 0], [1, 2, 0, 1]]
+    assert torch.equal(after["parts"][1], parts[1])
+    for mirrored in ((0, 1), (1, 2, 0), (0, 1, 3)):
+        said = wrong_fields(Task("parts", "segmentation", ("none", "left", "right"), mirrored=mirrored))
+        assert said is not None
+        assert said.endswith(f"with mirrored {mirrored}; allowed: for each class itself or its partner, both ways")
