@@ -114,10 +114,15 @@ class TrialSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dataset: str = Field(description="rooms, nyuv2, celebamask_hq, or my_module:MyDataset for your own class")
+    dataset: str = Field(
+        description="rooms, nyuv2, celebamask_hq, celeba, cityscapes, pascal_context, taskonomy "
+        "(`parsimony datasets list`), or my_module:MyDataset for your own class"
+    )
     dataset_options: dict[str, Option] = Field(
         {},
-        description="options of the dataset: nyuv2 has classes and split; celebamask_hq has split_seed and split_file",
+        description="options of the dataset: nyuv2 has classes and split; celebamask_hq classes, split_seed and "
+        "split_file; cityscapes classes, split and disparity; pascal_context split; taskonomy split_file, split_seed "
+        "and edge_threshold; rooms train, val, test, edges and pitch",
     )
     image_size: tuple[Side, Side] = Field(
         description="height and width in pixels to which images and labels are resized; a single number for a square"

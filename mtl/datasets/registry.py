@@ -11,7 +11,9 @@ from mtl.datasets.celebamask_hq.dataset import CelebAMaskHQ
 from mtl.datasets.cityscapes.layouts import open_cityscapes, recognise_cityscapes
 from mtl.datasets.nyuv2.layouts import open_nyuv2, recognise_nyuv2
 from mtl.datasets.own.checked import OwnDataset
+from mtl.datasets.pascal_context.dataset import PascalContext
 from mtl.datasets.rooms.dataset import Rooms
+from mtl.datasets.taskonomy.dataset import Taskonomy
 from mtl.errors import BadInput
 from mtl.own_code import own_code
 from mtl.own_modules import import_own
@@ -23,14 +25,19 @@ PUBLISHED: dict[str, Callable[..., Dataset]] = {
     "celebamask_hq": CelebAMaskHQ,
     "cityscapes": open_cityscapes,
     "celeba": CelebA,
+    "pascal_context": PascalContext,
+    "taskonomy": Taskonomy,
 }
 
 # Whether a folder holds each published dataset, whole or not.
 RECOGNISED: dict[str, Callable[[Path], bool]] = {
-    "cityscapes": recognise_cityscapes,  # first, as it tells its MTAN folders from those of NYU-v2
+    # Before NYU-v2, as it tells its MTAN folders from those of NYU-v2.
+    "cityscapes": recognise_cityscapes,
     "nyuv2": recognise_nyuv2,
     "celebamask_hq": CelebAMaskHQ.recognises,
     "celeba": CelebA.recognises,
+    "pascal_context": PascalContext.recognises,
+    "taskonomy": Taskonomy.recognises,
 }
 # How many of a folder's names the message shows where the folder is not recognised.
 NAMES_SHOWN = 6

@@ -29,6 +29,8 @@ DESCRIPTIONS: Mapping[str, str] = {
     "celebamask_hq": "CelebAMask-HQ as published; segmentation (3 or 19 classes), the 40 attributes",
     "celeba": "CelebA's aligned images as published; the 40 attributes, landmarks",
     "cityscapes": "Cityscapes as published, or MTAN's; segmentation (19 or 7 classes), disparity, depth",
+    "pascal_context": "PASCAL-Context as PASCAL_MT; segmentation, human_parts, normals, saliency, edges",
+    "taskonomy": "Taskonomy by buildings; segmentation (17 classes), depth, normals, edges",
 }
 MOST_SEED = 2**63 - 1
 

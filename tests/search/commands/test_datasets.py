@@ -140,7 +140,10 @@ def test_a_dataset_class_in_the_working_folder(root: Path, work: Path) -> None:
     ("words", "said"),
     [
         ([], "neither DIR nor --dataset given; allowed: DIR, or --dataset rooms"),
-        (["ROOT"], "holds none of nyuv2, celebamask_hq; found classes/, depth/, images/, normals/, words/; say what"),
+        (
+            ["ROOT"],
+            "holds none of cityscapes, nyuv2, celebamask_hq, celeba, pascal_context, taskonomy; found classes/, depth/, images/, normals/, words/; say what",
+        ),
         (["ROOT/.."], "holds none of"),
         (["ROOT/nowhere"], "nowhere: does not exist"),
         (["ROOT/images/a.png"], "a.png: is not a directory"),
