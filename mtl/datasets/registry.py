@@ -23,8 +23,8 @@ GENERATED: dict[str, Callable[..., Dataset]] = {"rooms": Rooms}
 PUBLISHED: dict[str, Callable[..., Dataset]] = {
     "nyuv2": open_nyuv2,
     "celebamask_hq": CelebAMaskHQ,
-    "cityscapes": open_cityscapes,
     "celeba": CelebA,
+    "cityscapes": open_cityscapes,
     "pascal_context": PascalContext,
     "taskonomy": Taskonomy,
 }

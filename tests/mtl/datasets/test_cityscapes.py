@@ -1,9 +1,11 @@
 """The Cityscapes readers on tiny folders in each layout, and its label tables against torchvision's."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from torchvision.datasets import Cityscapes as Torchvisions
@@ -145,3 +147,21 @@ def test_check_tallies_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert "segmentation: 7 classes, share of the labelled pixels" in text
     assert "disparity: px" in text
     assert (tmp_path / "cityscapes-contact-sheet.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("write", [write_cityscapes, write_cityscapes_mtan])
+def test_the_recipe_trains_on_either_layout(write: Callable[[Path], object], tmp_path: Path) -> None:
+    """The shipped recipe, with a network that takes a moment."""
+    write(tmp_path / "data")
+    small = ["backbone=resnet18", "backbone_width=8", "backbone_layers=[1,1,1,1]", "head_channels=8", "weights="]
+    small += ["image_size=[32,64]", "epochs=1", "seeds=1", "lambdas=0", "combinations=segmentation+disparity"]
+    small += ["gpus_per_trial=0", "cpus_per_trial=1", "batch_size=4", "dataset_options.split=held_out"]
+    overrides = [word for text in small for word in ("--set", text)]
+    words = ["train", "cityscapes", "--data", str(tmp_path / "data"), "--storage", str(tmp_path), *overrides]
+    assert main(words) == 0
+    (row,) = pd.read_parquet(tmp_path / "cityscapes" / "results.parquet").to_dict("records")
+    reported = ("segmentation_miou", "segmentation_pixel_accuracy", "disparity_mae", "disparity_abs_rel")
+    assert all(np.isfinite(row[f"{split}_{name}"]) for split in ("val", "test") for name in reported)
+    assert "test_disparity_rmse" not in row
+    metrics = json.loads((tmp_path / "cityscapes" / "sweep.json").read_text())["metrics"]
+    assert metrics["disparity_mae"] == {"label": "disparity MAE", "direction": "minimize", "unit": "256 px"}

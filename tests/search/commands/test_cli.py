@@ -23,7 +23,7 @@ from tests.support.commands import refused
         (["rooms", "--set", "seeds=0"], ["seeds = 0", "allowed"]),
         (["rooms", "--set", "tasks=segmentation,sound"], ["'sound'", "segmentation, depth, normals"]),
         (["rooms", "--set", "combinations=sound"], ["'sound'", "allowed"]),
-        (["rooms", "--set", "dataset=cityscapes"], ["cityscapes", "rooms", "nyuv2", "celebamask_hq"]),
+        (["rooms", "--set", "dataset=kitti"], ["kitti", "rooms", "nyuv2", "celebamask_hq"]),
         (["rooms", "--set", "retraining=again"], ["retraining = again", "allowed", "scratch"]),
         (["rooms", "--set", "objectives=mac"], ["'mac'", "allowed: delta_m", "macs", "latency_ms"]),
         (
