@@ -29,7 +29,7 @@ LAYOUT = f"{IMAGES}/, {MASKS}/, {ATTRIBUTE_FILE}"
 CLASSES = ("background", "skin", "hair")
 # Background and the published parts, in the order in which the authors' script
 # (face_parsing/Data_preprocessing/g_mask.py) puts them over one another: where two masks overlap, the later part
-# counts, and its number there is its class here. Left and right are the person's.
+# counts, and its number there is its class here.
 PARTS = (
     "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear", "mouth", "u_lip", "l_lip", "hair",
     "hat", "ear_r", "neck_l", "neck", "cloth",
