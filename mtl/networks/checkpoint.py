@@ -163,13 +163,18 @@ def _task(entry: Any) -> Task | None:
 
 def _with_more(task: Task, more: Any) -> Task | None:
     """A task with what only its kind has; None where that is not as `_entry` writes it."""
-    match more:
-        case {"values": [*values], "unit": str(unit), "scale": int() | float() as scale, "points": [*points]}:
+    match task.kind, more:
+        case "regression", {
+            "values": [*values],
+            "unit": str(unit),
+            "scale": int() | float() as scale,
+            "points": [*points],
+        }:
             known = replace(task, values=tuple(values), unit=unit, scale=float(scale), points=tuple(points))
-        case {"unit": str(unit)}:
+        case "disparity", {"unit": str(unit)}:
             known = replace(task, unit=unit)
         case _:
-            return None if more else task
+            return None if more or task.kind in ("regression", "disparity") else task
     return None if wrong_fields(known) else known
 
 

@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mtl.networks.checkpoint import load_checkpoint
+from mtl.errors import BadInput
+from mtl.networks.checkpoint import about_trial, load_checkpoint, read_about
 from mtl.tasks import Task
 from search.cli import main
 from tests.support.in_process import words
+from tests.support.small import config
 
 TASKS = ("tasks=edges,pitch", "combinations=edges+pitch", "lambdas=0", "augmentation=flip,crop")
 ROOMS = ("dataset_options.edges=true", "dataset_options.pitch=true")
@@ -52,3 +54,27 @@ def test_tasks_that_were_not_asked_for_and_fields_out_of_range(tmp_path: Path, c
         error = capsys.readouterr().err
         assert said in error
         assert len(error.splitlines()) == 1
+
+
+POINTS = Task("points", "regression", values=("x", "y"), unit="px", scale=2, points=(0,))
+STEREO = Task("stereo", "disparity", unit="px")
+
+
+def test_a_models_file_has_all_of_a_task_and_nothing_that_cannot_be() -> None:
+    settings = config(tasks=("points", "stereo"))
+    about = json.loads(json.dumps(about_trial(settings, [POINTS, STEREO])))
+    assert read_about("file", about)[1] == [POINTS, STEREO]
+    for field, value in (
+        ("scale", 0),
+        ("scale", "2"),
+        ("scale", float("nan")),
+        ("unit", "p\nx"),
+        ("values", ["x", "x"]),
+        ("values", ["x", 3]),
+        ("points", [1]),
+        ("points", ["a"]),
+    ):
+        name, kind, classes, more = about["tasks"][0]
+        damaged = about | {"tasks": [[name, kind, classes, more | {field: value}], about["tasks"][1]]}
+        with pytest.raises(BadInput, match="file: tasks = "):
+            read_about("file", damaged)
