@@ -89,6 +89,8 @@ LATER_FIELDS = {
     "model": "",
     "head": "deeplabv3",
     "network_version": "",
+    "regression_loss": "l1",
+    "edge_weight": 0.95,
 }
 
 # The fields in which trials of one setup may differ, each with one value for all.
@@ -112,10 +114,15 @@ class TrialSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dataset: str = Field(description="rooms, nyuv2, celebamask_hq, or my_module:MyDataset for your own class")
+    dataset: str = Field(
+        description="rooms, nyuv2, celebamask_hq, celeba, cityscapes, pascal_context, taskonomy "
+        "(`parsimony datasets list`), or my_module:MyDataset for your own class"
+    )
     dataset_options: dict[str, Option] = Field(
         {},
-        description="options of the dataset: nyuv2 has classes and split; celebamask_hq has split_seed and split_file",
+        description="options of the dataset: nyuv2 has classes and split; celebamask_hq classes, split_seed and "
+        "split_file; cityscapes classes, split and disparity; pascal_context split; taskonomy split_file, split_seed "
+        "and edge_threshold; rooms train, val, test, edges and pitch",
     )
     image_size: tuple[Side, Side] = Field(
         description="height and width in pixels to which images and labels are resized; a single number for a square"
@@ -141,6 +148,14 @@ class TrialSettings(BaseModel):
         None,
         description="share of each label of segmentation and classification that is spread evenly over all classes, "
         "0 to less than 1; left out: 0, or 0.1 in the paper's protocol",
+    )
+
+    regression_loss: Literal["l1", "mse"] = Field(
+        "l1", description="l1 or mse: the error of a regression, absolute or squared, over the task's scale"
+    )
+    edge_weight: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = Field(
+        0.95,
+        description="weight in the loss of edges of the pixels on an edge; the others have the rest to 1",
     )
 
     backbone: str = Field(

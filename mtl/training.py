@@ -69,10 +69,14 @@ class Training:
         self.config, self.tasks, self.device = config, list(tasks), device
         self.arrays: Mapping[Split, SplitArrays] = arrays
         self.first: FirstTraining | None = None  # set when the second training starts
-        self._constants = {task.name: best_constant(arrays["train"], task, config.protocol) for task in tasks}
+        self._constants = {
+            task.name: best_constant(arrays["train"], task, config.protocol, config.edge_weight) for task in tasks
+        }
         if config.resident and device.type == "cuda":
             self.arrays = {split: resident(arrays[split], tasks, device) for split in arrays}
-        self.losses = loss_settings(config.protocol, config.depth_loss, config.label_smoothing)
+        self.losses = loss_settings(
+            config.protocol, config.depth_loss, config.label_smoothing, config.regression_loss, config.edge_weight
+        )
         self.history: list[dict[str, float]] = []
         torch.manual_seed(config.seed)
         self._start(cast(MultiTaskModel, build_model(config, tasks)))

@@ -68,8 +68,17 @@ CHECK = (
     _arg("--sheet", metavar="PNG", help="the contact sheet (default: ./NAME-contact-sheet.png)"),
     _arg("--seed", type=int, default=0, metavar="N", help="chooses the sheet's samples (default 0)"),
 )
+SPLIT = (
+    _arg("dir", metavar="DIR", help="the folder of your data; the lists are written to DIR/splits"),
+    _arg("--seed", type=int, default=0, metavar="N", help="another seed, other splits (default 0)"),
+    _arg("--shares", default="0.7,0.15,0.15", metavar="A,B,C", help="of train, val and test (default 0.7,0.15,0.15)"),
+    _arg("--images", default="images/*", metavar="PATTERN", help="the samples' files in DIR (default images/*)"),
+    _arg("--by", metavar="REGEX", help="keeps samples together in whose ids it finds the same, such as '^[^/]+'"),
+    _arg("--replace", action="store_true", help="write over other splits that are there"),
+)
 DATASETS: Commands = {
     "check": ("what a folder holds, each missing or broken file, and a contact sheet", CHECK),
+    "split": ("divide your own data into train, val and test by a seed, in files", SPLIT),
     "list": ("the datasets by name", ()),
     "cache": (
         "the datasets that are cached on this machine, and their size",
@@ -150,6 +159,10 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "predict": ("parsimony predict results/rooms/trials/TRIAL_ID/compact.pt photo.jpg --out predictions",),
     "datasets": ("parsimony datasets list", "parsimony datasets check ~/NYUD_MT"),
     "check": ("parsimony datasets check ~/NYUD_MT", "parsimony datasets check data --dataset my_module:MyDataset"),
+    "split": (
+        "parsimony datasets split leaves --seed 1 --shares 0.8,0.1,0.1",
+        "parsimony datasets split videos --images 'frames/**/*.png' --by '^[^/]+'",
+    ),
     "completion": (
         "parsimony completion bash > ~/.local/share/bash-completion/completions/parsimony",
         "parsimony completion zsh > ~/.zfunc/_parsimony",

@@ -1,7 +1,7 @@
 """A model's predictions for an image: maps at the image's own resolution, and probabilities of its classes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -22,11 +22,13 @@ Network = Callable[[Tensor], Mapping[str, Tensor]]
 @dataclass(frozen=True)
 class Prediction:
     """`maps`: of each dense task, in the form of its targets (`mtl.tasks`); every pixel is labelled, and a depth may be
-    0 or less. `probabilities`: of each other task, by class; of a binary task, of yes.
+    0 or less; of edges they are the probabilities of one, float32. `probabilities`: of each other task, by class; of a
+    binary task, of yes. `numbers`: of a regression, by the names of its values, "" for a single one.
     """
 
     maps: Mapping[str, NDArray]
     probabilities: Mapping[str, Mapping[str, float]]
+    numbers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @torch.inference_mode()
@@ -47,12 +49,17 @@ def predict(
             raise BadInput(f"its {task.name} of an image is not finite; allowed: weights that give numbers")
     maps: dict[str, NDArray] = {}
     probabilities: dict[str, dict[str, float]] = {}
+    numbers: dict[str, dict[str, float]] = {}
     for task in tasks:
         output = outputs[task.name].float()
         match task.kind:
             case "segmentation":
                 maps[task.name] = _enlarged(output, image).argmax(dim=0).to(torch.uint8).numpy()
-            case "depth":
+            case "edges":
+                maps[task.name] = _enlarged(output, image)[0].sigmoid().numpy()
+            case "regression":
+                numbers[task.name] = dict(zip(task.values or ("",), output[0].tolist(), strict=True))
+            case "depth" | "disparity":
                 maps[task.name] = _enlarged(output, image)[0].numpy()
             case "normals":
                 maps[task.name] = unit_normals(_enlarged(output, image).permute(1, 2, 0).numpy())
@@ -61,7 +68,7 @@ def predict(
                 probabilities[task.name] = dict(zip(task.classes, shares, strict=True))
             case "binary":
                 probabilities[task.name] = {"yes": float(output[0, 0].sigmoid())}
-    return Prediction(maps, probabilities)
+    return Prediction(maps, probabilities, numbers)
 
 
 def _enlarged(output: Tensor, image: NDArray[np.uint8]) -> Tensor:

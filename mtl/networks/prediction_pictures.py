@@ -13,6 +13,7 @@ from mtl.datasets.inspect.panels import (
     depth_key,
     depth_picture,
     depth_shares,
+    edges_picture,
     faces_viewer,
     fixed_class_key,
     normals_picture,
@@ -36,17 +37,22 @@ def map_picture(task: Task, predicted: NDArray, depth_unit: str) -> Picture:
     """A dense task's predicted map (H, W[, 3]) at the top left, and below it what its colours mean.
 
     Segmentations have the palette of the contact sheets, in the order of the task's classes, and name those that occur;
-    depth runs from dark (near) to light, in `depth_unit`; normals n are the colours (n + 1) / 2.
+    depth runs from dark (near) to light, in `depth_unit`, and disparity from dark (far) to light, in the task's own
+    unit; edges are black, the paler the less likely; normals n are the colours (n + 1) / 2.
     """
     width = max(predicted.shape[1], SMALLEST_WIDTH)
     match task.kind:
         case "segmentation":
             classes = fixed_class_key(task)
             picture, key = segmentation_picture(predicted, classes), _class_strip(classes, predicted, width)
-        case "depth":
-            metres = np.maximum(predicted, np.float32(NEAREST))
+        case "edges":
+            picture, key = edges_picture(predicted), _edges_strip(width)
+        case "depth" | "disparity":
+            # What is farthest has no disparity, and a logarithm of none.
+            least = NEAREST if task.kind == "depth" else max(1e-3 * float(predicted.max()), 1e-6)
+            metres = np.maximum(predicted, np.float32(least))
             depths = depth_key([metres])
-            picture, key = depth_picture(metres, depths), _depth_strip(depths, depth_unit, width)
+            picture, key = depth_picture(metres, depths), _depth_strip(depths, _name_and_unit(task, depth_unit), width)
         case _:
             picture, key = normals_picture(predicted), _normals_strip(faces_viewer([predicted]), width)
     beside = np.full((picture.shape[0], width - picture.shape[1], 3), 255, np.uint8)
@@ -69,7 +75,25 @@ def _class_strip(key: ClassKey, predicted: NDArray[np.uint8], width: int) -> Pic
     return np.asarray(strip)
 
 
-def _depth_strip(key: DepthKey, unit: str, width: int) -> Picture:
+def _name_and_unit(task: Task, depth_unit: str) -> str:
+    """Of a depth or a disparity."""
+    unit = depth_unit if task.kind == "depth" or not task.unit else task.unit
+    return f"{task.kind} [{unit}]" if unit else task.kind
+
+
+def _edges_strip(width: int) -> Picture:
+    """A bar of the greys between certainly no edge and certainly an edge."""
+    bar = width - 2 * MARGIN
+    strip, draw = _blank(2 * MARGIN + SWATCH + 2 * LINE, width)
+    shades = edges_picture(np.tile(np.linspace(0, 1, bar, dtype=np.float32), (SWATCH, 1)))
+    strip.paste(Image.fromarray(shades), (MARGIN, MARGIN))
+    _write(draw, MARGIN, MARGIN + SWATCH + 2, "0")
+    _write(draw, width - MARGIN - _text_width("1"), MARGIN + SWATCH + 2, "1")
+    _write(draw, MARGIN, MARGIN + SWATCH + 2 + LINE, "probability of an edge")
+    return np.asarray(strip)
+
+
+def _depth_strip(key: DepthKey, title: str, width: int) -> Picture:
     """A bar of the colours between the nearest and the farthest depth, with numbers."""
     bar = width - 2 * MARGIN
     strip, draw = _blank(2 * MARGIN + SWATCH + 2 * LINE, width)
@@ -86,7 +110,7 @@ def _depth_strip(key: DepthKey, unit: str, width: int) -> Picture:
             _write(draw, x, MARGIN + SWATCH + 2, text)
             free = x + _text_width(text) + MARGIN
     _write(draw, end, MARGIN + SWATCH + 2, last)
-    _write(draw, MARGIN, MARGIN + SWATCH + 2 + LINE, f"depth [{unit}]")
+    _write(draw, MARGIN, MARGIN + SWATCH + 2 + LINE, title)
     return np.asarray(strip)
 
 

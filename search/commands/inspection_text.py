@@ -32,7 +32,10 @@ def format_inspection(found: Inspection, root: Path | None) -> str:
     for name, task in dataset.tasks.items():
         if name not in binary:
             tallies = {split: content.tallies[name] for split, content in contents.items()}
-            blocks.append(_classes(task, tallies) if task.classes else _measures(task, tallies))
+            if task.kind == "regression":
+                blocks.append(_numbers(task, tallies))
+            else:
+                blocks.append(_classes(task, tallies) if task.classes else _measures(task, tallies))
     if binary:
         blocks.append(_binary(binary, contents))
     if found.warnings:
@@ -117,17 +120,40 @@ def _ranked(names: Sequence[str], shares: Mapping[str, NDArray[np.float64]], ima
 
 
 def _measures(task: Task, tallies: Mapping[str, Tally]) -> list[str]:
-    """How many pixels have a depth or a normal, and what these amount to."""
+    """How many pixels have a depth, a normal or an edge's label, and what these amount to."""
     columns = {"": list(tallies), "valid pixels": [share(1 - tally.unlabelled_share) for tally in tallies.values()]}
+    heading = {"depth": "metres", "normals": "unit vectors", "edges": "1 on an edge"}.get(task.kind, task.unit)
     if task.kind == "depth":
         for what in ("nearest", "median", "farthest"):
             columns[what] = [f"{getattr(t, what):.2f} m" if t.labelled else "–" for t in tallies.values()]
+    elif task.kind == "disparity":
+        for what, of in (("smallest", "nearest"), ("median", "median"), ("largest", "farthest")):
+            columns[what] = [f"{getattr(t, of):.3g} {task.unit}" if t.labelled else "–" for t in tallies.values()]
+    elif task.kind == "edges":
+        columns["on an edge"] = [share(float(tally.shares[1])) for tally in tallies.values()]
+        columns["images with edges"] = [f"{tally.images[1]:,}" for tally in tallies.values()]
     else:
         means = [", ".join(f"{value + 0.0:+.2f}" for value in tally.mean) for tally in tallies.values()]
         columns["mean (x, y, z)"] = [
             f"({mean})" if tally.labelled else "–" for mean, tally in zip(means, tallies.values(), strict=True)
         ]
-    return [f"{task.name}: {'metres' if task.kind == 'depth' else 'unit vectors'}", *_table(columns)]
+    return [f"{task.name}: {heading}" if heading else task.name, *_table(columns)]
+
+
+def _numbers(task: Task, tallies: Mapping[str, Tally]) -> list[str]:
+    """Of each number of a regression its labelled images and its range over all splits, and the means of each split."""
+    whole = tallies["all"]
+    places = range(task.channels)
+    columns: dict[str, Sequence[str]] = {"": task.values or (task.name,)}
+    columns["images"] = [f"{count:,}" for count in whole.counts]
+    known = [bool(count) for count in whole.counts]
+    columns["smallest"] = [f"{whole.smallest[k]:.4g}" if known[k] else "–" for k in places]
+    columns["largest"] = [f"{whole.largest[k]:.4g}" if known[k] else "–" for k in places]
+    for split, tally in tallies.items():
+        means = [tally.total[k] / tally.counts[k] if tally.counts[k] else math.nan for k in places]
+        columns[f"mean, {split}"] = ["–" if math.isnan(mean) else f"{mean:.4g}" for mean in means]
+    count = f"{task.channels} numbers" if task.values else "a number"
+    return [f"{task.name}: {count}{f' in {task.unit}' if task.unit else ''}", *_table(columns)]
 
 
 def _table(columns: Mapping[str, Sequence[str]]) -> list[str]:

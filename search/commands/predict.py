@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
                     picture.save(file.path, format="png")
                     file.finish()
                 print(written)
-        for line in probability_lines(prediction):
+        for line in [*probability_lines(prediction), *number_lines(prediction, tasks)]:
             print(f"{image_path}: {line}")
     return 0
 
@@ -58,6 +58,16 @@ def probability_lines(prediction: Prediction) -> list[str]:
     for task, shares in prediction.probabilities.items():
         likeliest = sorted(shares.items(), key=lambda item: -item[1])[:SHOWN]
         lines.append(f"{task}: " + ", ".join(f"{name} {share:.3f}" for name, share in likeliest))
+    return lines
+
+
+def number_lines(prediction: Prediction, tasks: Sequence[Task]) -> list[str]:
+    """A line for each regression: its numbers by name, with their unit."""
+    unit = {task.name: f" {task.unit}" if task.unit else "" for task in tasks}
+    lines = []
+    for task, numbers in prediction.numbers.items():
+        shown = ", ".join(f"{name} {number:.4g}".strip() for name, number in numbers.items())
+        lines.append(f"{task}: {shown}{unit[task]}")
     return lines
 
 

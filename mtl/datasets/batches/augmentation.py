@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mtl.datasets.batches.colour import jitter_colour
-from mtl.tasks import Task
+from mtl.tasks import IGNORE, Task
 
 # The side of the smallest window that `crop` enlarges, as a share of the image's.
 SMALLEST_WINDOW = 0.6
@@ -43,7 +43,10 @@ def augment(batch: Batch, tasks: Sequence[Task], names: Sequence[str], generator
 
 
 def flip(images: Tensor, targets: Mapping[str, Tensor], tasks: Sequence[Task], chosen: Tensor) -> Batch:
-    """Mirror the chosen images, (N,) bool, left to right with all their targets; the normals' x turns its sign."""
+    """Mirror the chosen images, (N,) bool, left to right with all their targets; the normals' x turns its sign.
+
+    Numbers of the whole image stay, but for points, which move and change places with their partners.
+    """
 
     def mirrored(x: Tensor, dim: int) -> Tensor:
         return torch.where(chosen.view(-1, *[1] * (x.ndim - 1)), x.flip(dim), x)
@@ -56,6 +59,15 @@ def flip(images: Tensor, targets: Mapping[str, Tensor], tasks: Sequence[Task], c
             sign = torch.ones(len(chosen), 1, 1, 3, device=chosen.device)
             sign[..., 0] -= 2 * chosen.view(-1, 1, 1)
             flipped[task.name] = flipped[task.name] * sign
+        if task.mirrored:  # a left eye is then a right one
+            classes = torch.arange(IGNORE + 1, device=chosen.device, dtype=torch.uint8)
+            classes[: len(task.mirrored)] = torch.tensor(task.mirrored, dtype=torch.uint8)
+            partners = classes[flipped[task.name].long()]
+            flipped[task.name] = torch.where(chosen.view(-1, 1, 1), partners, flipped[task.name])
+        if task.points:
+            flipped[task.name] = torch.where(
+                chosen[:, None], _mirrored_points(task, targets[task.name]), flipped[task.name]
+            )
     return mirrored(images, 3), flipped
 
 
@@ -63,7 +75,8 @@ def crop(images: Tensor, targets: Mapping[str, Tensor], tasks: Sequence[Task], s
     """Enlarge a window of each image to the whole: bilinear for the image, the nearest pixel for its targets.
 
     scale: (N,) in (0, 1], the window's side as a share of the image's. place: (N, 2) in [0, 1], where it lies between
-    the top and the bottom, the left and the right. What is enlarged looks nearer: depth is multiplied by the scale.
+    the top and the bottom, the left and the right. What is enlarged looks nearer: depth is multiplied by the scale, and
+    disparity divided by it. Points that are outside the window have no label.
 
     Depth and normals stay those of one scene: of the same, scaled as a whole, seen by a camera whose focal length is
     divided by the scale. With the focal length as it was the depths would be those of a scene flattened along the axis.
@@ -77,8 +90,21 @@ def crop(images: Tensor, targets: Mapping[str, Tensor], tasks: Sequence[Task], s
         if task.dense:
             sample = torch.arange(len(images), device=images.device)[:, None, None]
             target = targets[task.name][sample, rows.round().long()[:, :, None], columns.round().long()[:, None, :]]
-            cropped[task.name] = target * scale[:, None, None] if task.kind == "depth" else target
+            factor = {"depth": scale, "disparity": 1 / scale}.get(task.kind)
+            cropped[task.name] = target if factor is None else target * factor[:, None, None]
+        elif task.points:
+            points = targets[task.name].view(len(images), -1, 2)
+            # x comes first in a point, and last in `place`.
+            moved = (points - (place.flip(1) * (1 - scale[:, None]))[:, None]) / scale[:, None, None]
+            inside = ((moved >= 0) & (moved <= 1)).all(dim=-1, keepdim=True)
+            cropped[task.name] = torch.where(inside, moved, torch.nan).flatten(1)
     return enlarged.contiguous(memory_format=torch.channels_last), cropped
+
+
+def _mirrored_points(task: Task, target: Tensor) -> Tensor:
+    """(N, 2 points), x and y in turn, in the image mirrored left to right."""
+    points = target.view(len(target), -1, 2)[:, list(task.points)]
+    return torch.stack([1 - points[..., 0], points[..., 1]], dim=-1).flatten(1)
 
 
 def _positions(side: int, scale: Tensor, place: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mtl.cache_root import default_cache_root
 from mtl.datasets.base import SPLITS, Dataset, Sample, Split
-from mtl.datasets.cache.validity import FORMS, IMAGE_FORM
+from mtl.datasets.cache.validity import IMAGE_FORM, form_of
 from mtl.errors import BadInput
 from mtl.tasks import Task
 
@@ -169,7 +169,7 @@ def _folder(dataset: Dataset, image_size: tuple[int, int], root: Path) -> Path:
 def _forms(tasks: Mapping[str, Task], image_size: tuple[int, int]) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """The dtype and shape of one sample's image and targets, as `mtl.tasks` fixes them."""
     length = dict(zip(("height", "width"), image_size, strict=True))
-    forms = {"image": IMAGE_FORM, **{name: FORMS[task.kind] for name, task in tasks.items()}}
+    forms = {"image": IMAGE_FORM, **{name: form_of(task) for name, task in tasks.items()}}
     return {
         name: (np.dtype(dtype), tuple(axis if isinstance(axis, int) else length[axis] for axis in axes))
         for name, (dtype, axes) in forms.items()

@@ -50,14 +50,31 @@ class DepthKey:
     farthest: float
 
 
+@dataclass(frozen=True)
+class DisparityKey(DepthKey):
+    """The same for a disparity, in its own unit: the smallest is the farthest, and has the dark end of the colours."""
+
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class EdgeKey:
+    """Edges are black on white, whatever is drawn."""
+
+
 # What the colours of a dense task mean; of normals, whether their z points to the viewer.
-Key = ClassKey | DepthKey | bool
+Key = ClassKey | DepthKey | EdgeKey | bool
 
 
 def panel_key(task: Task, targets: Sequence[NDArray]) -> Key:
     """One key for all these targets of a dense task."""
     if task.kind == "segmentation":
         return class_key(task, targets)
+    if task.kind == "edges":
+        return EdgeKey()
+    if task.kind == "disparity":
+        ends = depth_key(targets)
+        return DisparityKey(ends.nearest, ends.farthest, task.unit)
     return depth_key(targets) if task.kind == "depth" else faces_viewer(targets)
 
 
@@ -65,6 +82,8 @@ def panel(target: NDArray, key: Key) -> Picture:
     """The picture of a target, (H, W, 3), by its task's key."""
     if isinstance(key, ClassKey):
         return segmentation_picture(target, key)
+    if isinstance(key, EdgeKey):
+        return _hatched(edges_picture((target == 1).astype(np.float32)), target == IGNORE)
     return depth_picture(target, key) if isinstance(key, DepthKey) else normals_picture(target)
 
 
@@ -97,6 +116,11 @@ def segmentation_picture(target: NDArray[np.uint8], key: ClassKey) -> Picture:
     return _hatched(table[target], target == IGNORE)
 
 
+def edges_picture(probability: NDArray[np.float32]) -> Picture:
+    """(H, W) probabilities of an edge, from white (none) to black, (H, W, 3)."""
+    return np.repeat(np.rint(255 * (1 - probability.clip(0, 1))).astype(np.uint8)[..., None], 3, axis=-1)
+
+
 def depth_picture(target: NDArray[np.float32], key: DepthKey) -> Picture:
     """(H, W) metres in viridis, the nearest dark, (H, W, 3)."""
     colors = matplotlib.colormaps["viridis"](depth_shares(target, key), bytes=True)[..., :3]
@@ -123,9 +147,9 @@ def normals_picture(target: NDArray[np.float32]) -> Picture:
 
 def is_unlabelled(task: Task, target: NDArray) -> NDArray[np.bool_]:
     """Where a dense target has no label, (H, W)."""
-    if task.kind == "segmentation":
+    if task.kind in ("segmentation", "edges"):
         return target == IGNORE
-    return target <= 0 if task.kind == "depth" else (target == 0).all(axis=-1)
+    return target <= 0 if task.kind in ("depth", "disparity") else (target == 0).all(axis=-1)
 
 
 def hatch(height: int, width: int) -> Picture:
@@ -155,9 +179,12 @@ def sphere(size: int, to_viewer: bool) -> Picture:
 def image_words(tasks: Mapping[str, Task], targets: Mapping[str, NDArray]) -> list[str]:
     """The labels of the whole image in words; of more than a few binary labels only those that are yes."""
     names = [name for name, task in tasks.items() if not task.dense]
-    binary = [name for name in names if not tasks[name].classes]
+    binary = [name for name in names if tasks[name].kind == "binary"]
     words = []
     for name in names:
+        if tasks[name].kind == "regression":
+            words.append(f"{name}: {number_words(tasks[name], targets[name])}")
+            continue
         label = int(targets[name])
         if label == IGNORE:
             words.append(f"{name}: no label")
@@ -168,6 +195,13 @@ def image_words(tasks: Mapping[str, Task], targets: Mapping[str, NDArray]) -> li
         elif label:
             words.append(name)
     return words or ([f"none of {len(binary)} labels"] if binary else [])
+
+
+def number_words(task: Task, numbers: NDArray[np.float32]) -> str:
+    """The numbers of a regression, the first few where there are many."""
+    every = ["no label" if np.isnan(one) else f"{one:.3g}" for one in np.ravel(numbers)]
+    more = " …" if len(every) > FEW_BINARY else ""
+    return f"{', '.join(every[:FEW_BINARY])}{more} {task.unit}".strip()
 
 
 def _hatched(colors: Picture, unlabelled: NDArray[np.bool_]) -> Picture:

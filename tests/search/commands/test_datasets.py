@@ -140,13 +140,16 @@ def test_a_dataset_class_in_the_working_folder(root: Path, work: Path) -> None:
     ("words", "said"),
     [
         ([], "neither DIR nor --dataset given; allowed: DIR, or --dataset rooms"),
-        (["ROOT"], "holds none of nyuv2, celebamask_hq; found classes/, depth/, images/, normals/, words/; say what"),
+        (
+            ["ROOT"],
+            "celeba, pascal_context, taskonomy; found classes/, depth/, images/, normals/, words/; say what",
+        ),
         (["ROOT/.."], "holds none of"),
         (["ROOT/nowhere"], "nowhere: does not exist"),
         (["ROOT/images/a.png"], "a.png: is not a directory"),
         (["ROOT", "--dataset", "rooms"], "dataset rooms: is generated, found the folder"),
         (["--dataset", "nyuv2"], "dataset nyuv2: no folder given; allowed: parsimony datasets check DIR"),
-        (["ROOT", "--dataset", "cityscapes"], "dataset 'cityscapes': unknown; allowed: rooms, nyuv2, celebamask_hq"),
+        (["ROOT", "--dataset", "kitti"], "dataset 'kitti': unknown; allowed: rooms, nyuv2, celebamask_hq"),
         (["ROOT", "--dataset", OWN, "--option", "fewer"], "--option 'fewer'; allowed: KEY=VALUE"),
         (["ROOT", "--dataset", OWN, "--option", "less=1"], "'less'; allowed for tests.support.labelled_folder"),
         (["ROOT", "--dataset", OWN, "--sheet", "nowhere/sheet.png"], "--sheet nowhere/sheet.png: no folder nowhere"),
