@@ -19,7 +19,7 @@ from search.arguments import make_parser
 from search.cli import main
 from tests.docs.shell import ROOMS, World, check_benchmark, sets
 from tests.support.in_process import without_ray
-from tests.support.leaves import write_leaves
+from tests.support.leaves import write_lanes, write_leaves
 from tests.support.nyuv2_folders import write_nyud_mt
 from tests.support.pages import Block, blocks, files, inline_code, pages
 from tests.support.paths import ROOT
@@ -54,16 +54,21 @@ def world(
     for name, text in files().items():
         (folder / name).write_text(text, encoding="utf-8")
     write_leaves(folder / "path" / "to" / "leaves")
+    write_lanes(folder / "path" / "to" / "lanes")
+    for scene in range(6):
+        frames = folder / "path" / "to" / "videos" / "frames" / f"scene{scene}"
+        frames.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(frames / "0.png")
     names = [f"{k:04d}" for k in range(66)]
     write_nyud_mt(folder / "path" / "to" / "NYU-v2", {"train": names, "val": ["1001", "1002"]})
     Image.new("RGB", (64, 48), (120, 90, 60)).save(folder / "photo.jpg")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HOME", str(folder))
     monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])
-    for module in ("leaves", "nets"):
+    for module in ("leaves", "lanes", "nets"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     yield World(folder, capsys)
-    for module in ("leaves", "nets"):
+    for module in ("leaves", "lanes", "nets"):
         sys.modules.pop(module, None)
 
 
