@@ -13,7 +13,7 @@ from torch import nn
 from mtl.compaction import certify
 from mtl.networks.backbones import DilatedResNet
 from mtl.networks.checkpoint import load_checkpoint
-from mtl.networks.export import load_onnx
+from mtl.networks.export import load_export
 from search.cli import main
 from search.commands import compact as compact_command
 from tests.support.checkpoints import time_nothing, write_checkpoint
@@ -85,7 +85,7 @@ def test_exports_compute_the_same_for_batches_of_any_size(tmp_path: Path, capsys
     assert main(["compact", str(folder), "--export", "onnx,torch"]) == 0
     assert names(folder) == {"model.pt", "compact.pt", "compact.onnx", "compact.pt2"}
     model = load_checkpoint(folder / "model.pt").model
-    exported, about = load_onnx(folder / "compact.onnx")
+    exported, about = load_export(folder / "compact.onnx")
     assert about["config"]["tasks"] == ["segmentation", "male"]
     program = torch.export.load(folder / "compact.pt2").module()
     for count in (1, 3, 8):

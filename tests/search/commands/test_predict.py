@@ -11,12 +11,12 @@ from torch import Tensor
 
 from mtl.datasets.inspect.panels import fixed_class_key
 from mtl.networks.checkpoint import load_checkpoint
-from mtl.networks.export import load_onnx
+from mtl.networks.export import load_export
 from mtl.networks.prediction import predict
 from mtl.networks.prediction_pictures import map_picture
 from mtl.tasks import Task
 from search.cli import main
-from search.commands.predict import probability_lines
+from search.commands.predict_files import probability_lines
 from tests.support.checkpoints import time_nothing, write_checkpoint
 from tests.support.small import TASKS
 
@@ -62,7 +62,7 @@ def test_predictions_of_a_known_network() -> None:
     np.testing.assert_allclose(normals, np.broadcast_to([0.6, 0, 0.8], (50, 71, 3)), atol=1e-6)
     assert result.probabilities["light"] == pytest.approx({"dark": 0.1, "dim": 0.2, "bright": 0.7})
     assert result.probabilities["male"] == pytest.approx({"yes": 0.9})
-    assert probability_lines(result) == ["light: bright 0.700, dim 0.200, dark 0.100", "male: yes 0.900"]
+    assert probability_lines(result) == ["light: bright 70.0 %, dim 20.0 %, dark 10.0 %", "male: yes 90.0 %"]
 
 
 def test_a_class_has_the_same_colour_on_every_picture() -> None:
@@ -103,9 +103,10 @@ def test_round_trip_from_a_checkpoint_over_its_compact_form_to_the_same_pictures
         out = tmp_path / name
         assert main(["predict", str(folder / name), str(image), "--out", str(out)]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert lines[:3] == [str(out / f"photo-{task}.png") for task in MAPS]
-        words[name] = lines[3:]
-        assert {path.name for path in out.iterdir()} == {f"photo-{task}.png" for task in MAPS}
+        files = [f"photo-{task}.png" for task in (*MAPS, "attributes")]
+        assert lines[:4] == [str(out / file) for file in files]
+        words[name] = lines[4:]
+        assert {path.name for path in out.iterdir()} == set(files)
         pictures[name] = {task: np.asarray(Image.open(out / f"photo-{task}.png")).astype(int) for task in MAPS}
     assert [line.split(": ")[1] for line in words["model.pt"]] == ["light", "male"]
     assert words["model.pt"] == words["compact.pt"]
@@ -144,9 +145,9 @@ def test_bad_input(
     monkeypatch.chdir(tmp_path)
     folder = write_checkpoint(tmp_path / "trial", tasks=("depth",))
     (tmp_path / "text.png").write_text("no image")
-    Image.new("I;16", (4, 4)).save(tmp_path / "deep.png")
-    line = refused([str(folder), str(image), "text.png", "deep.png", "nowhere.png"], capsys)
-    for name in ("text.png: cannot be read", "deep.png: holds uint16", "nowhere.png: cannot be read"):
+    Image.new("F", (4, 4)).save(tmp_path / "deep.tiff")
+    line = refused([str(folder), str(image), "text.png", "deep.tiff", "nowhere.png"], capsys)
+    for name in ("text.png: cannot be read", "deep.tiff: holds float32", "nowhere.png: cannot be read"):
         assert name in line
     assert "nothing.pt: no such file" in refused(["nothing.pt", str(image)], capsys)
     (tmp_path / "text.onnx").write_text("no model")
@@ -171,7 +172,7 @@ def test_an_onnx_file_predicts_as_its_model_does(tmp_path: Path, image: Path) ->
     assert main(["compact", str(folder), "--export", "onnx"]) == 0
     pixels = np.asarray(Image.open(image))
     assert main(["predict", str(folder / "compact.onnx"), str(image)]) == 0
-    network, _ = load_onnx(folder / "compact.onnx")
+    network, _ = load_export(folder / "compact.onnx")
     tasks = [TASKS[-1]]
     shares = [
         predict(n, tasks, pixels, (32, 48)).probabilities for n in (network, load_checkpoint(folder / "model.pt").model)
