@@ -37,7 +37,6 @@ SWATCH = 12
 BALL = 54
 TEXT = 12
 BAR = 90
-SMALLEST_WIDTH = 160  # on which a key is legible; a narrower map gets white beside it
 NEAREST = 0.01  # smaller and negative depths are drawn as this
 LIKELIEST = 5  # classes of a classification that are shown
 INK, PALE, FILLED = "#1a1a1a", "#e4e4e4", "#0072B2"
@@ -134,21 +133,22 @@ def key_strip(legend: Legend, width: int, depth_unit: str) -> Picture:
 
 @dataclass
 class _Strip:
-    """White paper of `height` below a picture of `width`; lengths are multiplied by `scale`, which fits the width."""
+    """White paper of `height` below a picture of `width` pixels; lengths are multiplied by `scale`, which fits it.
+
+    across: the least that a key needs; a narrower picture gets white beside it.
+    """
 
     height: float
     width: int
+    across: float
 
     def __post_init__(self) -> None:
         self.scale = _scale(self.width)
-        pixels = (max(self.width, SMALLEST_WIDTH), round(self.height * self.scale))
-        self.image = Image.new("RGB", pixels, "white")
+        wide = max(self.width, round(self.across * self.scale))
+        self.across = wide / self.scale
+        self.image = Image.new("RGB", (wide, round(self.height * self.scale)), "white")
         self._draw = ImageDraw.Draw(self.image)
         self._font = ImageFont.load_default(TEXT * self.scale)
-
-    @property
-    def across(self) -> float:
-        return self.image.width / self.scale
 
     def text(self, x: float, y: float, text: str) -> None:
         self._draw.text((x * self.scale, y * self.scale), text, fill=INK, font=self._font)
@@ -171,10 +171,9 @@ def _scale(width: int) -> float:
 
 
 def _class_strip(key: ClassKey, shown: Sequence[int], width: int) -> Picture:
-    across = max(width, SMALLEST_WIDTH) / _scale(width)
     column = max(_text_width(key.names[k]) for k in shown) + SWATCH + 3 * MARGIN
-    columns = max(1, int((across - MARGIN) // column))
-    strip = _Strip(2 * MARGIN + LINE * -(-len(shown) // columns), width)
+    columns = max(1, int((width / _scale(width) - MARGIN) // column))
+    strip = _Strip(2 * MARGIN + LINE * -(-len(shown) // columns), width, MARGIN + column)
     for place, k in enumerate(shown):
         line, at = divmod(place, columns)
         x, y = MARGIN + at * column, MARGIN + line * LINE
@@ -185,7 +184,7 @@ def _class_strip(key: ClassKey, shown: Sequence[int], width: int) -> Picture:
 
 def _depth_strip(key: DepthKey, unit: str, width: int) -> Picture:
     """A bar of the colours between the nearest and the farthest depth, with numbers."""
-    strip = _Strip(2 * MARGIN + SWATCH + 2 * LINE, width)
+    strip = _Strip(2 * MARGIN + SWATCH + 2 * LINE, width, 120)
     bar = strip.across - 2 * MARGIN
     metres = np.geomspace(key.nearest, key.farthest, round(bar * strip.scale), dtype=np.float32)
     strip.paste(MARGIN, MARGIN, depth_picture(np.tile(metres, (round(SWATCH * strip.scale), 1)), key))
@@ -206,7 +205,8 @@ def _depth_strip(key: DepthKey, unit: str, width: int) -> Picture:
 
 
 def _normals_strip(to_viewer: bool, width: int) -> Picture:
-    strip = _Strip(2 * MARGIN + max(BALL, 3 * LINE), width)
+    words = max(map(_text_width, AXES[to_viewer]))
+    strip = _Strip(2 * MARGIN + max(BALL, 3 * LINE), width, BALL + words + 3 * MARGIN)
     strip.paste(MARGIN, MARGIN, sphere(round(BALL * strip.scale), to_viewer))
     for number, text in enumerate(AXES[to_viewer]):
         strip.text(2 * MARGIN + BALL, MARGIN + number * LINE, text)
@@ -214,12 +214,11 @@ def _normals_strip(to_viewer: bool, width: int) -> Picture:
 
 
 def _bar_strip(rows: Sequence[tuple[str, float]], width: int) -> Picture:
-    across = max(width, SMALLEST_WIDTH) / _scale(width)
     name_width = max(_text_width(name) for name, _ in rows)
     column = name_width + BAR + _text_width(percent(1)) + 4 * MARGIN
-    columns = max(1, min(len(rows), int((across - MARGIN) // column)))
+    columns = max(1, min(len(rows), int((width / _scale(width) - MARGIN) // column)))
     lines = -(-len(rows) // columns)
-    strip = _Strip(2 * MARGIN + LINE * lines, width)
+    strip = _Strip(2 * MARGIN + LINE * lines, width, MARGIN + column)
     for place, (name, share) in enumerate(rows):
         at, line = divmod(place, lines)
         x, y = MARGIN + at * column, MARGIN + line * LINE

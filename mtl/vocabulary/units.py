@@ -8,7 +8,9 @@ import math
 
 
 def duration(seconds: float) -> str:
-    """3725 -> 1 h 02 min; 75 -> 1 min 15 s; 9 -> 9 s."""
+    """3725 -> 1 h 02 min; 75 -> 1 min 15 s; 9 -> 9 s; 0.42 -> 0.4 s."""
+    if abs(seconds) < 9.95:
+        return f"{seconds:.1f}".removesuffix(".0") + " s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -41,6 +43,11 @@ def number(count: float) -> str:
 def macs(count: float) -> str:
     """Multiply-accumulates: 46.0e9 -> 46.0 GMAC; 8.35e6 -> 8.35 MMAC."""
     return _scaled(count, ("MAC", "kMAC", "MMAC", "GMAC", "TMAC"))
+
+
+def counted(count: int, thing: str) -> str:
+    """1 photo; 1,234 photos."""
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 def _scaled(count: float, units: tuple[str, ...]) -> str:

@@ -18,7 +18,8 @@ from mtl.datasets.registry import GENERATED, open_dataset, recognise
 from mtl.errors import BadInput
 from mtl.own_modules import add_module_folders
 from mtl.paths import user_path
-from search.commands.inspection_text import bytes_text, format_inspection
+from mtl.vocabulary.units import byte_size
+from search.commands.inspection_text import format_inspection
 from search.progress import LOG_SECONDS
 from search.recipe_file import parse_assignment
 
@@ -101,17 +102,17 @@ def list_cache() -> str:
     cached = list_cached(root)
     if not cached:
         return f"nothing of datasets is cached in {root}"
-    lines = [f"{bytes_text(sum(entry.bytes for entry in cached))} in {root}"]
-    return "\n".join(lines + [f"  {bytes_text(entry.bytes):>8}  {entry.what}" for entry in cached])
+    lines = [f"{byte_size(sum(entry.bytes for entry in cached))} in {root}"]
+    return "\n".join(lines + [f"  {byte_size(entry.bytes):>8}  {entry.what}" for entry in cached])
 
 
 def remove_cache() -> str:
     """Removes what `list_cache` lists, and says what it has removed."""
     root = default_cache_root()
     removed, in_use = remove_cached(root)
-    lines = [f"removed {bytes_text(entry.bytes)}  {entry.what}" for entry in removed]
-    lines += [f"kept, as it is being built: {bytes_text(entry.bytes)}  {entry.what}" for entry in in_use]
-    return "\n".join([*lines, f"{bytes_text(sum(entry.bytes for entry in removed))} freed in {root}"])
+    lines = [f"removed {byte_size(entry.bytes)}  {entry.what}" for entry in removed]
+    lines += [f"kept, as it is being built: {byte_size(entry.bytes)}  {entry.what}" for entry in in_use]
+    return "\n".join([*lines, f"{byte_size(sum(entry.bytes for entry in removed))} freed in {root}"])
 
 
 def reading_progress(stream: TextIO) -> Callable[[int, int], None]:

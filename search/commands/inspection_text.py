@@ -1,6 +1,5 @@
 """What was found in a dataset, in lines for a terminal."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from tabulate import tabulate
 from mtl.datasets.inspect.inspection import Content, Inspection, Size
 from mtl.datasets.inspect.tallies import Tally
 from mtl.tasks import Task
+from mtl.vocabulary.units import percent
 
 # Up to this many classes get a line each, with a share for each split.
 FEW_CLASSES = 16
@@ -40,21 +40,6 @@ def format_inspection(found: Inspection, root: Path | None) -> str:
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
-def share(value: float) -> str:
-    """0.1234 -> 12.3 %; what is there but rounds to nothing is < 0.1 %."""
-    if math.isnan(value):
-        return "–"
-    return "< 0.1 %" if 0 < value < 0.0005 else f"{100 * value:.1f} %"
-
-
-def bytes_text(count: int) -> str:
-    """1234567 -> 1.2 MB."""
-    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= size:
-            return f"{count / size:,.1f} {unit}"
-    return f"{count} B"
-
-
 def _samples(contents: Mapping[str, Content]) -> list[str]:
     """A row for each split, and for all: samples, those that could not be read, sizes as width × height."""
     whole = contents["all"]
@@ -80,7 +65,7 @@ def _classes(task: Task, tallies: Mapping[str, Tally]) -> list[str]:
     whole = tallies["all"]
     title = f"{task.name}: {len(task.classes)} classes, share of the labelled {'pixels' if task.dense else 'images'}"
     if whole.unlabelled and task.dense:
-        title += f"; {share(whole.unlabelled_share)} of all pixels have no label"
+        title += f"; {percent(whole.unlabelled_share)} of all pixels have no label"
     elif whole.unlabelled:
         title += f"; {whole.unlabelled:,} {'images have' if whole.unlabelled > 1 else 'image has'} no label"
     shares = {split: tally.shares for split, tally in tallies.items()}
@@ -108,17 +93,17 @@ def _ranked(names: Sequence[str], shares: Mapping[str, NDArray[np.float64]], ima
     """Names by falling share: a line each, by split, where they are few, and else side by side."""
     order = np.argsort(-np.nan_to_num(shares["all"]), kind="stable").tolist()
     if len(names) <= FEW_CLASSES:
-        by_split = {split: [share(each[k]) for k in order] for split, each in shares.items()}
+        by_split = {split: [percent(each[k]) for k in order] for split, each in shares.items()}
         return _table({"": [names[k] for k in order], **by_split, "images": [f"{images[k]:,}" for k in order]})
     widest = max(map(len, names))
-    cells = [f"{names[k]:<{widest}} {share(shares['all'][k]):>7}" for k in order]
+    cells = [f"{names[k]:<{widest}} {percent(shares['all'][k]):>7}" for k in order]
     lines = -(-len(cells) // ((WIDTH - len(INDENT)) // (widest + 8 + 4) or 1))
     return [INDENT + (" " * 4).join(cells[line::lines]) for line in range(lines)]
 
 
 def _measures(task: Task, tallies: Mapping[str, Tally]) -> list[str]:
     """How many pixels have a depth or a normal, and what these amount to."""
-    columns = {"": list(tallies), "valid pixels": [share(1 - tally.unlabelled_share) for tally in tallies.values()]}
+    columns = {"": list(tallies), "valid pixels": [percent(1 - tally.unlabelled_share) for tally in tallies.values()]}
     if task.kind == "depth":
         for what in ("nearest", "median", "farthest"):
             columns[what] = [f"{getattr(t, what):.2f} m" if t.labelled else "–" for t in tallies.values()]

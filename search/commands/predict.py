@@ -24,6 +24,7 @@ from mtl.networks.video import check_video
 from mtl.own_modules import allowed_network
 from mtl.paths import user_path
 from mtl.tasks import Task
+from mtl.vocabulary.units import counted
 from search.commands.predict_files import Wanted, Written, probability_lines, write_photo
 from search.commands.predict_inputs import Input, find_inputs
 from search.commands.predict_video import predict_video
@@ -84,13 +85,14 @@ def run(options: argparse.Namespace) -> int:
     failed = _predict_photos(model, inputs.photos, wanted, written) if inputs.photos else 0
     for video in inputs.videos:
         failed += not predict_video(model, video, wanted, written)
-    done = [(len(inputs.photos), "photo"), (len(inputs.videos), "video")]
-    of = " and ".join(f"{count:,} {what if count == 1 else what + 's'}" for count, what in done if count)
     if inputs.passed_over:
-        say(f"{inputs.passed_over:,} files of the folder passed over: by their names they are no photos")
-    say(written.line(of, folder))
+        what = counted(inputs.passed_over, "file")
+        say(f"{what} passed over in folders, as by its name it is no photo")
+    tried = [(one, what) for one, what in ((inputs.photos, "photo"), (inputs.videos, "video")) if one]
+    all_of = " and ".join(counted(len(one), what) for one, what in tried)
+    say(written.line(all_of if not failed else f"all but {failed:,} of {all_of}", folder))
     if failed:
-        say(f"parsimony: {failed:,} of {sum(count for count, _ in done):,} could not be done; each is named above")
+        say(f"parsimony: {failed:,} of {all_of} could not be done; each is named above")
     return int(failed > 0)
 
 

@@ -15,7 +15,7 @@ from mtl.networks.prediction import Prediction
 from mtl.networks.prediction_arrays import about_arrays, arrays_of, write_arrays
 from mtl.networks.prediction_pictures import Picture, attributes_picture, map_picture, overlay_picture
 from mtl.tasks import Task
-from mtl.vocabulary.units import byte_size, percent
+from mtl.vocabulary.units import byte_size, counted, percent
 from search.store.atomic import Unfinished
 
 SHOWN = 5  # of a classification's classes
@@ -43,7 +43,7 @@ class Written:
 
     def line(self, of: str, folder: Path) -> str:
         """Such as "3 photos: 9 maps, 3 arrays in predictions, 1.20 MB"."""
-        parts = ", ".join(f"{count:,} {what if count == 1 else what + 's'}" for what, count in self.files.items())
+        parts = ", ".join(counted(count, what) for what, count in self.files.items())
         return f"{of}: {parts} in {folder}, {byte_size(self.bytes)}" if parts else f"{of}: nothing written"
 
     def place(self, folder: Path, name: str) -> Path:

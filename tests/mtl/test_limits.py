@@ -75,7 +75,7 @@ def test_the_line_has_both_numbers() -> None:
     check_memory(settings, TASKS, 24, needed)
     check_memory(settings, TASKS, 24, None)
     with pytest.raises(
-        BadInput, match=r"backbone_width = 64.* needs at least .* GB of memory; allowed: .* GB of this GPU"
+        BadInput, match=r"backbone_width = 64.* needs at least .* [GT]B of memory; allowed: .* of this GPU"
     ):
         check_memory(settings, TASKS, 24, needed, "this GPU", data_bytes=1)
 
@@ -101,7 +101,7 @@ def test_a_recipe_that_cannot_fit_is_refused_before_anything_is_made(
     for words in (["train", "rooms"], ["sweep", "rooms", "--address", "local", "--dry-run"]):
         line = refused([*words, *huge], capsys)
         assert f"backbone_width = {LARGEST_WIDTH}" in line
-        assert "GB of memory; allowed: at most the " in line
+        assert "B of memory; allowed: at most the " in line
     images = ["--set", "image_size=16384", "--set", "batch_size=65536", *sets("dataset_options.train=65536")]
     assert "image_size = [16384, 16384]" in refused(["train", "rooms", *images], capsys)
     assert list(empty.iterdir()) == []
