@@ -7,9 +7,11 @@ here; its pickled parts are never opened.
 
 import json
 import math
+import operator
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,22 +26,29 @@ from mtl.own_code import first_line
 # What the networks that `parsimony compact` takes are made of. None of these reads a file or makes its own tensors.
 OPERATIONS = frozenset(
     (
-        "_adaptive_avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "add",
-        "add_", "alias", "amax", "amin", "avg_pool2d", "batch_norm", "bmm", "cat", "celu", "celu_", "chunk",
-        "clamp", "clamp_", "clamp_min", "clamp_min_", "clone", "constant_pad_nd", "contiguous", "conv1d",
-        "conv2d", "conv_transpose2d", "detach", "detach_", "div", "div_", "dropout", "dropout_", "elu", "elu_",
-        "exp", "expand", "feature_dropout", "flatten", "gelu", "gelu_", "glu", "group_norm", "hardsigmoid",
-        "hardsigmoid_", "hardswish", "hardswish_", "hardtanh", "hardtanh_", "layer_norm", "leaky_relu",
-        "leaky_relu_", "linear", "log_sigmoid", "logsigmoid", "matmul", "max_pool2d", "mean", "mish", "mish_",
-        "mul", "mul_", "native_batch_norm", "native_group_norm", "native_layer_norm", "neg", "pad", "permute",
-        "pixel_shuffle", "pow", "prelu", "reciprocal", "relu", "relu6", "relu6_", "relu_", "reshape",
-        "rms_norm", "rsqrt", "rsub", "scaled_dot_product_attention", "select", "selu", "selu_", "sigmoid",
-        "sigmoid_", "silu", "silu_", "slice", "softmax", "softplus", "split", "split_with_sizes", "sqrt",
-        "squeeze", "squeeze_", "stack", "sub", "sub_", "sum", "sym_size", "t", "tanh", "tanh_", "transpose",
-        "unbind", "unflatten", "unsqueeze", "unsqueeze_", "upsample_bicubic2d", "upsample_bilinear2d",
-        "upsample_nearest2d", "view", "where",
+        "_adaptive_avg_pool2d", "_upsample_nearest_exact2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
+        "adaptive_max_pool2d", "add", "add_", "alias", "amax", "amin", "avg_pool2d", "batch_norm", "bmm", "cat",
+        "celu", "celu_", "chunk", "clamp", "clamp_", "clamp_min", "clamp_min_", "clone", "constant_pad_nd",
+        "contiguous", "conv1d", "conv2d", "conv_transpose2d", "detach", "detach_", "div", "div_", "dropout",
+        "dropout_", "elu", "elu_", "exp", "expand", "feature_dropout", "flatten", "gather", "gelu", "gelu_",
+        "glu", "group_norm", "hardsigmoid", "hardsigmoid_", "hardswish", "hardswish_", "hardtanh", "hardtanh_",
+        "index_select", "layer_norm", "leaky_relu", "leaky_relu_", "linear", "log_sigmoid", "logsigmoid",
+        "matmul", "max_pool2d", "mean", "mish", "mish_", "mul", "mul_", "narrow", "native_batch_norm",
+        "native_group_norm", "native_layer_norm", "neg", "pad", "permute", "pixel_shuffle", "pow", "prelu",
+        "reciprocal", "relu", "relu6", "relu6_", "relu_", "reshape", "rms_norm", "rsqrt", "rsub",
+        "scaled_dot_product_attention", "select", "selu", "selu_", "sigmoid", "sigmoid_", "silu", "silu_",
+        "slice", "softmax", "softplus", "split", "split_with_sizes", "sqrt", "squeeze", "squeeze_", "stack",
+        "sub", "sub_", "sum", "sym_size", "t", "tanh", "tanh_", "transpose", "unbind", "unflatten", "unsqueeze",
+        "unsqueeze_", "upsample_bicubic2d", "upsample_bilinear2d", "upsample_nearest2d", "view", "where",
     )
 )  # fmt: skip
+# What becomes of the number of images.
+_ON_SIZES = {
+    "_operator.add": operator.add,
+    "_operator.sub": operator.sub,
+    "_operator.mul": operator.mul,
+    "_operator.floordiv": operator.floordiv,
+}
 # As torch's schema numbers them.
 _DTYPES = {1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64, 7: torch.float32}
 _FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 4: torch.preserve_format}
@@ -210,6 +219,8 @@ def _steps(nodes: Sequence[Mapping[str, Any]], kept: set[str]) -> list[_Step]:
 
 def _operation(target: Any) -> Callable[..., Any]:
     """The operation that a text such as torch.ops.aten.conv2d.default names, of those that are known."""
+    if isinstance(target, str) and target in _ON_SIZES:
+        return partial(_on_sizes, _ON_SIZES[target])
     parts = target.split(".") if isinstance(target, str) else []
     if len(parts) != 5 or parts[:3] != ["torch", "ops", "aten"] or parts[3] not in OPERATIONS:
         raise _Fault(f"has an operation {shown(target)}, which is not run")
@@ -218,6 +229,10 @@ def _operation(target: Any) -> Callable[..., Any]:
         raise _Fault(f"has an operation {shown(target)}, which this torch does not have")
     operation: Callable[..., Any] = getattr(packet, parts[4])
     return operation
+
+
+def _on_sizes(operation: Callable[[int, int], int], a: Any, b: Any) -> int:
+    return _whole(operation(_whole(a), _whole(b)))
 
 
 def _result_names(output: Any) -> list[str]:
