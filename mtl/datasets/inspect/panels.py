@@ -184,4 +184,5 @@ def image_words(tasks: Mapping[str, Task], targets: Mapping[str, NDArray]) -> li
 
 
 def _hatched(colors: Picture, unlabelled: NDArray[np.bool_]) -> Picture:
-    return np.where(unlabelled[..., None], hatch(*unlabelled.shape), colors)
+    # A prediction has a label everywhere; to hatch nothing takes a second for a large photo.
+    return np.where(unlabelled[..., None], hatch(*unlabelled.shape), colors) if unlabelled.any() else colors
