@@ -176,7 +176,7 @@ def test_an_onnx_file_predicts_as_its_model_does(tmp_path: Path, image: Path) ->
     folder = write_checkpoint(tmp_path / "trial", tasks=("male",))
     assert main(["compact", str(folder), "--export", "onnx"]) == 0
     pixels = np.asarray(Image.open(image))
-    assert main(["predict", str(folder / "compact.onnx"), str(image)]) == 0
+    assert main(["predict", str(folder / "compact.onnx"), str(image), "--out", str(tmp_path / "out")]) == 0
     network, _ = load_export(folder / "compact.onnx")
     tasks = [TASKS[-1]]
     shares = [
