@@ -3,7 +3,8 @@
 import os
 
 from mtl.limits import bytes_needed
-from search.progress import format_seconds, work_of
+from mtl.vocabulary.units import byte_size, duration
+from search.progress import work_of
 from search.store.results import TrialResult
 from search.sweep import Sweep
 
@@ -23,17 +24,17 @@ def forecast(sweep: Sweep, here: bool) -> list[str]:
     slots = max(1, (os.cpu_count() or 1) // recipe.cpus_per_trial)
     if left and (pace := _pace(done)):
         seconds = pace * sum(work_of(config, config.total_epochs) for config in left)
-        lines.append(f"training time: about {format_seconds(seconds)} in all, by the {len(done)} that are done")
+        lines.append(f"training time: about {duration(seconds)} in all, by the {len(done)} that are done")
         if gpus:
             lines.append(f"GPU hours: about {seconds * gpus / 3600:.1f}")
         elif here:
-            lines.append(f"on this machine: about {format_seconds(seconds / slots)}, {slots} at a time")
+            lines.append(f"on this machine: about {duration(seconds / slots)}, {slots} at a time")
     elif left:
         lines.append("training time: known once a trial is done; `parsimony train` with the same options runs one")
     largest = [sweep.dataset.tasks[task] for task in max(recipe.task_combinations, key=len)]
     needed = bytes_needed(recipe, largest, sweep.dataset.size("train"))
     where = f"{gpus:g} GPU" if gpus else f"{recipe.cpus_per_trial} of the CPU's cores"
-    lines.append(f"each trial takes {where} and at least {needed / 1e9:.2g} GB of memory")
+    lines.append(f"each trial takes {where} and at least {byte_size(needed)} of memory")
     return lines
 
 

@@ -5,6 +5,7 @@ Predictions are float32; targets are as `mtl.tasks` fixes them, batched: (N, H, 
 """
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -90,6 +91,15 @@ def enlarge(x: Tensor, size: tuple[int, int], stride: int = 1) -> Tensor:
     columns = _bilinear(x.shape[3], size[1], x.device, x.dtype)
     kept = slice(stride // 2, None, stride)
     return rows[kept] @ x.contiguous() @ columns[kept].T
+
+
+def enlarged_rows(x: Tensor, size: tuple[int, int], numbers: int) -> Iterator[tuple[slice, Tensor]]:
+    """`enlarge` of (N, C, h, w) a few rows at a time, (N, C, rows, W) of at most `numbers`, but one row at least."""
+    wide = x.contiguous() @ _bilinear(x.shape[3], size[1], x.device, x.dtype).T
+    rows = _bilinear(x.shape[2], size[0], x.device, x.dtype)
+    step = max(1, numbers // max(1, x.shape[0] * x.shape[1] * size[1]))
+    for start in range(0, size[0], step):
+        yield slice(start, start + step), rows[start : start + step] @ wide
 
 
 @functools.lru_cache(maxsize=32)

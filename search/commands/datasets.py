@@ -19,7 +19,8 @@ from mtl.datasets.registry import GENERATED, open_dataset, recognise
 from mtl.errors import BadInput
 from mtl.own_modules import add_module_folders
 from mtl.paths import user_path
-from search.commands.inspection_text import bytes_text, format_inspection, share
+from mtl.vocabulary.units import byte_size, percent
+from search.commands.inspection_text import format_inspection
 from search.progress import LOG_SECONDS
 from search.recipe_file import parse_assignment
 
@@ -112,7 +113,7 @@ def split_dataset(root: Path, seed: int, shares: str, images: str, by: str | Non
     changed = write_splits(root, ids, replace=replace)
     total = sum(map(len, ids.values()))
     for split, chosen in ids.items():
-        print(f"{split:<6}{len(chosen):>8,}  {share(len(chosen) / total):>7}")
+        print(f"{split:<6}{len(chosen):>8,}  {percent(len(chosen) / total):>7}")
     print(f"{root / FOLDER}: {'written' if changed else 'unchanged'}")
     print(
         f"next: self.ids = read_splits(root) in your class (mtl.datasets.own.splits), parsimony datasets check {root}"
@@ -131,17 +132,17 @@ def list_cache() -> str:
     cached = list_cached(root)
     if not cached:
         return f"nothing of datasets is cached in {root}"
-    lines = [f"{bytes_text(sum(entry.bytes for entry in cached))} in {root}"]
-    return "\n".join(lines + [f"  {bytes_text(entry.bytes):>8}  {entry.what}" for entry in cached])
+    lines = [f"{byte_size(sum(entry.bytes for entry in cached))} in {root}"]
+    return "\n".join(lines + [f"  {byte_size(entry.bytes):>8}  {entry.what}" for entry in cached])
 
 
 def remove_cache() -> str:
     """Removes what `list_cache` lists, and says what it has removed."""
     root = default_cache_root()
     removed, in_use = remove_cached(root)
-    lines = [f"removed {bytes_text(entry.bytes)}  {entry.what}" for entry in removed]
-    lines += [f"kept, as it is being built: {bytes_text(entry.bytes)}  {entry.what}" for entry in in_use]
-    return "\n".join([*lines, f"{bytes_text(sum(entry.bytes for entry in removed))} freed in {root}"])
+    lines = [f"removed {byte_size(entry.bytes)}  {entry.what}" for entry in removed]
+    lines += [f"kept, as it is being built: {byte_size(entry.bytes)}  {entry.what}" for entry in in_use]
+    return "\n".join([*lines, f"{byte_size(sum(entry.bytes for entry in removed))} freed in {root}"])
 
 
 def reading_progress(stream: TextIO) -> Callable[[int, int], None]:

@@ -31,6 +31,7 @@ from mtl.datasets.cache.validity import invalidity
 from mtl.datasets.file_dataset import at_size
 from mtl.datasets.inspect.content import replacing
 from mtl.datasets.inspect.panels import (
+    AXES,
     ClassKey,
     DepthKey,
     DisparityKey,
@@ -310,8 +311,8 @@ def _draw_keys(part: SubFigure, sheet: Sheet) -> None:
             _show(ax, edges_picture(np.ones((24, 48), np.float32)), f"{name}: an edge", 280)
         else:
             _show(ax, sphere(56, key), name, 280)
-            axes_of_normals = "y up, z to the viewer" if key else "y down, z from the viewer"
-            ax.text(66, 0, f"RGB = (n + 1) / 2;\nthe ball: x to the right,\n{axes_of_normals}", va="top")
+            right, *others = AXES[key]
+            ax.text(66, 0, f"RGB = (n + 1) / 2;\nthe ball: {right},\n{', '.join(others)}", va="top")
     if sheet.has_unlabelled:
         _show(next(axes), hatch(24, 48), "no label", 120)
     next(axes).set_axis_off()

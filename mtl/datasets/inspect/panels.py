@@ -24,6 +24,11 @@ COLORS = (
     "#99D9FF", "#CC0DB2", "#73BF7F", "#4C404C", "#400D73", "#D9B2CC", "#1A0DCC", "#999933",
     "#6673D9", "#B2408C", "#B27FBF", "#59261A", "#D9F266", "#7FD97F", "#FFE6D9", "#99CC33",
 )  # fmt: skip
+# Of the normals n, by whether z points to the viewer (OpenGL's axes) or away (OpenCV's).
+AXES = {
+    True: ("x to the right", "y up", "z to the viewer"),
+    False: ("x to the right", "y down", "z from the viewer"),
+}
 HATCH = (107, 153)
 HATCH_PERIOD = 8
 # Up to this many binary labels, those that are no are worth their words too.
@@ -88,18 +93,26 @@ def panel(target: NDArray, key: Key) -> Picture:
 
 
 def class_key(task: Task, targets: Sequence[NDArray[np.uint8]]) -> ClassKey:
-    """Colours for the classes in these (H, W) targets; the commonest have those that are easiest to tell apart."""
+    """The classes in these (H, W) targets, the commonest first, in the colours that they have on every picture."""
     pixels = np.bincount(np.concatenate([target.ravel() for target in targets]), minlength=IGNORE + 1)[:IGNORE]
     return _key(task, [int(k) for k in np.argsort(-pixels, kind="stable") if pixels[k]])
 
 
 def fixed_class_key(task: Task) -> ClassKey:
-    """Colours for all classes in the task's order: the same class has the same colour on every picture."""
+    """All classes in the task's order: the same class has the same colour on every picture."""
     return _key(task, range(len(task.classes)))
 
 
+def class_colors(count: int) -> NDArray[np.uint8]:
+    """(count, 3): the colour of each class; past the last of `COLORS` they come again, paler and darker."""
+    plain = np.array([ImageColor.getrgb(color) for color in COLORS], float)
+    rounds = [plain, plain * 0.5 + 127.5, plain * 0.55, plain * 0.25 + 191, plain * 0.3]
+    shades = np.concatenate(rounds)[np.arange(count) % (len(rounds) * len(COLORS))]
+    return np.rint(shades).astype(np.uint8)
+
+
 def _key(task: Task, indices: Sequence[int]) -> ClassKey:
-    colors = np.array([ImageColor.getrgb(COLORS[k % len(COLORS)]) for k in range(len(indices))], np.uint8)
+    colors = class_colors(len(task.classes))[list(indices)]
     return ClassKey([task.classes[k] for k in indices], colors.reshape(-1, 3), indices)
 
 
@@ -205,4 +218,5 @@ def number_words(task: Task, numbers: NDArray[np.float32]) -> str:
 
 
 def _hatched(colors: Picture, unlabelled: NDArray[np.bool_]) -> Picture:
-    return np.where(unlabelled[..., None], hatch(*unlabelled.shape), colors)
+    # A prediction has a label everywhere; to hatch nothing takes a second for a large photo.
+    return np.where(unlabelled[..., None], hatch(*unlabelled.shape), colors) if unlabelled.any() else colors

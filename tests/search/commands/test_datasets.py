@@ -18,7 +18,6 @@ from mtl.datasets.registry import GENERATED, PUBLISHED
 from mtl.datasets.rooms.dataset import Rooms
 from search.cli import main
 from search.commands.datasets import DESCRIPTIONS, reading_progress
-from search.commands.inspection_text import bytes_text, share
 from tests.support.labelled_folder import LabelledFolder, write_folder
 
 OWN = "tests.support.labelled_folder:LabelledFolder"
@@ -255,8 +254,3 @@ def test_progress_on_a_terminal_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     assert "samples/s" in stream.getvalue()
     assert stream.getvalue().split("\r")[-2].isspace()  # the line is cleared at the end
     assert log.getvalue() == "2,000 of 3,000 samples read\n"
-
-
-def test_numbers_for_people() -> None:
-    assert [share(x) for x in (0.1234, 0, 1, 1e-5, float("nan"))] == ["12.3 %", "0.0 %", "100.0 %", "< 0.1 %", "–"]
-    assert [bytes_text(n) for n in (0, 999, 1234567, 5 * 10**12)] == ["0 B", "999 B", "1.2 MB", "5,000.0 GB"]
