@@ -6,8 +6,10 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from markdown_it import MarkdownIt
@@ -15,6 +17,7 @@ from PIL import Image
 
 import search
 from mtl.errors import BadInput
+from mtl.networks.video import VideoWriter
 from search.arguments import make_parser
 from search.cli import main
 from tests.docs.shell import ROOMS, World, check_benchmark, sets
@@ -26,7 +29,7 @@ from tests.support.paths import ROOT
 
 # Read by Sphinx, which `make docs` runs strictly.
 SPHINX = re.compile(r"\{[\w-]+\}")
-PAGES = [page for page in pages() if any(blocks(page))]
+PAGES = [page for page in pages() if any(not SPHINX.fullmatch(block.language) for block in blocks(page))]
 
 
 def of(page: Path) -> str:
@@ -37,7 +40,7 @@ def of(page: Path) -> str:
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with results/rooms, as `parsimony sweep rooms` leaves it, in small."""
     folder = tmp_path_factory.mktemp("swept")
-    small = ["--set", "combinations=depth", *sets(ROOMS)]
+    small = ["--set", "combinations=segmentation+depth", *sets(ROOMS)]
     with without_ray(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert main(["sweep", "rooms", "--address", "local", *small]) == 0
@@ -61,7 +64,13 @@ def world(
         Image.new("RGB", (8, 8)).save(frames / "0.png")
     names = [f"{k:04d}" for k in range(66)]
     write_nyud_mt(folder / "path" / "to" / "NYU-v2", {"train": names, "val": ["1001", "1002"]})
-    Image.new("RGB", (64, 48), (120, 90, 60)).save(folder / "photo.jpg")
+    (folder / "photos").mkdir()
+    for name in ("photo.jpg", "photos/door.jpg"):
+        Image.new("RGB", (64, 48), (120, 90, 60)).save(folder / name)
+    with VideoWriter(folder / "walk.mp4", Fraction(25)) as video:
+        for shade in range(3):
+            video.add(np.full((48, 64, 3), 80 * shade, np.uint8), Fraction(shade, 25))
+        video.close()
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HOME", str(folder))
     monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])
