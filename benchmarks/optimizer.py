@@ -1,10 +1,11 @@
-"""What a proximal step costs: `python -m benchmarks.optimizer [--json]`.
+"""What a proximal step costs: `python -m benchmarks.optimizer [--json] [--isa avx2]`.
 
 One step of each contestant over the convolutions and norms of torchvision's dilated ResNet-50, with random gradients
 that stay the same, in turn, so that what else the machine does meets all alike; medians. `plain` is the adaptive step
 on the path that is left without a compiler. `naive` is the adaptive step as the equations are first written down:
 Newton's method on phi - 1 in eager mode, a layer at a time, to its cap of 100 steps; three whole steps of it are timed.
-Memory is the most that a step takes beyond fused AdamW's, in units of the largest layer's weights.
+Memory is the most that a step takes beyond fused AdamW's, in units of the largest layer's weights. `--isa avx2` has
+torch and the kernel do without AVX-512, as on processors that have none.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -149,7 +151,7 @@ def measure(device: torch.device, layout: torch.memory_format, rounds: int) -> d
     on_gpu = device.type == "cuda"
     ratios = (
         ("euclidean / fused AdamW", medians["euclidean"] / medians["fused AdamW"], "<=", 1.5 if on_gpu else 2.0),
-        ("adaptive / fused AdamW", medians["adaptive"] / medians["fused AdamW"], "<=", 2.0 if on_gpu else 5.0),
+        ("adaptive / fused AdamW", medians["adaptive"] / medians["fused AdamW"], "<=", 2.0 if on_gpu else 4.0),
         ("plain / fused AdamW", medians["plain"] / medians["fused AdamW"], "<=", 10.0 if on_gpu else 15.0),
         ("naive / adaptive", medians["naive"] / medians["adaptive"], ">=", 50.0),
     )
@@ -168,14 +170,19 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--isa", choices=("avx2",), help="the widest registers that are used")
     options = parser.parse_args()
+    if options.isa and os.environ.get("ATEN_CPU_CAPABILITY") != options.isa:
+        # torch reads it once, before it is told anything.
+        environment = os.environ | {"ATEN_CPU_CAPABILITY": options.isa}
+        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.optimizer", *sys.argv[1:]], environment)
     torch.set_num_threads(options.threads)
     places = [("cpu, contiguous", "cpu", torch.contiguous_format), ("cpu, channels_last", "cpu", torch.channels_last)]
     if torch.cuda.is_available():
         places.append(("cuda", "cuda", torch.contiguous_format))
     result = {
         "model": "torchvision's resnet50, dilated, without its classifier; float32",
-        "machine": f"{_processor()}, {options.threads} threads",
+        "machine": f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}, {options.threads} threads",
         "torch": torch.__version__,
         "kernel": why_unavailable() or "in use",
         "results": {name: measure(torch.device(device), layout, options.rounds) for name, device, layout in places},
