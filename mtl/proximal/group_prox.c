@@ -28,9 +28,9 @@ enum { LANES = 8 };
 enum { LANES = 4 };
 #endif
 
-/* LINE: floats in a line of cache. BLOCK: elements of x and b that half a megabyte of cache holds; EUCLIDEAN_BLOCK: of
-   x alone. */
-enum { LINE = 16, BLOCK = 1 << 16, EUCLIDEAN_BLOCK = 1 << 17, ROWS_AHEAD = 8, ROWS_TO_ADD = 32, MANY_COLUMNS = 64, MAX_STEPS = 40 };
+/* LINE: floats in a line of cache. BLOCK: elements of x and b that half a megabyte of cache holds; without b and a copy
+   of x it may be larger. */
+enum { LINE = 16, BLOCK = 1 << 16, EUCLIDEAN_BLOCK = 1 << 18, ROWS_AHEAD = 8, ROWS_TO_ADD = 32, MANY_COLUMNS = 64, MAX_STEPS = 40 };
 
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
 typedef int32_t int_lanes __attribute__((vector_size(LANES * sizeof(int32_t))));
