@@ -30,6 +30,8 @@ Seed = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 Integer = Annotated[int, Field(strict=True, ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Option = str | bool | Integer | Finite
+# inductor: fused kernels by Triton, or C++ on a CPU. cudagraphs: torch's own kernels, launched all at once by CUDA.
+Compile = Literal["off", "inductor", "cudagraphs"]
 Retraining = Literal["none", "scratch", "fine_tune"]
 Compressor = Literal[
     "penalty",
@@ -91,6 +93,7 @@ LATER_FIELDS = {
     "network_version": "",
     "regression_loss": "l1",
     "edge_weight": 0.95,
+    "compile": "off",
 }
 
 # The fields in which trials of one setup may differ, each with one value for all.
@@ -278,8 +281,15 @@ class TrialSettings(BaseModel):
         False,
         description="on CUDA: true keeps the whole dataset in the GPU's memory, once for each trial that runs there",
     )
-    precision: Literal["auto", "float32"] = Field(
-        "auto", description="auto: bfloat16 autocast if gpus_per_trial is above 0, else float32"
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="auto: bfloat16 autocast if gpus_per_trial is above 0, else float32. On a CPU bfloat16 is faster "
+        "where the processor multiplies such numbers (AVX512-BF16, AMX)",
+    )
+    compile: Compile = Field(
+        "off",
+        description="inductor, or cudagraphs on CUDA: torch.compile makes the network's pass, while no channels go. It "
+        "may pay for long trainings on a GPU, takes a minute or more, and changes the last digits of all numbers",
     )
     measure_latency: bool = Field(
         False,
@@ -333,7 +343,7 @@ class TrialConfig(TrialSettings):
     the trial runs; only files of the first method have "auto".
     """
 
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"  # type: ignore[assignment]
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
     method_version: int = Field(METHOD_VERSION, ge=1)
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     strength: Strength
