@@ -1,22 +1,26 @@
-"""What a proximal step costs: `python -m benchmarks.optimizer [--json]`.
+"""What a proximal step costs: `python -m benchmarks.optimizer [--json] [--isa avx2] [--device cuda]`.
 
 One step of each contestant over the convolutions and norms of torchvision's dilated ResNet-50, with random gradients
 that stay the same, in turn, so that what else the machine does meets all alike; medians. `plain` is the adaptive step
 on the path that is left without a compiler. `naive` is the adaptive step as the equations are first written down:
 Newton's method on phi - 1 in eager mode, a layer at a time, to its cap of 100 steps; three whole steps of it are timed.
-Memory is the most that a step takes beyond fused AdamW's, in units of the largest layer's weights.
+Memory is the most that a step takes beyond fused AdamW's, in units of the largest layer's weights. `--isa avx2` has
+torch and the kernel do without AVX-512, as on processors that have none.
 """
 
 import argparse
 import ctypes
 import json
+import math
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +28,7 @@ from torchvision.models import resnet50
 
 from mtl.optimizer import Metric, ProximalAdamW
 from mtl.penalties import GroupLasso
+from mtl.proximal import triton_kernel
 from mtl.proximal.kernel import why_unavailable
 
 LR, STRENGTH, BETAS, EPS = 1e-4, 1e-5, (0.9, 0.999), 1e-8
@@ -92,14 +97,63 @@ def naive_step(device: torch.device, layout: torch.memory_format) -> Callable[[]
     return step
 
 
+def captured(step: Callable[[], object]) -> Callable[[], object]:
+    """The step as a CUDA graph, which takes the device's time alone; three steps are taken on the way."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
 def milliseconds(step: Callable[[], object], device: torch.device) -> float:
+    """Of one step; on CUDA between two events, so that what was there before it has ended."""
     if device.type == "cuda":
+        started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize(device)
-    started = time.perf_counter()
+        started.record()
+        step()
+        ended.record()
+        ended.synchronize()
+        return started.elapsed_time(ended)
+    before = time.perf_counter()
     step()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return 1000 * (time.perf_counter() - started)
+    return 1000 * (time.perf_counter() - before)
+
+
+def medians_in_turn(
+    contestants: dict[str, Callable[[], object]], device: torch.device, rounds: int
+) -> dict[str, float]:
+    """Milliseconds of each; steps are taken in turn, after three that do not count."""
+    for step in contestants.values():
+        for _ in range(3):
+            step()
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, step in contestants.items():
+            times[name].append(milliseconds(step, device))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def contestants_on(device: torch.device, layout: torch.memory_format) -> dict[str, Callable[[], object]]:
+    """One step of each, on weights of its own."""
+    convolutions, others = backbone(device, layout)
+    on_gpu = device.type == "cuda"
+    adamw = torch.optim.AdamW(
+        convolutions + others, lr=LR, betas=BETAS, eps=EPS, weight_decay=0.0, fused=True, capturable=on_gpu
+    )
+    plain = plainly(proximal(device, layout, "adaptive").step)
+    return {
+        "fused AdamW": adamw.step,
+        "euclidean": proximal(device, layout, "euclidean").step,
+        "adaptive": proximal(device, layout, "adaptive").step,
+        "plain": plain,
+    }
 
 
 def peak_extra_bytes(step: Callable[[], object], device: torch.device) -> int:
@@ -122,37 +176,38 @@ def _status_bytes(field: str) -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
 
 
+def _ratios(medians: dict[str, float], on_gpu: bool) -> list[tuple[str, float, str, float]]:
+    """What is compared, the ratio, and what it is to stay below or above."""
+    bounds = {
+        "euclidean": 1.2 if on_gpu else 2.0,
+        "adaptive": 1.5 if on_gpu else 4.0,
+        "plain": 10.0 if on_gpu else 15.0,
+    }
+    rows = [(f"{name} / fused AdamW", medians[name] / medians["fused AdamW"], "<=", b) for name, b in bounds.items()]
+    return [*rows, ("naive / adaptive", medians["naive"] / medians["adaptive"], ">=", 50.0)]
+
+
+def measure_captured(device: torch.device, layout: torch.memory_format, rounds: int) -> dict[str, object]:
+    """As `measure`, the steps as CUDA graphs: without what it costs the host to launch them."""
+    medians = medians_in_turn(
+        {name: captured(step) for name, step in contestants_on(device, layout).items()}, device, rounds
+    )
+    ratios = _ratios(medians | {"naive": math.inf}, on_gpu=True)[:-1]
+    return {
+        "milliseconds": {name: round(value, 3) for name, value in medians.items()},
+        "ratios": {name: {"is": round(value, 2), "wanted": f"{sign} {bound:g}"} for name, value, sign, bound in ratios},
+    }
+
+
 def measure(device: torch.device, layout: torch.memory_format, rounds: int) -> dict[str, object]:
     """Medians in milliseconds, ratios with what they are to stay below or above, and memory."""
-    convolutions, others = backbone(device, layout)
-    adamw = torch.optim.AdamW(convolutions + others, lr=LR, betas=BETAS, eps=EPS, weight_decay=0.0, fused=True)
-    euclidean = proximal(device, layout, "euclidean")
-    adaptive = proximal(device, layout, "adaptive")
-    plain = proximal(device, layout, "adaptive")
-    contestants: dict[str, Callable[[], object]] = {
-        "fused AdamW": adamw.step,
-        "euclidean": euclidean.step,
-        "adaptive": adaptive.step,
-        "plain": plainly(plain.step),
-    }
-    for step in contestants.values():
-        for _ in range(3):
-            step()
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, step in contestants.items():
-            times[name].append(milliseconds(step, device))
+    contestants = contestants_on(device, layout)
+    medians = medians_in_turn(contestants, device, rounds)
     naive = naive_step(device, layout)
-    times["naive"] = [milliseconds(naive, device) for _ in range(3)]
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    largest = max(4 * weight.numel() for weight in convolutions)
+    medians["naive"] = statistics.median(milliseconds(naive, device) for _ in range(3))
+    largest = max(4 * weight.numel() for weight in backbone(device, layout)[0])
     on_gpu = device.type == "cuda"
-    ratios = (
-        ("euclidean / fused AdamW", medians["euclidean"] / medians["fused AdamW"], "<=", 1.5 if on_gpu else 2.0),
-        ("adaptive / fused AdamW", medians["adaptive"] / medians["fused AdamW"], "<=", 2.0 if on_gpu else 5.0),
-        ("plain / fused AdamW", medians["plain"] / medians["fused AdamW"], "<=", 10.0 if on_gpu else 15.0),
-        ("naive / adaptive", medians["naive"] / medians["adaptive"], ">=", 50.0),
-    )
+    ratios = _ratios(medians, on_gpu)
     peaks = {name: min(peak_extra_bytes(step, device) for _ in range(3)) for name, step in contestants.items()}
     base = peaks.pop("fused AdamW")
     memory = {name: round(max(0, peak - base) / largest, 2) for name, peak in peaks.items()}
@@ -168,22 +223,42 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--isa", choices=("avx2",), help="the widest registers that are used")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="the only one measured; all there are if left out")
     options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no CUDA device; allowed: cpu")
+    if options.isa and os.environ.get("ATEN_CPU_CAPABILITY") != options.isa:
+        # torch reads it once, before it is told anything.
+        environment = os.environ | {"ATEN_CPU_CAPABILITY": options.isa}
+        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.optimizer", *sys.argv[1:]], environment)
     torch.set_num_threads(options.threads)
     places = [("cpu, contiguous", "cpu", torch.contiguous_format), ("cpu, channels_last", "cpu", torch.channels_last)]
-    if torch.cuda.is_available():
-        places.append(("cuda", "cuda", torch.contiguous_format))
-    result = {
+    if options.device == "cuda" or (options.device is None and torch.cuda.is_available()):
+        places = [] if options.device else places
+        places += [("cuda, contiguous", "cuda", torch.contiguous_format)]
+        places += [("cuda, channels_last", "cuda", torch.channels_last)]
+    result: dict[str, Any] = {
         "model": "torchvision's resnet50, dilated, without its classifier; float32",
-        "machine": f"{_processor()}, {options.threads} threads",
+        "machine": f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}, {options.threads} threads",
         "torch": torch.__version__,
         "kernel": why_unavailable() or "in use",
-        "results": {name: measure(torch.device(device), layout, options.rounds) for name, device, layout in places},
+        "results": {name: measure(torch.device(device), layout, options.rounds) for name, device, layout in places}
+        | {
+            f"{name}, in a CUDA graph": measure_captured(torch.device(device), layout, options.rounds)
+            for name, device, layout in places
+            if device == "cuda"
+        },
     }
+    if any(device == "cuda" for _, device, _ in places):
+        result["device"] = torch.cuda.get_device_name()
+        result["kernel on the device"] = triton_kernel.why_unavailable(torch.device("cuda", 0)) or "in use"
     if options.json:
         print(json.dumps(result, indent=1))
         return
     print(f"{result['machine']}, torch {result['torch']}, kernel: {result['kernel']}")
+    if "device" in result:
+        print(f"{result['device']}, kernel: {result['kernel on the device']}")
     for place, figures in result["results"].items():
         print(place)
         for section, rows in figures.items():

@@ -30,6 +30,8 @@ Seed = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 Integer = Annotated[int, Field(strict=True, ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Option = str | bool | Integer | Finite
+# inductor: fused kernels by Triton, or C++ on a CPU. cudagraphs: torch's own kernels, launched all at once by CUDA.
+Compile = Literal["off", "inductor", "cudagraphs"]
 Retraining = Literal["none", "scratch", "fine_tune"]
 Compressor = Literal[
     "penalty",
@@ -89,6 +91,9 @@ LATER_FIELDS = {
     "model": "",
     "head": "deeplabv3",
     "network_version": "",
+    "regression_loss": "l1",
+    "edge_weight": 0.95,
+    "compile": "off",
 }
 
 # The fields in which trials of one setup may differ, each with one value for all.
@@ -112,10 +117,15 @@ class TrialSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dataset: str = Field(description="rooms, nyuv2, celebamask_hq, or my_module:MyDataset for your own class")
+    dataset: str = Field(
+        description="rooms, nyuv2, celebamask_hq, celeba, cityscapes, pascal_context, taskonomy "
+        "(`parsimony datasets list`), or my_module:MyDataset for your own class"
+    )
     dataset_options: dict[str, Option] = Field(
         {},
-        description="options of the dataset: nyuv2 has classes and split; celebamask_hq has split_seed and split_file",
+        description="options of the dataset: nyuv2 has classes and split; celebamask_hq classes, split_seed and "
+        "split_file; cityscapes classes, split and disparity; pascal_context split; taskonomy split_file, split_seed "
+        "and edge_threshold; rooms train, val, test, edges and pitch",
     )
     image_size: tuple[Side, Side] = Field(
         description="height and width in pixels to which images and labels are resized; a single number for a square"
@@ -141,6 +151,14 @@ class TrialSettings(BaseModel):
         None,
         description="share of each label of segmentation and classification that is spread evenly over all classes, "
         "0 to less than 1; left out: 0, or 0.1 in the paper's protocol",
+    )
+
+    regression_loss: Literal["l1", "mse"] = Field(
+        "l1", description="l1 or mse: the error of a regression, absolute or squared, over the task's scale"
+    )
+    edge_weight: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = Field(
+        0.95,
+        description="weight in the loss of edges of the pixels on an edge; the others have the rest to 1",
     )
 
     backbone: str = Field(
@@ -264,8 +282,15 @@ class TrialSettings(BaseModel):
         description="on CUDA: true keeps the whole dataset in the GPU's memory, once for each trial that runs there; "
         "auto does where a quarter of the memory that is free when the trial starts holds it",
     )
-    precision: Literal["auto", "float32"] = Field(
-        "auto", description="auto: bfloat16 autocast if gpus_per_trial is above 0, else float32"
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="auto: bfloat16 autocast if gpus_per_trial is above 0, else float32. On a CPU bfloat16 is faster "
+        "where the processor multiplies such numbers (AVX512-BF16, AMX)",
+    )
+    compile: Compile = Field(
+        "off",
+        description="inductor, or cudagraphs on CUDA: torch.compile makes the network's pass, while no channels go. It "
+        "may pay for long trainings on a GPU, takes a minute or more, and changes the last digits of all numbers",
     )
     measure_latency: bool = Field(
         False,
@@ -319,7 +344,7 @@ class TrialConfig(TrialSettings):
     the trial runs; only files of the first method have "auto".
     """
 
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"  # type: ignore[assignment]
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
     method_version: int = Field(METHOD_VERSION, ge=1)
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     strength: Strength

@@ -13,6 +13,7 @@ from mtl.errors import BadInput
 from mtl.network_fields import RESNETS
 from mtl.networks.model_size import count_activations, count_parameters
 from mtl.tasks import Task
+from mtl.vocabulary.units import byte_size
 
 FLOAT_BYTES = 4
 HALF_BYTES = 2  # of an activation under autocast on CUDA
@@ -43,8 +44,8 @@ def check_memory(
         shown = "".join(f"{name} = {value}, " for name, value in sizes.items())
         raise BadInput(
             f"a trial of {settings.network} with {shown}{len(tasks)} tasks, image_size = {list(settings.image_size)} "
-            f"and batch_size = {settings.batch_size} needs at least {needed / 1e9:,.1f} GB of memory; allowed: at most "
-            f"the {available / 1e9:,.1f} GB of {where}"
+            f"and batch_size = {settings.batch_size} needs at least {byte_size(needed)} of memory; allowed: at most "
+            f"the {byte_size(available)} of {where}"
         )
 
 

@@ -8,6 +8,7 @@ from mtl.config import TrialConfig
 from mtl.errors import TrialFailed
 from mtl.networks.memory_need import config_need
 from mtl.tasks import Task
+from mtl.vocabulary.units import byte_size
 
 
 class OutOfMemory(TrialFailed):
@@ -34,19 +35,19 @@ def out_of_memory(
     the trials that run side by side can have.
     """
     place = "a GPU" if device_type == "cuda" else "a machine"
-    place += f" of {total / 1e9:,.1f} GB" if total else ""
+    place += f" of {byte_size(total)}" if total else ""
     line = f"out of memory on {place} with batch_size = {config.batch_size}"
     need = config_need(config, tasks, images, device_type) if tasks else None
     if need is None or total is None:
         return OutOfMemory(f"{line}; allowed: a smaller one, or fewer trials side by side", hopeless=False)
     batch, available = min(config.batch_size, images), total * min(1.0, share)
-    about = f"a trial needs about {need.bytes(batch) / 1e9:,.1f} GB"
+    about = f"a trial needs about {byte_size(need.bytes(batch))}"
     if need.bytes(batch) <= available:
         return OutOfMemory(
             f"{line}; {about}, so other trials or programs have taken the rest: run fewer side by side", hopeless=False
         )
     fitting = need.largest_batch(int(available))
-    part = "" if share >= 1 else f" in this trial's {available / 1e9:,.1f} GB"
+    part = "" if share >= 1 else f" in this trial's {byte_size(available)}"
     if fitting >= 2:
         return OutOfMemory(f"{line}; about {fitting} would fit{part}: --set batch_size={fitting}", hopeless=True)
     return OutOfMemory(f"{line}; {about}, and no batch would fit{part}: allowed: a smaller network", hopeless=True)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mtl.errors import BadInput
+from mtl.proximal import triton_kernel
 from mtl.proximal.blocks import AdamMetric, apply_in_blocks_
 from mtl.proximal.groups import (
     GROUP_KINDS,
@@ -185,6 +186,22 @@ class _GroupPenalty(Penalty):
             raise BadInput(f"{type(self).__name__}: groups {groups!r}; allowed: {', '.join(GROUP_KINDS)}")
         self.groups = groups
 
+    def _on_device_(
+        self,
+        weights: Sequence[Tensor],
+        step_size: Tensor | float,
+        metrics: Sequence[AdamMetric] | None,
+        layouts: Sequence[Layout] | None,
+        element_share: float,
+    ) -> tuple[Sequence[Tensor], Sequence[AdamMetric] | None, Sequence[Layout]]:
+        """The proximal step of the (sparse) group lasso where the device has a kernel; the weights that are left."""
+        layouts = as_layouts(layouts, len(weights))
+        if not weights or not triton_kernel.serves(weights[0].device):
+            return weights, metrics, layouts
+        strength = step_size * self.strength
+        left = triton_kernel.group_prox_(weights, strength, element_share, metrics, self.groups, layouts)
+        return [weights[i] for i in left], metrics and [metrics[i] for i in left], [layouts[i] for i in left]
+
 
 class GroupLasso(_GroupPenalty):
     """strength * sum_g sqrt(n_g) ||w_g||_2, n_g the group's size (Yuan & Lin 2006; arXiv 2308.12114, eq. 3).
@@ -209,8 +226,9 @@ class GroupLasso(_GroupPenalty):
     ) -> None:
         if self.is_off:
             return
+        weights, metrics, layouts = self._on_device_(weights, step_size, metrics, layouts, 0.0)
         if all(w.device.type == "cpu" for w in weights):
-            threshold, layouts = float(step_size * self.strength), as_layouts(layouts, len(weights))
+            threshold = float(step_size * self.strength)
             thresholds = [
                 threshold * sqrt(group_size(w, self.groups, layout)) if w.numel() else 0.0
                 for w, layout in zip(weights, layouts, strict=True)
@@ -250,6 +268,18 @@ class SparseGroupLasso(_GroupPenalty):
     def _distance(self, x: Tensor, gradient: Tensor) -> Tensor:
         elements, group = self._strengths(_root_size(x))
         return _group_residual(x, _l1_residual(x, gradient, elements), group)
+
+    def prox_(
+        self,
+        weights: Sequence[Tensor],
+        step_size: Tensor | float,
+        metrics: Sequence[AdamMetric] | None,
+        layouts: Sequence[Layout] | None = None,
+    ) -> None:
+        if self.is_off:
+            return
+        weights, metrics, layouts = self._on_device_(weights, step_size, metrics, layouts, self.element_share)
+        super().prox_(weights, step_size, metrics, layouts)
 
     def _prox(self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float) -> Tensor:
         elements, group = self._strengths(step_size * sqrt(size))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl.chosen_epoch import takes_over
+from mtl.compiled import Pass, network_pass
 from mtl.config import TrialConfig
 from mtl.datasets.base import Split
 from mtl.datasets.batches.load import SplitArrays, evaluation_batches, keeps_resident, resident, training_batches
@@ -70,11 +71,15 @@ class Training:
         self.config, self.tasks, self.device = config, list(tasks), device
         self.arrays: Mapping[Split, SplitArrays] = arrays
         self.first: FirstTraining | None = None  # set when the second training starts
-        self._constants = {task.name: best_constant(arrays["train"], task, config.protocol) for task in tasks}
+        self._constants = {
+            task.name: best_constant(arrays["train"], task, config.protocol, config.edge_weight) for task in tasks
+        }
         self.loader_threads = loader_threads
         if keeps_resident(config.resident, arrays.values(), tasks, device):
             self.arrays = {split: resident(arrays[split], tasks, device) for split in arrays}
-        self.losses = loss_settings(config.protocol, config.depth_loss, config.label_smoothing)
+        self.losses = loss_settings(
+            config.protocol, config.depth_loss, config.label_smoothing, config.regression_loss, config.edge_weight
+        )
         self.history: list[dict[str, float]] = []
         torch.manual_seed(config.seed)
         self._start(cast(MultiTaskModel, build_model(config, tasks)))
@@ -95,6 +100,7 @@ class Training:
         steps = self.config.epochs_a_training * self._steps_an_epoch
         self.compression = make_compression(self.config, self.model, self.optimizer, steps)
         self.removal = Removal(self.model)
+        self._compiled = network_pass(self.config.compile)
         self.best_epoch = -1
         self.best_model: dict[str, Tensor] = {}
 
@@ -259,12 +265,18 @@ class Training:
     def _losses(self, images: Tensor, targets: Tensors) -> tuple[dict[str, Tensor], Tensor]:
         """Each task's loss of a batch, and the features that they depend on."""
         with self._autocast():
-            features, outputs = features_and_outputs(self.model, images)
+            features, outputs = self._pass(self.model, images)
         losses = {}
         for task in self.tasks:
             aligned = self._aligned(task, outputs, targets, self.config.loss_stride)
             losses[task.name] = task_loss(task, *aligned, self.losses)
         return losses, features
+
+    @property
+    def _pass(self) -> Pass:
+        """Compiled only while the network keeps its shape: each other shape would be compiled anew."""
+        channels_go = self.compression is not None and self.epochs_run <= self._first_choice
+        return features_and_outputs if channels_go else self._compiled
 
     def _check_losses(self, table: Tensor, epoch: int) -> None:
         """Raise TrialFailed at the first loss of the epoch that is not finite; `table` is (steps, tasks)."""

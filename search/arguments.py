@@ -56,10 +56,17 @@ COMPACT = (
     _arg("--threads", type=int, metavar="N", help="CPU threads (default: torch's own number, one per core)"),
 )
 PREDICT = (
-    _arg("model", metavar="MODEL", help="a trial's model.pt or folder, a compact.pt, or its .onnx"),
-    _arg("images", nargs="+", metavar="IMAGE", help="image files with 8 bits per channel"),
+    _arg("model", metavar="MODEL", help="a trial's model.pt or folder, a compact.pt, or its export: .onnx or .pt2"),
+    _arg("inputs", nargs="+", metavar="INPUT", help="photos, folders of photos, or videos"),
     NETWORK,
-    _arg("--out", default="./predictions", metavar="DIR", help="where to write the pictures (default ./predictions)"),
+    _arg("--out", default="./predictions", metavar="DIR", help="where to write the files (default ./predictions)"),
+    _arg("--overlay", action="store_true", help="also the segmentation's colours over the photo"),
+    _arg("--strength", type=float, metavar="SHARE", help="of the colours in the overlay, 0 to 1 (default 0.5)"),
+    _arg(
+        "--raw", action="store_true", help="also the arrays, in a .npz: class numbers, metres, normals, probabilities"
+    ),
+    _arg("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to run (default: a GPU if it can)"),
+    _arg("--batch-size", type=int, default=8, metavar="N", help="photos or frames at a time (default 8)"),
 )
 CHECK = (
     _arg("dir", nargs="?", metavar="DIR", help="the dataset's folder; left out for a generated dataset"),
@@ -68,8 +75,17 @@ CHECK = (
     _arg("--sheet", metavar="PNG", help="the contact sheet (default: ./NAME-contact-sheet.png)"),
     _arg("--seed", type=int, default=0, metavar="N", help="chooses the sheet's samples (default 0)"),
 )
+SPLIT = (
+    _arg("dir", metavar="DIR", help="the folder of your data; the lists are written to DIR/splits"),
+    _arg("--seed", type=int, default=0, metavar="N", help="another seed, other splits (default 0)"),
+    _arg("--shares", default="0.7,0.15,0.15", metavar="A,B,C", help="of train, val and test (default 0.7,0.15,0.15)"),
+    _arg("--images", default="images/*", metavar="PATTERN", help="the samples' files in DIR (default images/*)"),
+    _arg("--by", metavar="REGEX", help="keeps samples together in whose ids it finds the same, such as '^[^/]+'"),
+    _arg("--replace", action="store_true", help="write over other splits that are there"),
+)
 DATASETS: Commands = {
     "check": ("what a folder holds, each missing or broken file, and a contact sheet", CHECK),
+    "split": ("divide your own data into train, val and test by a seed, in files", SPLIT),
     "list": ("the datasets by name", ()),
     "cache": (
         "the datasets that are cached on this machine, and their size",
@@ -118,7 +134,7 @@ COMMANDS: Commands = {
         ],
     ),
     "compact": ("a trial's model with its zero channels physically removed", COMPACT),
-    "predict": ("a model's predictions for images, as pictures", PREDICT),
+    "predict": ("a model's predictions for photos and videos, as pictures and arrays", PREDICT),
     "datasets": ("check a dataset's files; list the datasets and the cache", DATASETS),
     "completion": (
         "a script that completes this command in a shell",
@@ -147,9 +163,17 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "status": ("parsimony status results/rooms", "parsimony status s3://BUCKET/results/nyuv2 --watch"),
     "recipes": ("parsimony recipes", "parsimony recipes rooms > mine.toml"),
     "compact": ("parsimony compact results/rooms/trials/TRIAL_ID --export torch,onnx",),
-    "predict": ("parsimony predict results/rooms/trials/TRIAL_ID/compact.pt photo.jpg --out predictions",),
+    "predict": (
+        "parsimony predict results/rooms/trials/TRIAL_ID/compact.pt photo.jpg --out predictions",
+        "parsimony predict compact.onnx photos/ --overlay --raw",
+        "parsimony predict compact.pt2 walk.mp4",
+    ),
     "datasets": ("parsimony datasets list", "parsimony datasets check ~/NYUD_MT"),
     "check": ("parsimony datasets check ~/NYUD_MT", "parsimony datasets check data --dataset my_module:MyDataset"),
+    "split": (
+        "parsimony datasets split leaves --seed 1 --shares 0.8,0.1,0.1",
+        "parsimony datasets split videos --images 'frames/**/*.png' --by '^[^/]+'",
+    ),
     "completion": (
         "parsimony completion bash > ~/.local/share/bash-completion/completions/parsimony",
         "parsimony completion zsh > ~/.zfunc/_parsimony",

@@ -6,13 +6,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from mtl.errors import BadInput
+from mtl.errors import BadInput, one_line
 from mtl.paths import check_words
 from search.arguments import make_parser
 from search.store.errors import SweepStopped
-
-# Characters of an error's line: a value of a megabyte says nothing more.
-MOST_SHOWN = 2000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,10 +41,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader, such as `head`, has read enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-
-
-def one_line(text: str) -> str:
-    """A message on one line: line ends in names and values are escaped, and the middle of a long message is cut."""
-    escaped = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-    half = MOST_SHOWN // 2
-    return escaped if len(escaped) <= MOST_SHOWN else f"{escaped[:half]} … {escaped[-half:]}"

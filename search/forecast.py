@@ -3,7 +3,8 @@
 import os
 
 from mtl.limits import bytes_needed, machine_memory
-from search.progress import format_seconds, work_of
+from mtl.vocabulary.units import byte_size, duration
+from search.progress import work_of
 from search.store.results import TrialResult
 from search.sweep import Sweep
 
@@ -25,11 +26,11 @@ def forecast(sweep: Sweep, here: bool) -> list[str]:
     slots = max(1, (os.cpu_count() or 1) // recipe.cpus_per_trial)
     if left and (pace := _pace(done)):
         seconds = pace * sum(work_of(config, config.total_epochs) for config in left)
-        lines.append(f"training time: about {format_seconds(seconds)} in all, by the {len(done)} that are done")
+        lines.append(f"training time: about {duration(seconds)} in all, by the {len(done)} that are done")
         if gpus:
             lines.append(f"GPU hours: about {seconds * gpus / 3600:.1f}")
         elif here:
-            lines.append(f"on this machine: about {format_seconds(seconds / slots)}, {slots} at a time")
+            lines.append(f"on this machine: about {duration(seconds / slots)}, {slots} at a time")
     elif left:
         lines.append("training time: known once a trial is done; `parsimony train` with the same options runs one")
     return [*lines, _memory(sweep, here)]
@@ -45,23 +46,23 @@ def _memory(sweep: Sweep, here: bool) -> str:
     takes = f"{gpus:g} GPU" if gpus else f"{recipe.cpus_per_trial} of the CPU's cores"
     need = memory_need(recipe, tasks, images, "cuda" if gpus else "cpu", recipe.trial_precision)
     if need is None:
-        return f"each trial takes {takes} and at least {bytes_needed(recipe, tasks, images) / 1e9:.2g} GB of memory"
+        return f"each trial takes {takes} and at least {byte_size(bytes_needed(recipe, tasks, images))} of memory"
     needed = need.bytes(min(recipe.batch_size, images))
     fit = [f"{have // needed} fit {place}" for have, place in _memories(here, bool(gpus))]
     of_what = "GPU memory" if gpus else "memory"
-    return "; ".join([f"each trial takes {takes} and about {needed / 1e9:.2g} GB of {of_what}", *fit])
+    return "; ".join([f"each trial takes {takes} and about {byte_size(needed)} of {of_what}", *fit])
 
 
 def _memories(here: bool, gpus: bool) -> list[tuple[int, str]]:
     """Bytes of memory that trials may run in, and what has them."""
     if not gpus:
         memory = machine_memory() if here else None
-        return [(memory, f"the {memory / 1e9:.0f} GB of this machine")] if memory else []
+        return [(memory, f"the {byte_size(memory)} of this machine")] if memory else []
     import torch
 
     if here and torch.cuda.is_available():
         total = torch.cuda.get_device_properties("cuda").total_memory
-        return [(total, f"a GPU of {total / 1e9:.0f} GB, as here")]
+        return [(total, f"a GPU of {byte_size(total)}, as here")]
     return [(size * 10**9, f"a GPU of {size} GB") for size in USUAL_GPUS]
 
 

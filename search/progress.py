@@ -13,6 +13,7 @@ from tqdm import tqdm
 from mtl.config import TrialConfig
 from mtl.vocabulary.checked import MOST, STRICT, Count
 from mtl.vocabulary.files import PROGRESS
+from mtl.vocabulary.units import duration
 from search.listener import Listener
 from search.store.clock import Moment, now
 from search.store.results import TrialResult
@@ -38,7 +39,7 @@ class Snapshot:
     updated_at: Moment
 
     def line(self) -> str:
-        left = "" if not self.seconds_left else f" · about {format_seconds(self.seconds_left)} left"
+        left = "" if not self.seconds_left else f" · about {duration(self.seconds_left)} left"
         return f"{self.done}/{self.total} done · {self.running} running · {self.failed} failed{left}"
 
 
@@ -125,12 +126,3 @@ class Progress(Listener):
         if final or now - self._stored >= STORE_SECONDS:
             self._stored = now
             self._store.try_write(PROGRESS, json.dumps(asdict(self.snapshot())).encode())
-
-
-def format_seconds(seconds: float) -> str:
-    """3725 -> 1 h 02 min; 75 -> 1 min 15 s; 9 -> 9 s."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -372,7 +372,7 @@ class Recipe(TrialSettings):
 
 def trial_precision(precision: str, gpus_per_trial: float) -> Literal["float32", "bfloat16"]:
     """What `precision` means: trials with a share of a GPU run on CUDA, all others on the CPU."""
-    return "bfloat16" if precision == "auto" and gpus_per_trial > 0 else "float32"
+    return "bfloat16" if precision == "bfloat16" or (precision == "auto" and gpus_per_trial > 0) else "float32"
 
 
 def trial_settings(recipe: Recipe) -> dict[str, Any]:

@@ -105,11 +105,12 @@ class _EpochLines(Listener):
     """Prints a line for each epoch: the primary metrics on the validation split, and the sparsity."""
 
     def __init__(self, sweep: Sweep) -> None:
-        self._primaries = {task: metric.name for task, metric in sweep.primaries.items()}
+        self._primaries = sweep.primaries
 
     def epochs(self, config: TrialConfig, rows: Sequence[Mapping[str, float]]) -> None:
         row = rows[-1]
-        values = [f"{self._primaries[task]} {row[f'val_{self._primaries[task]}']:.4g}" for task in config.tasks]
+        metrics = [self._primaries[task] for task in config.tasks]
+        values = [f"{one.name} {one.text(row[f'val_{one.name}'], '.4g')}" for one in metrics]
         shown = "  ".join([*values, f"group_sparsity {row['group_sparsity']:.3f}"])
         say(f"epoch {row['epoch'] + 1:.0f}/{config.total_epochs}  {shown}")
 

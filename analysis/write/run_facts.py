@@ -7,6 +7,7 @@ import pandas as pd
 
 from analysis import text
 from analysis.read.load import Sweep
+from mtl.vocabulary.units import duration
 
 
 def run_facts(sweep: Sweep) -> dict[str, dict[str, Any]]:
@@ -45,11 +46,11 @@ def _when(sweep: Sweep) -> dict[str, str]:
         first, last = started.min(), ended.max()
         facts["first trial began"] = f"{first:%Y-%m-%d %H:%M} UTC"
         facts["last trial ended"] = f"{last:%Y-%m-%d %H:%M} UTC"
-        facts["from first to last"] = _duration((last - first).total_seconds())
+        facts["from first to last"] = duration((last - first).total_seconds())
     if "train_seconds" in results and (seconds := results["train_seconds"].astype(float)).notna().any():
         trained = text.count(int(seconds.notna().sum()), "trial")
-        facts["training in all"] = f"{_duration(float(seconds.sum()))}, the sum over {trained}"
-        facts["a trial"] = f"{_duration(float(seconds.median()))} (median)"
+        facts["training in all"] = f"{duration(float(seconds.sum()))}, the sum over {trained}"
+        facts["a trial"] = f"{duration(float(seconds.median()))} (median)"
     hardware = {str(part.info["hardware"]) for part in sweep.parts or (sweep,) if part.info.get("hardware")}
     facts["hardware"] = "; ".join(sorted(hardware)) or "not recorded in the sweep's files"
     return facts
@@ -60,10 +61,3 @@ def _moments(results: pd.DataFrame, column: str) -> "pd.Series[pd.Timestamp]":
     values = results[column].astype(object) if column in results else pd.Series([], dtype=object)
     moments: pd.Series[pd.Timestamp] = pd.to_datetime(values, utc=True, errors="coerce", format="ISO8601").dropna()
     return moments
-
-
-def _duration(seconds: float) -> str:
-    """Such as 41 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -79,7 +79,7 @@ class FileDataset(Dataset):
         their source but comments, docstrings and formatting, see `mtl.datasets.own.source`. The code and not the
         samples that it makes, as to compare these would be to read every one of them at each start.
         """
-        tasks = [(task.name, task.kind, task.classes) for task in self.tasks.values()]
+        tasks = [task.identity for task in self.tasks.values()]
         content = json.dumps([self.ids, tasks, self._source(), self.variant(), digests(self.listing, self._all_files)])
         return f"{self.name}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 

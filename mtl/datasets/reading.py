@@ -12,6 +12,9 @@ from scipy.io import loadmat
 
 from mtl.errors import BadInput
 
+# Images that were resized by a filter with negative lobes go a little beyond 0..1.
+OVERSHOOT = 0.1
+
 
 @contextmanager
 def reading(path: Path, form: str) -> Iterator[None]:
@@ -52,6 +55,25 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.bool_):
         raise BadInput(f"file {path}: holds {pixels.dtype} {pixels.shape}; allowed: one channel of 8 bits")
     return pixels.astype(np.uint8, copy=False)
+
+
+def read_numbers(path: Path) -> NDArray[np.uint16]:
+    """An image file of one channel of 16 bits, such as a depth in millimetres, as (H, W), values as stored."""
+    pixels = _read_picture(path, None)
+    # Pillow gives what it knows to have 16 bits as such, and other depths in 32.
+    whole = pixels.dtype.kind in "iu" and pixels.dtype.itemsize >= 2
+    if pixels.ndim != 2 or not whole or pixels.min() < 0 or pixels.max() > 65_535:
+        raise BadInput(f"file {path}: holds {pixels.dtype} {pixels.shape}; allowed: one channel of 16 bits")
+    return pixels.astype(np.uint16)
+
+
+def read_unit_image(path: Path) -> NDArray[np.uint8]:
+    """An image (H, W, 3) in a .npy file, RGB in 0..1, as 8 bits a channel."""
+    values = checked_map(path, read_npy(path), None, 3)
+    lowest, highest = float(values.min()), float(values.max())
+    if not (lowest >= -OVERSHOOT and highest <= 1 + OVERSHOOT):
+        raise BadInput(f"file {path}: holds colours from {lowest:g} to {highest:g}; allowed: 0..1")
+    return np.rint(255 * values.clip(0, 1)).astype(np.uint8)
 
 
 def read_npy(path: Path) -> NDArray:

@@ -6,20 +6,39 @@ from pathlib import Path
 from typing import Any
 
 from mtl.datasets.base import Dataset
+from mtl.datasets.celeba.dataset import CelebA
 from mtl.datasets.celebamask_hq.dataset import CelebAMaskHQ
+from mtl.datasets.cityscapes.layouts import open_cityscapes, recognise_cityscapes
 from mtl.datasets.nyuv2.layouts import open_nyuv2, recognise_nyuv2
 from mtl.datasets.own.checked import OwnDataset
+from mtl.datasets.pascal_context.dataset import PascalContext
 from mtl.datasets.rooms.dataset import Rooms
+from mtl.datasets.taskonomy.dataset import Taskonomy
 from mtl.errors import BadInput
 from mtl.own_code import own_code
 from mtl.own_modules import import_own
 from mtl.vocabulary.close import did_you_mean
 
 GENERATED: dict[str, Callable[..., Dataset]] = {"rooms": Rooms}
-PUBLISHED: dict[str, Callable[..., Dataset]] = {"nyuv2": open_nyuv2, "celebamask_hq": CelebAMaskHQ}
+PUBLISHED: dict[str, Callable[..., Dataset]] = {
+    "nyuv2": open_nyuv2,
+    "celebamask_hq": CelebAMaskHQ,
+    "celeba": CelebA,
+    "cityscapes": open_cityscapes,
+    "pascal_context": PascalContext,
+    "taskonomy": Taskonomy,
+}
 
 # Whether a folder holds each published dataset, whole or not.
-RECOGNISED: dict[str, Callable[[Path], bool]] = {"nyuv2": recognise_nyuv2, "celebamask_hq": CelebAMaskHQ.recognises}
+RECOGNISED: dict[str, Callable[[Path], bool]] = {
+    # Before NYU-v2, as it tells its MTAN folders from those of NYU-v2.
+    "cityscapes": recognise_cityscapes,
+    "nyuv2": recognise_nyuv2,
+    "celebamask_hq": CelebAMaskHQ.recognises,
+    "celeba": CelebA.recognises,
+    "pascal_context": PascalContext.recognises,
+    "taskonomy": Taskonomy.recognises,
+}
 # How many of a folder's names the message shows where the folder is not recognised.
 NAMES_SHOWN = 6
 
@@ -27,7 +46,7 @@ NAMES_SHOWN = 6
 def load_dataset(name: str, root: Path | None, options: Mapping[str, Any] | None = None) -> Dataset:
     """The dataset called `name`, ready to be trained on.
 
-    name: rooms, nyuv2, celebamask_hq, or `my_module:MyDataset` for a class of the user's own.
+    name: one of `GENERATED` or `PUBLISHED`, or `my_module:MyDataset` for a class of the user's own.
     root: the folder of a dataset in files, None for a generated dataset.
     options: the recipe's `dataset_options`, keyword arguments of the dataset's class.
 

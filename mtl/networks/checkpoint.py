@@ -1,7 +1,7 @@
 """A trial's model.pt: written, read back without unpickling, and its network built; also from a compact.pt of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -21,7 +21,7 @@ from mtl.networks.model_size import count_parameters, is_known
 from mtl.networks.retraining import new_compact_model
 from mtl.networks.tensor_file import load_state, read_tensors, shown, unquoted
 from mtl.own_code import first_line
-from mtl.tasks import IGNORE, Kind, Task
+from mtl.tasks import IGNORE, Kind, Task, wrong_fields
 from mtl.vocabulary.files import MODEL
 
 ALLOWED = "a trial's model.pt, the trial's folder, or a compact.pt that `parsimony compact` made of one"
@@ -53,7 +53,7 @@ def about_trial(config: TrialConfig, tasks: Sequence[Task]) -> dict[str, Any]:
     """The trial and the tasks as plain data, which `read_about` reads: what every file with a model of it holds."""
     return {
         "config": config.model_dump(mode="json"),
-        "tasks": [[task.name, task.kind, list(task.classes)] for task in tasks],
+        "tasks": [_entry(task) for task in tasks],
     }
 
 
@@ -126,7 +126,7 @@ def read_about(what: str, content: Mapping[str, Any]) -> tuple[TrialConfig, list
 
 
 def _read_tasks(what: str, entries: Any) -> list[Task]:
-    """name, kind and classes of each; the names become parts of file names."""
+    """name, kind and classes of each, and more of a disparity or a regression; the names become parts of file names."""
     entries = entries if isinstance(entries, list | tuple) else []
     tasks = [_task(entry) for entry in entries[: MOST_TASKS + 1]]
     known = {task.name: task for task in tasks if task}
@@ -135,14 +135,47 @@ def _read_tasks(what: str, entries: Any) -> list[Task]:
     return list(known.values())
 
 
+def _entry(task: Task) -> list[Any]:
+    """As plain data: what every kind has, and then a table of what only some have."""
+    entry = [task.name, task.kind, list(task.classes)]
+    match task.kind:
+        case "disparity":
+            return [*entry, {"unit": task.unit}]
+        case "regression":
+            more = {"values": list(task.values), "unit": task.unit, "scale": task.scale, "points": list(task.points)}
+            return [*entry, more]
+        case _:
+            return entry
+
+
 def _task(entry: Any) -> Task | None:
     match entry:
-        case [str(name), str(kind), [*classes]] if kind in get_args(Kind):
+        case [str(name), str(kind), [*classes], *more] if kind in get_args(Kind):
             named = is_name(name) and "." not in name and not hasattr(nn.ModuleDict(), name)
             texts = all(isinstance(label, str) and label.isprintable() for label in classes[: IGNORE + 1])
             count = len(classes) if kind in ("segmentation", "classification") else 1
-            return Task(name, cast(Kind, kind), tuple(classes)) if named and texts and 1 <= count <= IGNORE else None
+            if not (named and texts and 1 <= count <= IGNORE):
+                return None
+            task = Task(name, cast(Kind, kind), tuple(classes))
+            return _with_more(task, more[0] if more else {}) if len(more) <= 1 else None
     return None
+
+
+def _with_more(task: Task, more: Any) -> Task | None:
+    """A task with what only its kind has; None where that is not as `_entry` writes it."""
+    match task.kind, more:
+        case "regression", {
+            "values": [*values],
+            "unit": str(unit),
+            "scale": int() | float() as scale,
+            "points": [*points],
+        }:
+            known = replace(task, values=tuple(values), unit=unit, scale=float(scale), points=tuple(points))
+        case "disparity", {"unit": str(unit)}:
+            known = replace(task, unit=unit)
+        case _:
+            return None if more or task.kind in ("regression", "disparity") else task
+    return None if wrong_fields(known) else known
 
 
 def _network(what: str, config: TrialConfig, tasks: list[Task], content: Mapping[str, Any]) -> nn.Module:

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mtl.datasets.batches.load import MEAN, STD
 from mtl.errors import BadInput
 from mtl.networks.onnx_file import ABOUT, OnnxModel
+from mtl.networks.program_file import Program
 
 PACKAGES = {"torch": (), "onnx": ("onnx", "onnxruntime", "onnxscript")}  # that each format needs besides torch
 SUFFIXES = {"torch": ".pt2", "onnx": ".onnx"}
@@ -39,12 +41,13 @@ def write_export(
 ) -> nn.Module:
     """Write a model in eval mode for batches of any size of images (N, 3, H, W); what the file computes, as a module.
 
-    images: at least two, of the size that the file is for. about: plain data, which `load_onnx` returns.
+    images: at least two, of the size that the file is for. about: plain data, which `load_export` returns. The file
+    also says, for programs other than this one, how an image becomes its input.
     """
     batch = {0: torch.export.Dim("batch")}
     with torch.no_grad():
         program = torch.export.export(model, (images[:2],), dynamic_shapes=(batch,))
-    text = json.dumps(dict(about))
+    text = json.dumps({**about, "images": _about_images(images)})
     if export_format == "torch":
         torch.export.save(program, path, extra_files={ABOUT: text})
         return _Called(torch.export.load(path).module().forward)
@@ -52,14 +55,28 @@ def write_export(
     assert written is not None
     written.model.metadata_props[ABOUT] = text
     written.save(path, external_data=False)
-    return load_onnx(path)[0]
+    return load_export(path)[0]
 
 
-def load_onnx(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+def load_export(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """A file of `write_export` on the CPU: (N, 3, H, W) images -> {task: output}, and what it says about itself.
 
-    Raises BadInput for any other file.
+    It is read without unpickling, and none of its code runs. Raises BadInput for any other file.
     """
+    if path.suffix == SUFFIXES["torch"]:
+        program = Program(path)
+        return program, program.about
     check_packages("onnx")
     model = OnnxModel(path)
     return _Called(model), model.about
+
+
+def _about_images(images: Tensor) -> dict[str, Any]:
+    """How a photo becomes the file's input, in words and numbers."""
+    return {
+        "layout": "N, 3, height, width: RGB, float32",
+        "size": list(images.shape[2:]),
+        "values": "(value / 255 - mean) / deviation of each channel, resized bilinearly with antialiasing",
+        "mean": MEAN.flatten().tolist(),
+        "deviation": STD.flatten().tolist(),
+    }

@@ -75,7 +75,8 @@ def memory_need(
     images: in the training split, which limits a batch. device_type: cpu or cuda. precision: float32 or bfloat16.
     """
     batch = max(2, min(settings.batch_size, images))
-    fields = (settings.protocol, settings.depth_loss, settings.label_smoothing, settings.loss_stride)
+    losses = (settings.depth_loss, settings.label_smoothing, settings.regression_loss, settings.edge_weight)
+    fields = (settings.protocol, *losses, settings.loss_stride)
     weighting = settings.task_weighting
     try:
         return _need(network_key(settings), tuple(tasks), batch, device_type, precision, fields, weighting)
@@ -116,8 +117,8 @@ def _step_peak(
 ) -> tuple[int, int, int]:
     """The most bytes of tensors at once in a step with the weights and their gradients, the bytes of the weights, and
     those of the backbone's."""
-    protocol, depth_loss, label_smoothing, stride = fields
-    settled = objectives.loss_settings(protocol, depth_loss, label_smoothing)
+    protocol, *chosen, stride = fields
+    settled = objectives.loss_settings(protocol, *chosen)
     model = build_on_meta(settings, tasks)
     with FakeTensorMode(), _matrices_apart(), torch.random.fork_rng(devices=[]):
         live = LiveBytes()
@@ -145,9 +146,11 @@ def _step_peak(
 
 
 def _target(task: Task, batch: int, image_size: tuple[int, int]) -> Tensor:
+    if task.kind == "regression":
+        return torch.zeros(batch, *([len(task.values)] if task.values else []))
     if not task.dense:
         return torch.zeros(batch, dtype=torch.uint8)
-    if task.kind == "segmentation":
+    if task.kind in ("segmentation", "edges"):
         return torch.zeros(batch, *image_size, dtype=torch.uint8)
     return torch.zeros(batch, *image_size, *([3] if task.kind == "normals" else []))
 

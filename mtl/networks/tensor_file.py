@@ -29,7 +29,7 @@ def read_tensors(what: str, path: Path | str, missing: str, unreadable: str) -> 
     opened, and instead of one that is damaged or would have to be unpickled. Raises BadInput, one line.
     """
     try:
-        _check_archive(path)
+        check_archive(path)
         with warnings.catch_warnings():  # about kinds of tensors that are refused later
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -42,7 +42,7 @@ def read_tensors(what: str, path: Path | str, missing: str, unreadable: str) -> 
         ) from error
 
 
-def _check_archive(path: Path | str) -> None:
+def check_archive(path: Path | str) -> None:
     """Raise zipfile.BadZipFile where a zip file would unpack to more than its own size, which torch's own never do."""
     with open(path, "rb") as file:
         if zipfile.is_zipfile(file):

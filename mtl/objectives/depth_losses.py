@@ -71,3 +71,4 @@ DEPTH_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "log_rmse": log_rmse,
     "scale_invariant": scale_invariant,
 }
+PLAIN = ("l1", "mse")  # those that take no logarithm, and so are for disparity too, which is 0 far away

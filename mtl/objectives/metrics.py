@@ -1,6 +1,7 @@
 """Metrics of each kind of task, accumulated over a whole split, never averaged over batches.
 
-The metrics of labels are computed from a confusion matrix, those of depth and normals from sums.
+The metrics of labels are computed from a confusion matrix, those of depth, normals and regressions from sums, and those
+of edges from counts at many thresholds.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mtl.objectives.edge_metrics import EdgeCounts
 from mtl.objectives.losses import cosine_to_unit, valid_mask
 from mtl.tasks import Kind, Task
 
@@ -52,6 +54,21 @@ METRICS: dict[Kind, dict[str, MetricInfo]] = {
         "within_22": MetricInfo("normals within 22.5°", "maximize"),
         "within_30": MetricInfo("normals within 30°", "maximize"),
     },
+    # The first two errors are those that MTAN and LibMTL report on Cityscapes. The unit is the task's.
+    "disparity": {
+        "mae": MetricInfo("disparity MAE", "minimize"),
+        "abs_rel": MetricInfo("disparity absolute relative error", "minimize"),
+        "rmse": MetricInfo("disparity RMSE", "minimize"),
+    },
+    "edges": {
+        "ods_f": MetricInfo("edges F at the best threshold", "maximize"),
+        "ap": MetricInfo("edges average precision", "maximize"),
+    },
+    # No R²: it is near 0 for a poor reference, and a relative change from there would drown all else in Δm.
+    "regression": {
+        "mae": MetricInfo("MAE", "minimize"),
+        "rmse": MetricInfo("RMSE", "minimize"),
+    },
     "classification": {
         "accuracy": MetricInfo("accuracy", "maximize"),
         "f1": MetricInfo("macro F1", "maximize"),
@@ -70,6 +87,7 @@ REPORTED: dict[str, dict[Kind, tuple[str, ...]]] = {
     "mtan": {
         "segmentation": ("miou", "pixel_accuracy"),
         "depth": ("mae", "abs_rel"),
+        "disparity": ("mae", "abs_rel"),
         "normals": ("mean_angle", "median_angle", "within_11", "within_22", "within_30"),
     }
 }
@@ -89,14 +107,18 @@ def primary_metric(task: Task) -> str:
 def metric_infos(task: Task, protocol: str) -> dict[str, MetricInfo]:
     """Every metric of a task that the protocol reports, under its full name.
 
-    The paper's protocol has depth in fractions of an image's largest.
-    The label of an accuracy begins with the task's name, as it would not say otherwise which task it is of.
+    The paper's protocol has depth and disparity in fractions of an image's largest.
+    The label begins with the task's name where it would not say otherwise which task it is of.
     """
     infos = {f"{task.name}_{name}": info for name, info in reported(task.kind, protocol).items()}
-    if not task.dense:
+    if task.unit:
+        errors = {f"{task.name}_mae", f"{task.name}_rmse"}
+        infos = {k: MetricInfo(v.label, v.direction, task.unit if k in errors else v.unit) for k, v in infos.items()}
+    if task.name != task.kind:  # else a mean IoU, say, is that of the only segmentation
         name = task.name.replace("_", " ")
-        return {k: MetricInfo(f"{name} {v.label}", v.direction, v.unit) for k, v in infos.items()}
-    if protocol == "paper" and task.kind == "depth":
+        labels = {k: f"{name} {v.label.removeprefix(f'{task.kind} ')}" for k, v in infos.items()}
+        infos = {k: MetricInfo(labels[k], v.direction, v.unit) for k, v in infos.items()}
+    if protocol == "paper" and task.kind in ("depth", "disparity"):
         return {k: MetricInfo(v.label, v.direction, "of image maximum" if v.unit else "") for k, v in infos.items()}
     return infos
 
@@ -113,6 +135,7 @@ class TaskMetrics:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._angles = torch.zeros(ANGLE_BINS if task.kind == "normals" else 0, dtype=torch.int64, device=device)
+        self._edges = EdgeCounts(device)
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add a batch. Unlabelled pixels and images count nowhere."""
@@ -131,14 +154,21 @@ class TaskMetrics:
             case "depth":
                 predicted, true = prediction[:, 0][valid], target[valid]
                 error = predicted - true
-                self._add("mae", error.abs())
-                self._add("mse", error.square())
+                self._add_errors(error)
                 self._add("abs_rel", error.abs() / true)
                 self._add("log10", (predicted.clamp(min=LEAST_DEPTH).log10() - true.log10()).abs())
                 for power in (1, 2, 3):
                     factor = 1.25**power
                     within = (predicted < factor * true) & (true < factor * predicted)
                     self._add(f"delta{power}", within.float())
+            case "disparity":
+                error, true = (prediction[:, 0] - target)[valid], target[valid]
+                self._add_errors(error)
+                self._add("abs_rel", error.abs() / true)
+            case "regression":
+                self._add_errors((prediction.view_as(target) - target)[valid])
+            case "edges":
+                self._edges.add(prediction[:, 0], target, valid)
             case "normals":
                 cosine = cosine_to_unit(prediction, target)[valid].clamp(-1, 1)
                 angle = torch.rad2deg(torch.acos(cosine))
@@ -151,7 +181,8 @@ class TaskMetrics:
 
     def compute(self) -> dict[str, float]:
         """Full metric names to values; NaN where the split has no label for the task."""
-        values = _from_confusion(self._confusion.double(), self.task.kind)
+        values = self._edges.compute() if self.task.kind == "edges" else {}
+        values |= _from_confusion(self._confusion.double(), self.task.kind)
         values |= {name: float(total) / self._counts[name] for name, total in self._sums.items()}
         if "mse" in values:
             values["rmse"] = values.pop("mse") ** 0.5
@@ -159,6 +190,10 @@ class TaskMetrics:
             values["median_angle"] = _median(self._angles.double()) * 180 / ANGLE_BINS
         names = reported(self.task.kind, self.protocol)
         return {f"{self.task.name}_{name}": values.get(name, float("nan")) for name in names}
+
+    def _add_errors(self, error: Tensor) -> None:
+        self._add("mae", error.abs())
+        self._add("mse", error.square())
 
     def _add(self, name: str, values: Tensor, keep: Tensor | None = None) -> None:
         if keep is not None:

@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import os
 import platform
 import shutil
 import subprocess
@@ -14,6 +15,8 @@ from mtl.cache_root import default_cache_root
 COMPILERS = ("cc", "gcc", "clang")
 # IEEE arithmetic but for two liberties: errno is not set, and floating-point traps are not in use.
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing")
+# What torch's own operators do without, by the variable that tells them; the kernel then does without it too.
+WITHOUT = {"avx2": ("-mno-avx512f",), "default": ("-mno-avx512f", "-mno-avx")}
 COMPILE_SECONDS = 60
 
 
@@ -25,7 +28,7 @@ def load_library(source: Path) -> ctypes.CDLL:
     """The compiled source, from CACHE_ROOT/kernels/NAME-HASH.so if it is there; see `mtl.cache_root` for the root.
 
     The hash covers the source, the flags, the compiler and the processor. Where processes start together, one compiles
-    and the others wait for it. Raises CannotCompile.
+    and the others wait for it. ATEN_CPU_CAPABILITY counts as it does for torch. Raises CannotCompile.
     """
     compiler = next((path for name in COMPILERS if (path := shutil.which(name))), None)
     if compiler is None:
@@ -34,7 +37,8 @@ def load_library(source: Path) -> ctypes.CDLL:
         version = subprocess.run(
             [compiler, "--version"], capture_output=True, text=True, timeout=COMPILE_SECONDS, check=True
         )
-        key = "\0".join([source.read_text(), *FLAGS, compiler, version.stdout, _processor()])
+        flags = _flags()
+        key = "\0".join([source.read_text(), *flags, compiler, version.stdout, _processor()])
         folder = default_cache_root() / "kernels"
         library = folder / f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
         if not library.exists():
@@ -42,16 +46,22 @@ def load_library(source: Path) -> ctypes.CDLL:
             # The operating system frees this lock when its process ends, however it ends.
             with FileLock(f"{library}.lock"):
                 if not library.exists():
-                    _compile(compiler, source, library)
+                    _compile(compiler, flags, source, library)
         return ctypes.CDLL(str(library))
     except (OSError, subprocess.SubprocessError) as error:
         raise CannotCompile(f"{source.name}: {error}") from error
 
 
-def _compile(compiler: str, source: Path, library: Path) -> None:
+def _flags() -> tuple[str, ...]:
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return FLAGS
+    return FLAGS + WITHOUT.get(os.environ.get("ATEN_CPU_CAPABILITY", ""), ())
+
+
+def _compile(compiler: str, flags: tuple[str, ...], source: Path, library: Path) -> None:
     """Write `library` under another name and rename it, so that it is never there in part; needs the lock."""
     unfinished = library.with_suffix(".tmp")
-    command = [compiler, *FLAGS, "-shared", "-fPIC", str(source), "-o", str(unfinished), "-lm"]
+    command = [compiler, *flags, "-shared", "-fPIC", str(source), "-o", str(unfinished), "-lm"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False)
     if result.returncode:
         raise CannotCompile(f"{' '.join(command)}: {result.stderr.strip() or result.returncode}")

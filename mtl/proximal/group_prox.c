@@ -19,10 +19,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* BLOCK: elements of x and b that half a megabyte of cache holds; without b and a copy of x it may be larger. */
-enum { LANES = 16, BLOCK = 1 << 16, EUCLIDEAN_BLOCK = 1 << 18, ROWS_AHEAD = 8, ROWS_TO_ADD = 32, MANY_COLUMNS = 64, MAX_STEPS = 40 };
+/* LANES floats are one register. Of vectors that take two or four, compilers make twice the time: they keep them in memory. */
+#if defined __AVX512F__
+enum { LANES = 16 };
+#elif defined __AVX__
+enum { LANES = 8 };
+#else
+enum { LANES = 4 };
+#endif
 
-/* LANES floats: one register, or as many as the processor needs. */
+/* LINE: floats in a line of cache. BLOCK: elements of x and b that half a megabyte of cache holds; without b and a copy
+   of x it may be larger. */
+enum { LINE = 16, BLOCK = 1 << 16, EUCLIDEAN_BLOCK = 1 << 18, ROWS_AHEAD = 8, ROWS_TO_ADD = 32, MANY_COLUMNS = 64, MAX_STEPS = 40 };
+
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
 typedef int32_t int_lanes __attribute__((vector_size(LANES * sizeof(int32_t))));
 
@@ -44,7 +53,8 @@ struct block {
     const struct layer *layer;
     int64_t start; /* of its part and first group among the layer's elements */
     int64_t groups, columns, panels;
-    lanes *x, *b;          /* [panels][outer] */
+    int64_t panel_rows;    /* of x and b, from one panel to the next */
+    lanes *x, *b;          /* [panels][panel_rows] */
     lanes *squares, *more; /* [panels]: sums over rows */
     lanes *slopes, *theta; /* [panels]; theta is what x is multiplied with in the Euclidean metric */
     char *unsettled;       /* [panels] */
@@ -52,11 +62,19 @@ struct block {
     char *settled;         /* [groups] */
 };
 
-/* About as many as a block holds; of small kernels a multiple of LANES, so that no lane is empty. */
+/* About as many as a block holds. Of small kernels a multiple of LINE, so that no lane is empty and no line of cache
+   belongs to two blocks; and rows of two lines at least, as processors fetch lines in pairs. */
 static int64_t groups_in_block(const struct layer *layer) {
     const int64_t groups = (layer->second_moment ? BLOCK : EUCLIDEAN_BLOCK) / (layer->outer * layer->inner);
-    if (layer->inner >= LANES) return groups > 0 ? groups : 1;
-    return groups > LANES ? groups / LANES * LANES : LANES;
+    if (layer->inner >= LINE) return groups > 0 ? groups : 1;
+    const int64_t least = layer->inner == 1 ? 2 * LINE : LINE;
+    return groups > least ? groups / LINE * LINE : least;
+}
+
+/* An odd number of lines of cache: else panels of 2^n rows would be in each other's way, as all have the same sets. */
+static int64_t panel_rows(const struct layer *layer) {
+    const int64_t lanes_in_line = LINE / LANES, lines = (layer->outer + lanes_in_line - 1) / lanes_in_line;
+    return (lines | 1) * lanes_in_line;
 }
 
 static int64_t blocks_in_part(const struct layer *layer) {
@@ -118,15 +136,15 @@ static void load(struct block *block) {
         const float *v = layer->second_moment + row * stride + start;
         lanes *to_x = block->x + row, *to_b = block->b + row;
         /* Rows lie pages apart, where no processor looks ahead by itself. */
-        for (int64_t panel = 0; panel < block->panels && row + ROWS_AHEAD < rows; panel++) {
-            __builtin_prefetch(x + ROWS_AHEAD * stride + panel * LANES);
-            __builtin_prefetch(v + ROWS_AHEAD * stride + panel * LANES);
+        for (int64_t column = 0; column < block->columns && row + ROWS_AHEAD < rows; column += LINE) {
+            __builtin_prefetch(x + ROWS_AHEAD * stride + column);
+            __builtin_prefetch(v + ROWS_AHEAD * stride + column);
         }
         for (int64_t panel = 0; panel < block->panels; panel++) {
             const int64_t count = block->columns - panel * LANES;
-            to_x[panel * rows] = load_some(x + panel * LANES, count);
+            to_x[panel * block->panel_rows] = load_some(x + panel * LANES, count);
             /* With thresholds from 1e-20 on, the limit is d > 1e5, far from any threshold; b theta stays a float. */
-            to_b[panel * rows] = at_most((root(load_some(v + panel * LANES, count) * scale) + eps) * one, 1e25f);
+            to_b[panel * block->panel_rows] = at_most((root(load_some(v + panel * LANES, count) * scale) + eps) * one, 1e25f);
         }
     }
 }
@@ -135,7 +153,7 @@ static void load(struct block *block) {
 static void first_sums(struct block *block) {
     const int64_t rows = block->layer->outer;
     for (int64_t panel = 0; panel < block->panels; panel++) {
-        const lanes *x = block->x + panel * rows, *b = block->b + panel * rows;
+        const lanes *x = block->x + panel * block->panel_rows, *b = block->b + panel * block->panel_rows;
         lanes squares = {0}, more = {0}, slopes = {0};
         for (int64_t start = 0; start < rows; start += ROWS_TO_ADD) {
             /* Short sums first: one long sum in float32 would lose a digit. */
@@ -162,7 +180,7 @@ static void sweep(struct block *block) {
     const int64_t rows = block->layer->outer;
     for (int64_t panel = 0; panel < block->panels; panel++) {
         if (!block->unsettled[panel]) continue;
-        const lanes *x = block->x + panel * rows, *b = block->b + panel * rows;
+        const lanes *x = block->x + panel * block->panel_rows, *b = block->b + panel * block->panel_rows;
         const lanes theta = block->theta[panel];
         lanes squares = {0}, slopes = {0};
         for (int64_t start = 0; start < rows; start += ROWS_TO_ADD) {
@@ -190,15 +208,17 @@ static float group_sum(const struct block *block, const lanes *sums, int64_t gro
         for (int64_t i = 0; i < inner; i++) sum += columns[i];
         return sum;
     }
-    /* Lane by lane, in short sums: one long sum would be slow, and would lose a digit. */
-    lanes total = {0};
-    for (int64_t start = 0; start < inner; start += LANES * ROWS_TO_ADD) {
-        lanes some = {0};
-        for (int64_t i = start; i < inner && i < start + LANES * ROWS_TO_ADD; i += LANES)
-            some += load_some(columns + i, inner - i);
-        total += some;
+    /* In short sums, LINE of them at a time whatever LANES is, so that all processors get the same: one long sum would
+       be slow, and would lose a digit. */
+    float total[LINE] = {0};
+    for (int64_t start = 0; start < inner; start += LINE * ROWS_TO_ADD) {
+        lanes some[LINE / LANES] = {{0}};
+        for (int64_t i = start; i < inner && i < start + LINE * ROWS_TO_ADD; i += LINE)
+            for (int part = 0; part < LINE / LANES && i + part * LANES < inner; part++)
+                some[part] += load_some(columns + i + part * LANES, inner - i - part * LANES);
+        for (int i = 0; i < LINE; i++) total[i] += some[i / LANES][i % LANES];
     }
-    for (int i = 0; i < LANES; i++) sum += total[i];
+    for (int i = 0; i < LINE; i++) sum += total[i];
     return sum;
 }
 
@@ -209,8 +229,8 @@ static float solve_in_double(const struct block *block, int64_t group) {
     for (int step = 0; step < MAX_STEPS; step++) {
         double squares = 0, slopes = 0;
         for (int64_t i = group * layer->inner; i < (group + 1) * layer->inner; i++) {
-            const float *x = (const float *)(block->x + i / LANES * layer->outer) + i % LANES;
-            const float *b = (const float *)(block->b + i / LANES * layer->outer) + i % LANES;
+            const float *x = (const float *)(block->x + i / LANES * block->panel_rows) + i % LANES;
+            const float *b = (const float *)(block->b + i / LANES * block->panel_rows) + i % LANES;
             for (int64_t row = 0; row < layer->outer; row++) {
                 const double slope = b[row * LANES], a = slope * theta;
                 const double t = step ? a / (1 + a) : slope, z = x[row * LANES] * t;
@@ -280,10 +300,13 @@ static void store(const struct block *block) {
     const int64_t stride = layer->groups * layer->inner, start = block->start;
     for (int64_t row = 0; row < layer->outer; row++) {
         float *out = layer->x + row * stride + start;
+        /* What was read to be copied may have left the cache. */
+        for (int64_t column = 0; column < block->columns && row + ROWS_AHEAD < layer->outer; column += LINE)
+            __builtin_prefetch(out + ROWS_AHEAD * stride + column, 1);
         for (int64_t panel = 0; panel < block->panels; panel++) {
-            const lanes a = at_most(block->b[panel * layer->outer + row] * block->theta[panel], 1e30f);
-            store_some(out + panel * LANES, block->x[panel * layer->outer + row] * (a / (1.0f + a)),
-                       block->columns - panel * LANES);
+            const int64_t at = panel * block->panel_rows + row;
+            const lanes a = at_most(block->b[at] * block->theta[panel], 1e30f);
+            store_some(out + panel * LANES, block->x[at] * (a / (1.0f + a)), block->columns - panel * LANES);
         }
     }
 }
@@ -309,8 +332,9 @@ static void shrink(struct block *block) {
     memset(block->squares, 0, block->panels * sizeof *block->squares);
     memset(block->more, 0, block->panels * sizeof *block->more);
     for (int64_t row = 0; row < rows; row++) {
+        for (int64_t column = 0; column < block->columns && row + ROWS_AHEAD < rows; column += LINE)
+            __builtin_prefetch(x + (row + ROWS_AHEAD) * stride + column);
         for (int64_t panel = 0; panel < block->panels; panel++) {
-            if (row + ROWS_AHEAD < rows) __builtin_prefetch(x + (row + ROWS_AHEAD) * stride + panel * LANES);
             const lanes value = load_some(x + row * stride + panel * LANES, block->columns - panel * LANES);
             block->more[panel] += value * value;
         }
@@ -346,10 +370,12 @@ static void *make_scratch(const struct job *job, struct block *block) {
     for (int64_t i = 0; i < job->layer_count; i++) {
         const int64_t panels = panels_in_block(&job->layers[i]);
         if (panels > most_panels) most_panels = panels;
-        if (job->layers[i].second_moment && panels * job->layers[i].outer > most_lanes) most_lanes = panels * job->layers[i].outer;
+        const int64_t copied = job->layers[i].second_moment ? panels * panel_rows(&job->layers[i]) : 0;
+        if (copied > most_lanes) most_lanes = copied;
     }
-    const int64_t count = 2 * most_lanes + 8 * most_panels;
-    lanes *scratch = aligned_alloc(sizeof(lanes), count * sizeof(lanes));
+    /* There may be as many groups as columns, LANES to a panel: as floats they take a `lanes` for each panel. */
+    const int64_t lines = ((2 * most_lanes + 7 * most_panels) * LANES + LINE - 1) / LINE;
+    lanes *scratch = aligned_alloc(LINE * sizeof(float), lines * LINE * sizeof(float));
     if (!scratch) return NULL;
     block->x = scratch;
     block->b = block->x + most_lanes;
@@ -357,7 +383,6 @@ static void *make_scratch(const struct job *job, struct block *block) {
     block->more = block->squares + most_panels;
     block->slopes = block->more + most_panels;
     block->theta = block->slopes + most_panels;
-    /* There are at most LANES groups to a panel. */
     block->group_theta = (float *)(block->theta + most_panels);
     block->settled = (char *)(block->theta + 2 * most_panels);
     block->unsettled = (char *)(block->theta + 3 * most_panels);
@@ -387,6 +412,7 @@ void group_prox(struct job *job) {
         if (block.groups > layer->groups - first_group) block.groups = layer->groups - first_group;
         block.columns = block.groups * layer->inner;
         block.panels = (block.columns + LANES - 1) / LANES;
+        block.panel_rows = panel_rows(layer);
         memset(block.theta, 0, block.panels * sizeof *block.theta);
         if (layer->second_moment) {
             load(&block);

@@ -10,7 +10,8 @@ from mtl.tasks import Task
 
 
 class UncertaintyWeighting(WeightedSum):
-    """sum_t f_t (exp(-s_t) L_t + s_t) with s_t = log sigma_t^2 learned; f_t is 1/2 for depth and normals, else 1.
+    """sum_t f_t (exp(-s_t) L_t + s_t) with s_t = log sigma_t^2 learned; f_t is 1/2 for what is
+    regressed (depth, disparity, normals, numbers), else 1.
 
     The form of arXiv 2308.12114, after Kendall, Gal & Cipolla 2018 (arXiv 1705.07115). For regressions it is theirs.
     For labels their paper has exp(-s_t) L_t + s_t / 2; exp(-s_t) L_t + s_t is in the code that they published with it.
@@ -23,7 +24,8 @@ class UncertaintyWeighting(WeightedSum):
     def __init__(self, tasks: Sequence[Task]) -> None:
         super().__init__(tasks)
         self.log_variances = nn.ParameterDict({task.name: nn.Parameter(torch.zeros(())) for task in tasks})
-        self._factor = {task.name: 0.5 if task.kind in ("depth", "normals") else 1.0 for task in tasks}
+        regressed = ("depth", "disparity", "normals", "regression")
+        self._factor = {task.name: 0.5 if task.kind in regressed else 1.0 for task in tasks}
 
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
         terms = [

@@ -18,6 +18,11 @@ class Metric:
     def maximize(self) -> bool:
         return self.direction == "maximize"
 
+    def text(self, value: float, form: str) -> str:
+        """A value in a number format such as .4g, with its unit: 0.5588 m, 31.2°, 0.121."""
+        gap = "" if self.unit in ("", "°") else " "
+        return f"{value:{form}}{gap}{self.unit}"
+
     def objective(self, split: str) -> Objective:
         """The metric's column in the results for this split."""
         return Objective(f"{split}_{self.name}", self.direction)

@@ -27,6 +27,7 @@ from mtl.networks.measurement import (
 from mtl.networks.model import MultiTaskModel
 from mtl.own_modules import add_module_folders, allowed_network
 from mtl.paths import user_path
+from mtl.vocabulary import units
 from search.engine.trial import trial_data
 from search.store.atomic import Unfinished
 
@@ -118,19 +119,19 @@ def _compacted(model: nn.Module, images: Tensor) -> fx.GraphModule:
 def cost_table(before: Costs, after: Costs) -> str:
     """Both models' costs side by side, with units and how latency was measured."""
     numbers = {
-        "parameters": (before.parameters, after.parameters, ",.0f"),
-        "multiply-accumulates, one image [millions]": (before.macs / 1e6, after.macs / 1e6, ",.2f"),
-        "file [MB]": (before.file_bytes / 1e6, after.file_bytes / 1e6, ",.3f"),
+        "parameters": (before.parameters, after.parameters, units.number),
+        "multiply-accumulates, one image": (before.macs, after.macs, units.macs),
+        "file": (before.file_bytes, after.file_bytes, units.byte_size),
     }
     for batch, size in before.memory_bytes.items():
-        numbers[f"peak memory, batch {batch} [MB]"] = (size / 1e6, after.memory_bytes[batch] / 1e6, ",.2f")
+        numbers[f"peak memory, batch {batch}"] = (size, after.memory_bytes[batch], units.byte_size)
     rows: list[tuple[str, ...]] = [("", "before", "after", "before / after")]
-    for name, (old, new, form) in numbers.items():
-        rows.append((name, format(old, form), format(new, form), f"{old / new:.2f}" if new else ""))
+    for name, (old, new, written) in numbers.items():
+        rows.append((name, written(old), written(new), f"{old / new:.2f} ×" if new else ""))
     for batch, slow in before.latencies.items():
         fast = after.latencies[batch]
         quartiles = [f"{x.median_ms:.2f} ({x.lower_ms:.2f}-{x.upper_ms:.2f})" for x in (slow, fast)]
-        ratio = f"{slow.median_ms / fast.median_ms:.2f}"
+        ratio = f"{slow.median_ms / fast.median_ms:.2f} ×"
         rows.append((f"latency, batch {batch} [ms], median (quartiles)", *quartiles, ratio))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]

@@ -14,18 +14,24 @@ from mtl.cache_root import default_cache_root
 from mtl.datasets.base import Dataset
 from mtl.datasets.cache.cached import list_cached, remove_cached
 from mtl.datasets.inspect.inspection import Inspection, inspect_dataset
+from mtl.datasets.own.splits import FOLDER, find_ids, split_by_seed, write_splits
 from mtl.datasets.registry import GENERATED, open_dataset, recognise
 from mtl.errors import BadInput
 from mtl.own_modules import add_module_folders
 from mtl.paths import user_path
-from search.commands.inspection_text import bytes_text, format_inspection
+from mtl.vocabulary.units import byte_size, percent
+from search.commands.inspection_text import format_inspection
 from search.progress import LOG_SECONDS
 from search.recipe_file import parse_assignment
 
 DESCRIPTIONS: Mapping[str, str] = {
     "rooms": "generated: furnished rooms rendered from a seed; segmentation, depth, normals",
     "nyuv2": "NYU-Depth-v2, official .mat, NYUD_MT or MTAN; segmentation (40 or 13 classes), depth, normals",
-    "celebamask_hq": "CelebAMask-HQ as published; segmentation (background, skin, hair), the 40 attributes",
+    "celebamask_hq": "CelebAMask-HQ as published; segmentation (3 or 19 classes), the 40 attributes",
+    "celeba": "CelebA's aligned images as published; the 40 attributes, landmarks",
+    "cityscapes": "Cityscapes as published, or MTAN's; segmentation (19 or 7 classes), disparity, depth",
+    "pascal_context": "PASCAL-Context as PASCAL_MT; segmentation, human_parts, normals, saliency, edges",
+    "taskonomy": "Taskonomy by buildings; segmentation (17 classes), depth, normals, edges",
 }
 MOST_SEED = 2**63 - 1
 
@@ -34,6 +40,9 @@ def run(options: argparse.Namespace) -> int:
     """The exit status. Raises BadInput."""
     if options.action == "list":
         print(list_datasets())
+    elif options.action == "split":
+        folder = user_path("datasets split", options.dir)
+        split_dataset(folder, options.seed, options.shares, options.images, options.by, replace=options.replace)
     elif options.action == "cache":
         print(remove_cache() if options.remove else list_cache())
     else:
@@ -89,6 +98,28 @@ def check_dataset(
     print("no problems found" + (f", {count:,} warning{'s' * (count > 1)}" if count else ""))
 
 
+def split_dataset(root: Path, seed: int, shares: str, images: str, by: str | None, *, replace: bool) -> None:
+    """Divides the samples of a folder, writes the lists to it and prints how many are in each.
+
+    shares, images, by, replace: as the command's options. Raises BadInput, with nothing written.
+    """
+    if not root.is_dir():
+        raise BadInput(f"folder {root}: {'is not a directory' if root.exists() else 'does not exist'}")
+    try:
+        parts = [float(part) for part in shares.split(",")]
+    except ValueError:
+        raise BadInput(f"--shares {shares}; allowed: three numbers that sum to 1, such as 0.7,0.15,0.15") from None
+    ids = split_by_seed(find_ids(root, images), seed, parts, by)
+    changed = write_splits(root, ids, replace=replace)
+    total = sum(map(len, ids.values()))
+    for split, chosen in ids.items():
+        print(f"{split:<6}{len(chosen):>8,}  {percent(len(chosen) / total):>7}")
+    print(f"{root / FOLDER}: {'written' if changed else 'unchanged'}")
+    print(
+        f"next: self.ids = read_splits(root) in your class (mtl.datasets.own.splits), parsimony datasets check {root}"
+    )
+
+
 def list_datasets() -> str:
     """Every dataset by name, a line each."""
     own = "a class of your own, see mtl.datasets.file_dataset.FileDataset"
@@ -101,17 +132,17 @@ def list_cache() -> str:
     cached = list_cached(root)
     if not cached:
         return f"nothing of datasets is cached in {root}"
-    lines = [f"{bytes_text(sum(entry.bytes for entry in cached))} in {root}"]
-    return "\n".join(lines + [f"  {bytes_text(entry.bytes):>8}  {entry.what}" for entry in cached])
+    lines = [f"{byte_size(sum(entry.bytes for entry in cached))} in {root}"]
+    return "\n".join(lines + [f"  {byte_size(entry.bytes):>8}  {entry.what}" for entry in cached])
 
 
 def remove_cache() -> str:
     """Removes what `list_cache` lists, and says what it has removed."""
     root = default_cache_root()
     removed, in_use = remove_cached(root)
-    lines = [f"removed {bytes_text(entry.bytes)}  {entry.what}" for entry in removed]
-    lines += [f"kept, as it is being built: {bytes_text(entry.bytes)}  {entry.what}" for entry in in_use]
-    return "\n".join([*lines, f"{bytes_text(sum(entry.bytes for entry in removed))} freed in {root}"])
+    lines = [f"removed {byte_size(entry.bytes)}  {entry.what}" for entry in removed]
+    lines += [f"kept, as it is being built: {byte_size(entry.bytes)}  {entry.what}" for entry in in_use]
+    return "\n".join([*lines, f"{byte_size(sum(entry.bytes for entry in removed))} freed in {root}"])
 
 
 def reading_progress(stream: TextIO) -> Callable[[int, int], None]:

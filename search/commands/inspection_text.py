@@ -11,6 +11,7 @@ from tabulate import tabulate
 from mtl.datasets.inspect.inspection import Content, Inspection, Size
 from mtl.datasets.inspect.tallies import Tally
 from mtl.tasks import Task
+from mtl.vocabulary.units import percent
 
 # Up to this many classes get a line each, with a share for each split.
 FEW_CLASSES = 16
@@ -32,27 +33,15 @@ def format_inspection(found: Inspection, root: Path | None) -> str:
     for name, task in dataset.tasks.items():
         if name not in binary:
             tallies = {split: content.tallies[name] for split, content in contents.items()}
-            blocks.append(_classes(task, tallies) if task.classes else _measures(task, tallies))
+            if task.kind == "regression":
+                blocks.append(_numbers(task, tallies))
+            else:
+                blocks.append(_classes(task, tallies) if task.classes else _measures(task, tallies))
     if binary:
         blocks.append(_binary(binary, contents))
     if found.warnings:
         blocks.append([f"warning: {warning}" for warning in found.warnings])
     return "\n\n".join("\n".join(block) for block in blocks)
-
-
-def share(value: float) -> str:
-    """0.1234 -> 12.3 %; what is there but rounds to nothing is < 0.1 %."""
-    if math.isnan(value):
-        return "–"
-    return "< 0.1 %" if 0 < value < 0.0005 else f"{100 * value:.1f} %"
-
-
-def bytes_text(count: int) -> str:
-    """1234567 -> 1.2 MB."""
-    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= size:
-            return f"{count / size:,.1f} {unit}"
-    return f"{count} B"
 
 
 def _samples(contents: Mapping[str, Content]) -> list[str]:
@@ -80,7 +69,7 @@ def _classes(task: Task, tallies: Mapping[str, Tally]) -> list[str]:
     whole = tallies["all"]
     title = f"{task.name}: {len(task.classes)} classes, share of the labelled {'pixels' if task.dense else 'images'}"
     if whole.unlabelled and task.dense:
-        title += f"; {share(whole.unlabelled_share)} of all pixels have no label"
+        title += f"; {percent(whole.unlabelled_share)} of all pixels have no label"
     elif whole.unlabelled:
         title += f"; {whole.unlabelled:,} {'images have' if whole.unlabelled > 1 else 'image has'} no label"
     shares = {split: tally.shares for split, tally in tallies.items()}
@@ -108,26 +97,49 @@ def _ranked(names: Sequence[str], shares: Mapping[str, NDArray[np.float64]], ima
     """Names by falling share: a line each, by split, where they are few, and else side by side."""
     order = np.argsort(-np.nan_to_num(shares["all"]), kind="stable").tolist()
     if len(names) <= FEW_CLASSES:
-        by_split = {split: [share(each[k]) for k in order] for split, each in shares.items()}
+        by_split = {split: [percent(each[k]) for k in order] for split, each in shares.items()}
         return _table({"": [names[k] for k in order], **by_split, "images": [f"{images[k]:,}" for k in order]})
     widest = max(map(len, names))
-    cells = [f"{names[k]:<{widest}} {share(shares['all'][k]):>7}" for k in order]
+    cells = [f"{names[k]:<{widest}} {percent(shares['all'][k]):>7}" for k in order]
     lines = -(-len(cells) // ((WIDTH - len(INDENT)) // (widest + 8 + 4) or 1))
     return [INDENT + (" " * 4).join(cells[line::lines]) for line in range(lines)]
 
 
 def _measures(task: Task, tallies: Mapping[str, Tally]) -> list[str]:
-    """How many pixels have a depth or a normal, and what these amount to."""
-    columns = {"": list(tallies), "valid pixels": [share(1 - tally.unlabelled_share) for tally in tallies.values()]}
+    """How many pixels have a depth, a normal or an edge's label, and what these amount to."""
+    columns = {"": list(tallies), "valid pixels": [percent(1 - tally.unlabelled_share) for tally in tallies.values()]}
+    heading = {"depth": "metres", "normals": "unit vectors", "edges": "1 on an edge"}.get(task.kind, task.unit)
     if task.kind == "depth":
         for what in ("nearest", "median", "farthest"):
             columns[what] = [f"{getattr(t, what):.2f} m" if t.labelled else "–" for t in tallies.values()]
+    elif task.kind == "disparity":
+        for what, of in (("smallest", "nearest"), ("median", "median"), ("largest", "farthest")):
+            columns[what] = [f"{getattr(t, of):.3g} {task.unit}" if t.labelled else "–" for t in tallies.values()]
+    elif task.kind == "edges":
+        columns["on an edge"] = [percent(float(tally.shares[1])) for tally in tallies.values()]
+        columns["images with edges"] = [f"{tally.images[1]:,}" for tally in tallies.values()]
     else:
         means = [", ".join(f"{value + 0.0:+.2f}" for value in tally.mean) for tally in tallies.values()]
         columns["mean (x, y, z)"] = [
             f"({mean})" if tally.labelled else "–" for mean, tally in zip(means, tallies.values(), strict=True)
         ]
-    return [f"{task.name}: {'metres' if task.kind == 'depth' else 'unit vectors'}", *_table(columns)]
+    return [f"{task.name}: {heading}" if heading else task.name, *_table(columns)]
+
+
+def _numbers(task: Task, tallies: Mapping[str, Tally]) -> list[str]:
+    """Of each number of a regression its labelled images and its range over all splits, and the means of each split."""
+    whole = tallies["all"]
+    places = range(task.channels)
+    columns: dict[str, Sequence[str]] = {"": task.values or (task.name,)}
+    columns["images"] = [f"{count:,}" for count in whole.counts]
+    known = [bool(count) for count in whole.counts]
+    columns["smallest"] = [f"{whole.smallest[k]:.4g}" if known[k] else "–" for k in places]
+    columns["largest"] = [f"{whole.largest[k]:.4g}" if known[k] else "–" for k in places]
+    for split, tally in tallies.items():
+        means = [tally.total[k] / tally.counts[k] if tally.counts[k] else math.nan for k in places]
+        columns[f"mean, {split}"] = ["–" if math.isnan(mean) else f"{mean:.4g}" for mean in means]
+    count = f"{task.channels} numbers" if task.values else "a number"
+    return [f"{task.name}: {count}{f' in {task.unit}' if task.unit else ''}", *_table(columns)]
 
 
 def _table(columns: Mapping[str, Sequence[str]]) -> list[str]:

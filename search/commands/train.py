@@ -28,7 +28,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"failed: {result.details or result.error}", file=sys.stderr)
         return 1
     for name, value in result.metrics.items():
-        print(f"{name:32} {value:.4f}")
+        metric = sweep.metrics.get(name.removeprefix("val_").removeprefix("test_"))
+        print(f"{name:32} {metric.text(value, '.4f') if metric else f'{value:.4f}'}")
     model = sweep.store.shown(trial_file(config.trial_id, MODEL))
     print(f"model: {model}")
     if not config.dense and "://" not in model:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from search.arguments import make_parser
@@ -130,17 +131,16 @@ class World:
             path.write_text(printed.out, encoding="utf-8")
 
     def in_this_folder(self, word: str) -> str:
-        """TRIAL_ID as the id of a trial that is there: the last of its sweep's, which is none without a model."""
+        """TRIAL_ID as the id of a trial that is there, one of the most tasks."""
         if TRIAL not in word:
             return word
-        sweep, _, file = word.partition(TRIAL)
-        wanted = file.strip("/") or "model.pt"
-        models = sorted((self.folder / sweep / "trials").glob(f"*/{wanted}"))
-        if not models and wanted == "compact.pt":
-            model = sorted((self.folder / sweep / "trials").glob("*/model.pt"))[0]
-            assert main(["compact", str(model)]) == 0
-            models = [model.with_name("compact.pt")]
-        return str(models[0] if file else models[0].parent)
+        sweep = self.folder / word.partition(TRIAL)[0]
+        done = pd.read_parquet(sweep / "results.parquet").query("status == 'done'")
+        trial_id = done.loc[done["tasks"].str.len().idxmax(), "trial_id"]
+        path = self.folder / word.replace("TRIAL_ID", trial_id)
+        if path.name == "compact.pt" and not path.exists():
+            assert main(["compact", str(path.parent)]) == 0
+        return str(path)
 
 
 def sets(fields: tuple[str, ...]) -> list[str]:

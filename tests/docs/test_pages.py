@@ -6,8 +6,10 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from markdown_it import MarkdownIt
@@ -15,18 +17,19 @@ from PIL import Image
 
 import search
 from mtl.errors import BadInput
+from mtl.networks.video import VideoWriter
 from search.arguments import make_parser
 from search.cli import main
 from tests.docs.shell import ROOMS, World, check_benchmark, sets
 from tests.support.in_process import without_ray
-from tests.support.leaves import write_leaves
+from tests.support.leaves import write_lanes, write_leaves
 from tests.support.nyuv2_folders import write_nyud_mt
 from tests.support.pages import Block, blocks, files, inline_code, pages
 from tests.support.paths import ROOT
 
 # Read by Sphinx, which `make docs` runs strictly.
 SPHINX = re.compile(r"\{[\w-]+\}")
-PAGES = [page for page in pages() if any(blocks(page))]
+PAGES = [page for page in pages() if any(not SPHINX.fullmatch(block.language) for block in blocks(page))]
 
 
 def of(page: Path) -> str:
@@ -37,7 +40,7 @@ def of(page: Path) -> str:
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with results/rooms, as `parsimony sweep rooms` leaves it, in small."""
     folder = tmp_path_factory.mktemp("swept")
-    small = ["--set", "combinations=depth", *sets(ROOMS)]
+    small = ["--set", "combinations=segmentation+depth", *sets(ROOMS)]
     with without_ray(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert main(["sweep", "rooms", "--address", "local", *small]) == 0
@@ -54,16 +57,27 @@ def world(
     for name, text in files().items():
         (folder / name).write_text(text, encoding="utf-8")
     write_leaves(folder / "path" / "to" / "leaves")
+    write_lanes(folder / "path" / "to" / "lanes")
+    for scene in range(6):
+        frames = folder / "path" / "to" / "videos" / "frames" / f"scene{scene}"
+        frames.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(frames / "0.png")
     names = [f"{k:04d}" for k in range(66)]
     write_nyud_mt(folder / "path" / "to" / "NYU-v2", {"train": names, "val": ["1001", "1002"]})
-    Image.new("RGB", (64, 48), (120, 90, 60)).save(folder / "photo.jpg")
+    (folder / "photos").mkdir()
+    for name in ("photo.jpg", "photos/door.jpg"):
+        Image.new("RGB", (64, 48), (120, 90, 60)).save(folder / name)
+    with VideoWriter(folder / "walk.mp4", Fraction(25)) as video:
+        for shade in range(3):
+            video.add(np.full((48, 64, 3), 80 * shade, np.uint8), Fraction(shade, 25))
+        video.close()
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HOME", str(folder))
     monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])
-    for module in ("leaves", "nets"):
+    for module in ("leaves", "lanes", "nets"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     yield World(folder, capsys)
-    for module in ("leaves", "nets"):
+    for module in ("leaves", "lanes", "nets"):
         sys.modules.pop(module, None)
 
 

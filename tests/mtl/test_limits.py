@@ -75,7 +75,7 @@ def test_the_line_has_both_numbers() -> None:
     check_memory(settings, TASKS, 24, needed)
     check_memory(settings, TASKS, 24, None)
     with pytest.raises(
-        BadInput, match=r"backbone_width = 64.* needs at least .* GB of memory; allowed: .* GB of this GPU"
+        BadInput, match=r"backbone_width = 64.* needs at least .* MB of memory; allowed: .* MB of this GPU"
     ):
         check_memory(settings, TASKS, 24, needed, "this GPU", data_bytes=1)
 
@@ -101,7 +101,7 @@ def test_a_recipe_that_cannot_fit_is_refused_before_anything_is_made(
     for words in (["train", "rooms"], ["sweep", "rooms", "--address", "local", "--dry-run"]):
         line = refused([*words, *huge], capsys)
         assert f"backbone_width = {LARGEST_WIDTH}" in line
-        assert "GB of memory; allowed: at most the " in line
+        assert "B of memory; allowed: at most the " in line
     images = ["--set", "image_size=16384", "--set", "batch_size=65536", *sets("dataset_options.train=65536")]
     assert "image_size = [16384, 16384]" in refused(["train", "rooms", *images], capsys)
     assert list(empty.iterdir()) == []
@@ -118,7 +118,7 @@ def test_a_trial_that_cannot_fit_on_its_node_has_failed_and_is_not_tried_again(
     result = run_trial(trial, RunContext(str(tmp_path), "s", None, threads=1, gpus=0, checkpoint_seconds=9, retries=5))
     assert result.status == "failed"
     assert result.error.startswith("BadInput: a trial of resnet18 with backbone_width = 8")
-    assert result.error.endswith("allowed: at most the 0.0 GB of this machine")
+    assert result.error.endswith("allowed: at most the 1.00 MB of this machine")
 
 
 def test_a_trial_takes_no_more_threads_than_there_are_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ def test_data_without_room_are_refused_before_anything_is_made(
 ) -> None:
     monkeypatch.setenv("PARSIMONY_CACHE", str(tmp_path / "cache"))
     line = refused(["sweep", "rooms", "--dry-run", *sets("dataset_options.train=10000000", "image_size=4096")], capsys)
-    assert "GB free and dataset rooms needs 3,355" in line
+    assert "B free and dataset rooms needs 3,356 TB at " in line
     assert not (tmp_path / "cache").exists()
     # A cache that is there needs no room.
     usage = shutil.disk_usage(tmp_path)

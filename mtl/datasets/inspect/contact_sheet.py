@@ -31,12 +31,16 @@ from mtl.datasets.cache.validity import invalidity
 from mtl.datasets.file_dataset import at_size
 from mtl.datasets.inspect.content import replacing
 from mtl.datasets.inspect.panels import (
+    AXES,
     ClassKey,
     DepthKey,
+    DisparityKey,
+    EdgeKey,
     Key,
     Picture,
     depth_picture,
     depth_shares,
+    edges_picture,
     hatch,
     image_words,
     is_unlabelled,
@@ -297,14 +301,18 @@ def _draw_keys(part: SubFigure, sheet: Sheet) -> None:
         ax = next(axes)
         if isinstance(key, DepthKey):
             metres = np.geomspace(key.nearest, key.farthest, 300, dtype=np.float32)
-            _show(ax, depth_picture(np.tile(metres, (18, 1)), key), f"{name} [m]", 350)
+            unit = key.unit if isinstance(key, DisparityKey) else "m"
+            title = f"{name} [{unit}]" if unit else name
+            _show(ax, depth_picture(np.tile(metres, (18, 1)), key), title, 350)
             ticks = [key.nearest, *round_metres(key), key.farthest]
             for value, share in zip(ticks, depth_shares(np.array(ticks, np.float32), key).tolist(), strict=True):
                 ax.text(300 * share, 22, f"{value:.3g}", ha={0: "left", 1: "right"}.get(share, "center"), va="top")
+        elif isinstance(key, EdgeKey):
+            _show(ax, edges_picture(np.ones((24, 48), np.float32)), f"{name}: an edge", 280)
         else:
             _show(ax, sphere(56, key), name, 280)
-            axes_of_normals = "y up, z to the viewer" if key else "y down, z from the viewer"
-            ax.text(66, 0, f"RGB = (n + 1) / 2;\nthe ball: x to the right,\n{axes_of_normals}", va="top")
+            right, *others = AXES[key]
+            ax.text(66, 0, f"RGB = (n + 1) / 2;\nthe ball: {right},\n{', '.join(others)}", va="top")
     if sheet.has_unlabelled:
         _show(next(axes), hatch(24, 48), "no label", 120)
     next(axes).set_axis_off()

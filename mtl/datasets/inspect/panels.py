@@ -24,6 +24,11 @@ COLORS = (
     "#99D9FF", "#CC0DB2", "#73BF7F", "#4C404C", "#400D73", "#D9B2CC", "#1A0DCC", "#999933",
     "#6673D9", "#B2408C", "#B27FBF", "#59261A", "#D9F266", "#7FD97F", "#FFE6D9", "#99CC33",
 )  # fmt: skip
+# Of the normals n, by whether z points to the viewer (OpenGL's axes) or away (OpenCV's).
+AXES = {
+    True: ("x to the right", "y up", "z to the viewer"),
+    False: ("x to the right", "y down", "z from the viewer"),
+}
 HATCH = (107, 153)
 HATCH_PERIOD = 8
 # Up to this many binary labels, those that are no are worth their words too.
@@ -50,14 +55,31 @@ class DepthKey:
     farthest: float
 
 
+@dataclass(frozen=True)
+class DisparityKey(DepthKey):
+    """The same for a disparity, in its own unit: the smallest is the farthest, and has the dark end of the colours."""
+
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class EdgeKey:
+    """Edges are black on white, whatever is drawn."""
+
+
 # What the colours of a dense task mean; of normals, whether their z points to the viewer.
-Key = ClassKey | DepthKey | bool
+Key = ClassKey | DepthKey | EdgeKey | bool
 
 
 def panel_key(task: Task, targets: Sequence[NDArray]) -> Key:
     """One key for all these targets of a dense task."""
     if task.kind == "segmentation":
         return class_key(task, targets)
+    if task.kind == "edges":
+        return EdgeKey()
+    if task.kind == "disparity":
+        ends = depth_key(targets)
+        return DisparityKey(ends.nearest, ends.farthest, task.unit)
     return depth_key(targets) if task.kind == "depth" else faces_viewer(targets)
 
 
@@ -65,22 +87,32 @@ def panel(target: NDArray, key: Key) -> Picture:
     """The picture of a target, (H, W, 3), by its task's key."""
     if isinstance(key, ClassKey):
         return segmentation_picture(target, key)
+    if isinstance(key, EdgeKey):
+        return _hatched(edges_picture((target == 1).astype(np.float32)), target == IGNORE)
     return depth_picture(target, key) if isinstance(key, DepthKey) else normals_picture(target)
 
 
 def class_key(task: Task, targets: Sequence[NDArray[np.uint8]]) -> ClassKey:
-    """Colours for the classes in these (H, W) targets; the commonest have those that are easiest to tell apart."""
+    """The classes in these (H, W) targets, the commonest first, in the colours that they have on every picture."""
     pixels = np.bincount(np.concatenate([target.ravel() for target in targets]), minlength=IGNORE + 1)[:IGNORE]
     return _key(task, [int(k) for k in np.argsort(-pixels, kind="stable") if pixels[k]])
 
 
 def fixed_class_key(task: Task) -> ClassKey:
-    """Colours for all classes in the task's order: the same class has the same colour on every picture."""
+    """All classes in the task's order: the same class has the same colour on every picture."""
     return _key(task, range(len(task.classes)))
 
 
+def class_colors(count: int) -> NDArray[np.uint8]:
+    """(count, 3): the colour of each class; past the last of `COLORS` they come again, paler and darker."""
+    plain = np.array([ImageColor.getrgb(color) for color in COLORS], float)
+    rounds = [plain, plain * 0.5 + 127.5, plain * 0.55, plain * 0.25 + 191, plain * 0.3]
+    shades = np.concatenate(rounds)[np.arange(count) % (len(rounds) * len(COLORS))]
+    return np.rint(shades).astype(np.uint8)
+
+
 def _key(task: Task, indices: Sequence[int]) -> ClassKey:
-    colors = np.array([ImageColor.getrgb(COLORS[k % len(COLORS)]) for k in range(len(indices))], np.uint8)
+    colors = class_colors(len(task.classes))[list(indices)]
     return ClassKey([task.classes[k] for k in indices], colors.reshape(-1, 3), indices)
 
 
@@ -95,6 +127,11 @@ def segmentation_picture(target: NDArray[np.uint8], key: ClassKey) -> Picture:
     table = np.zeros((IGNORE + 1, 3), np.uint8)
     table[list(key.indices)] = key.colors
     return _hatched(table[target], target == IGNORE)
+
+
+def edges_picture(probability: NDArray[np.float32]) -> Picture:
+    """(H, W) probabilities of an edge, from white (none) to black, (H, W, 3)."""
+    return np.repeat(np.rint(255 * (1 - probability.clip(0, 1))).astype(np.uint8)[..., None], 3, axis=-1)
 
 
 def depth_picture(target: NDArray[np.float32], key: DepthKey) -> Picture:
@@ -123,9 +160,9 @@ def normals_picture(target: NDArray[np.float32]) -> Picture:
 
 def is_unlabelled(task: Task, target: NDArray) -> NDArray[np.bool_]:
     """Where a dense target has no label, (H, W)."""
-    if task.kind == "segmentation":
+    if task.kind in ("segmentation", "edges"):
         return target == IGNORE
-    return target <= 0 if task.kind == "depth" else (target == 0).all(axis=-1)
+    return target <= 0 if task.kind in ("depth", "disparity") else (target == 0).all(axis=-1)
 
 
 def hatch(height: int, width: int) -> Picture:
@@ -155,9 +192,12 @@ def sphere(size: int, to_viewer: bool) -> Picture:
 def image_words(tasks: Mapping[str, Task], targets: Mapping[str, NDArray]) -> list[str]:
     """The labels of the whole image in words; of more than a few binary labels only those that are yes."""
     names = [name for name, task in tasks.items() if not task.dense]
-    binary = [name for name in names if not tasks[name].classes]
+    binary = [name for name in names if tasks[name].kind == "binary"]
     words = []
     for name in names:
+        if tasks[name].kind == "regression":
+            words.append(f"{name}: {number_words(tasks[name], targets[name])}")
+            continue
         label = int(targets[name])
         if label == IGNORE:
             words.append(f"{name}: no label")
@@ -170,5 +210,13 @@ def image_words(tasks: Mapping[str, Task], targets: Mapping[str, NDArray]) -> li
     return words or ([f"none of {len(binary)} labels"] if binary else [])
 
 
+def number_words(task: Task, numbers: NDArray[np.float32]) -> str:
+    """The numbers of a regression, the first few where there are many."""
+    every = ["no label" if np.isnan(one) else f"{one:.3g}" for one in np.ravel(numbers)]
+    more = " …" if len(every) > FEW_BINARY else ""
+    return f"{', '.join(every[:FEW_BINARY])}{more} {task.unit}".strip()
+
+
 def _hatched(colors: Picture, unlabelled: NDArray[np.bool_]) -> Picture:
-    return np.where(unlabelled[..., None], hatch(*unlabelled.shape), colors)
+    # A prediction has a label everywhere; to hatch nothing takes a second for a large photo.
+    return np.where(unlabelled[..., None], hatch(*unlabelled.shape), colors) if unlabelled.any() else colors

@@ -28,6 +28,10 @@ EDGE = 0.1
 # Only every fourth row, and every fourth column where neighbours do not matter: enough to judge by.
 STRIDE = 4
 NAMES_SHOWN = 5
+# Lines cover less of any picture; the edges of BSDS, PASCAL-Context and NYU-v2 cover 2 to 8 % of it.
+MOST_EDGES = 0.4
+# A point of a partly hidden body may lie a little outside.
+FARTHEST_POINT = 1.5
 
 FORWARD, BACKWARD = "forward", "backward"
 AWAY = "they point away from the camera, or their x to the left, by the slope of depth,"
@@ -35,8 +39,16 @@ AWAY = "they point away from the camera, or their x to the left, by the slope of
 WITHOUT = {
     "segmentation": "no pixel has a label",
     "depth": "no pixel has a depth",
+    "disparity": "no pixel has a disparity",
     "normals": "no pixel has a normal",
+    "edges": "no pixel has a label",
 }
+NO_EDGE = "no pixel is on an edge"
+THICK = (
+    f"over {100 * MOST_EDGES:.0f} % of the pixels are on an edge ({{}} % in the first), as where edges are marked by 0 "
+    "and the rest by 1,"
+)
+OUTSIDE = "points lie outside the image ({} in the first), as where pixels are given for shares of its sides,"
 SIZE = "of another size than the image, to which it is stretched ({} in the first),"
 FAR = (
     f"the median is over {FARTHEST_MEDIAN_METRES:.0f} m ({{}} m in the first), as where millimetres are taken for "
@@ -54,11 +66,19 @@ def oddities(sample: Sample, tasks: Mapping[str, Task], scaled_targets: bool = F
     """
     depth = next((sample.targets[name] for name, task in tasks.items() if task.kind == "depth"), None)
     for name, task in tasks.items():
+        target = sample.targets[name]
+        if task.points:
+            far = np.nanmax(np.abs(target - 0.5), initial=0) + 0.5
+            if far > FARTHEST_POINT:
+                yield name, OUTSIDE, f"{far:.3g}"
         if not task.dense:
             continue
-        target = sample.targets[name]
-        if not (target != (IGNORE if task.kind == "segmentation" else 0)).any():
+        if not (target != (IGNORE if task.kind in ("segmentation", "edges") else 0)).any():
             yield name, WITHOUT[task.kind], ""
+        elif task.kind == "edges" and not (target == 1).any():
+            yield name, NO_EDGE, ""
+        if task.kind == "edges" and (share := float((target == 1).mean())) > MOST_EDGES:
+            yield name, THICK, f"{100 * share:.0f}"
         if _is_distorted(target.shape, sample.image.shape, scaled_targets):
             sizes = [f"{shape[1]:,} × {shape[0]:,}" for shape in (target.shape, sample.image.shape)]
             yield name, SIZE, " for ".join(sizes)
@@ -87,17 +107,30 @@ def warnings(
     """
     lines = []
     for name, task in tasks.items():
-        for what in (WITHOUT.get(task.kind, ""), SIZE, FAR, AWAY):
+        for what in (WITHOUT.get(task.kind, ""), NO_EDGE, THICK, OUTSIDE, SIZE, FAR, AWAY):
             if places := odd.get((name, what)):
                 lines.append(f"{name}: {what.format(places[0][1])} {_in_samples(places, read)}")
         fewer = min((odd.get((name, way), []) for way in (FORWARD, BACKWARD)), key=len)
         if fewer and (name, AWAY) not in odd:
             lines.append(f"{name}: they face the other way along z than in most samples {_in_samples(fewer, read)}")
         lines += _class_warnings(task, train[name], whole[name])
+        lines += _number_warnings(task, train[name])
     for value, answer in enumerate(("no", "yes")):  # together, as there may be dozens of such tasks
         if names := [n for n, task in tasks.items() if task.kind == "binary" and _only(train[n], value)]:
             lines.append(f"in train every labelled image has {answer} for {_first(names)}")
     return lines
+
+
+def _number_warnings(task: Task, train: Tally) -> Iterator[str]:
+    """Numbers of which train has no label, or only one value."""
+    if task.kind != "regression":
+        return
+    names = task.values or (task.name,)
+    if absent := [name for name, count in zip(names, train.counts, strict=True) if not count]:
+        yield f"{task.name}: no image of train has a label for {_first(absent)}"
+    same = (train.counts > 1) & (train.smallest == train.largest)
+    if alike := [name for name, one in zip(names, same, strict=True) if one]:
+        yield f"{task.name}: in train every labelled image has the same {_first(alike)}"
 
 
 def _in_samples(places: Sequence[tuple[str, str]], read: int) -> str:

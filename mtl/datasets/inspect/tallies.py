@@ -1,7 +1,7 @@
 """What the labels of many samples amount to: counts that add up, in memory that does not grow."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -20,11 +20,13 @@ DEPTH_EDGES = np.geomspace(1e-3, 1e5, DEPTH_BINS + 1)
 class Tally:
     """The labels of one task, in pixels where the task is dense and in images where it is not.
 
-    counts: labels of each class, of no and yes, or in each bin of depth; a single number for normals.
+    counts: labels of each class, of no and yes, in each bin of depth or disparity, or of each number of a regression; a
+    single count for normals.
     images: how many images have each of these.
     unlabelled: pixels or images without a label.
-    total: the sum of the unit vectors (3,) of normals, 0 for other tasks.
-    nearest, farthest: the ends of depth in metres, inf and 0 where there is none.
+    total: the sum of the unit vectors (3,) of normals, or of each number of a regression; 0 for other tasks.
+    nearest, farthest: the ends of depth in metres, or of disparity, inf and 0 where there is none.
+    smallest, largest: of each number of a regression, inf and -inf where there is none; empty for other tasks.
     """
 
     counts: Ints
@@ -33,6 +35,8 @@ class Tally:
     total: NDArray[np.float64]
     nearest: float = math.inf
     farthest: float = 0.0
+    smallest: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    largest: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def __add__(self, other: Self) -> Self:
         return type(self)(
@@ -42,6 +46,8 @@ class Tally:
             self.total + other.total,
             min(self.nearest, other.nearest),
             max(self.farthest, other.farthest),
+            np.minimum(self.smallest, other.smallest),
+            np.maximum(self.largest, other.largest),
         )
 
     @property
@@ -76,7 +82,16 @@ def tally(task: Task, target: NDArray) -> Tally:
     """What one sample's target, in the form that `mtl.tasks` fixes, adds."""
     total, ends = np.zeros(3), (math.inf, 0.0)
     match task.kind:
-        case "depth":
+        case "regression":
+            numbers = target.reshape(-1, task.channels).astype(np.float64)
+            known = ~np.isnan(numbers)
+            there = known.sum(axis=0)
+            sums = np.where(known, numbers, 0).sum(axis=0)
+            smallest = np.where(known, numbers, math.inf).min(axis=0, initial=math.inf)
+            largest = np.where(known, numbers, -math.inf).max(axis=0, initial=-math.inf)
+            missing = numbers.size - int(there.sum())
+            return Tally(there, there.copy(), missing, sums, smallest=smallest, largest=largest)
+        case "depth" | "disparity":
             values = target[target > 0]
             # What lies beyond the edges is counted in the outermost bins.
             counts = np.histogram(np.clip(values, *DEPTH_EDGES[[0, -1]]), DEPTH_EDGES)[0]
@@ -94,4 +109,6 @@ def tally(task: Task, target: NDArray) -> Tally:
 
 def empty_tally(task: Task) -> Tally:
     """What no sample adds."""
-    return tally(task, np.empty((0, 0, 3), np.float32 if task.kind in ("depth", "normals") else np.uint8))
+    if task.kind == "regression":
+        return tally(task, np.empty((0, task.channels), np.float32))
+    return tally(task, np.empty((0, 0, 3), np.float32 if task.kind in ("depth", "disparity", "normals") else np.uint8))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mtl.datasets.nyuv2.classes import NAMES, Classes
 from mtl.datasets.nyuv2.dataset import HELD_OUT
 from mtl.datasets.nyuv2.frame_files import FrameFiles, stored_targets
-from mtl.datasets.reading import checked_map, first_outside, read_npy
+from mtl.datasets.reading import checked_map, first_outside, read_npy, read_unit_image
 from mtl.errors import BadInput
 from mtl.tasks import IGNORE
 
@@ -28,8 +28,6 @@ FOLDER = {"segmentation": "label", "depth": "depth", "normals": "normal"}
 # So many label files, spread over train, are looked at to tell 40 classes from 13. Of the 1449 frames, 3 have none of
 # the 40 classes beyond the 13th.
 LOOKED_AT = 32
-# Images that were resized by a filter with negative lobes go a little beyond 0..1.
-OVERSHOOT = 0.1
 
 
 class Mtan(FrameFiles):
@@ -54,11 +52,7 @@ class Mtan(FrameFiles):
         return f"{part}/{FOLDER.get(what, what)}/{number}.npy"
 
     def read_image(self, path: Path) -> NDArray[np.uint8]:
-        values = checked_map(path, read_npy(path), None, 3)
-        lowest, highest = float(values.min()), float(values.max())
-        if not (lowest >= -OVERSHOOT and highest <= 1 + OVERSHOOT):
-            raise BadInput(f"file {path}: holds colours from {lowest:g} to {highest:g}; allowed: 0..1")
-        return np.rint(255 * values.clip(0, 1)).astype(np.uint8)
+        return read_unit_image(path)
 
     def read_segmentation(self, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
         stored = checked_map(path, read_npy(path), size, 1, "iuf")

@@ -15,7 +15,7 @@ from mtl.datasets.cache.validity import invalidity
 from mtl.datasets.file_dataset import FileDataset, at_size
 from mtl.errors import BadInput
 from mtl.own_code import defined_at, own_code, shown
-from mtl.tasks import IGNORE, Kind, Task
+from mtl.tasks import IGNORE, Kind, Task, wrong_fields
 
 MOST_NAME = 64  # characters: a dataset's and a task's names are parts of files' names
 MOST_SAMPLES = 10**9
@@ -132,6 +132,8 @@ class OwnDataset(Dataset):
                 raise self._bad(call, f"has the Task {shown(task.name)} as {shown(key)}; allowed: its name")
             if wrong := _wrong_name(task.name) or _wrong_classes(task):
                 raise self._bad(call, wrong)
+            if wrong := wrong_fields(task):
+                raise self._bad(call, f"has {wrong}")
         return dict(tasks)
 
     def _check_ids(self, call: str, ids: object) -> None:

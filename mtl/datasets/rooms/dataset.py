@@ -4,6 +4,10 @@ Labels are those of the ray through the pixel's centre. Depth is z-depth in metr
 along the ray (as in NYU-v2). Normals are unit vectors in the camera's frame: x right, y up, z backwards, so that a
 surface which faces the camera squarely has normal (0, 0, 1), and every visible one a positive dot product with the
 direction to the camera. Mirroring an image left to right thus mirrors its labels and negates the normals' x.
+
+Two more tasks are there where they are asked for, to try their kinds: `edges`, the pixels whose right or lower
+neighbour shows another part of the scene (a wall, a table's leg, a lamp's shade), whatever its texture; and `pitch`,
+how many degrees the camera looks up, a regression.
 """
 
 from collections.abc import Mapping
@@ -32,8 +36,16 @@ _SHADOW_OFFSET_METRES = 1e-3
 _LATTICE = np.random.default_rng(0).random((16, 16, 16), dtype=np.float32)
 
 
+EDGES = Task("edges", "edges")
+# The camera looks between 29° down and 3° up.
+PITCH = Task("pitch", "regression", unit="°", scale=10.0)
+
+
 class Rooms(Dataset):
-    """`train`, `val` and `test` scenes; a scene depends on its split and index alone, not on how many there are."""
+    """`train`, `val` and `test` scenes; a scene depends on its split and index alone, not on how many there are.
+
+    edges, pitch: whether there are these tasks, too. The others are the same with and without them.
+    """
 
     name = "rooms"
     tasks: Mapping[str, Task] = {
@@ -42,7 +54,20 @@ class Rooms(Dataset):
         "normals": Task("normals", "normals"),
     }
 
-    def __init__(self, train: int = TRAIN_SCENES, val: int = VAL_SCENES, test: int = TEST_SCENES) -> None:
+    def __init__(
+        self,
+        train: int = TRAIN_SCENES,
+        val: int = VAL_SCENES,
+        test: int = TEST_SCENES,
+        edges: bool = False,
+        pitch: bool = False,
+    ) -> None:
+        for option, value in (("edges", edges), ("pitch", pitch)):
+            if not isinstance(value, bool):
+                raise BadInput(f"rooms: {option} is {value!r}; allowed: true, false")
+        self._more = {EDGES.name: EDGES} if edges else {}
+        self._more |= {PITCH.name: PITCH} if pitch else {}
+        self.tasks = {**type(self).tasks, **self._more}
         self._sizes: dict[Split, int] = {"train": train, "val": val, "test": test}
         for split, size in self._sizes.items():
             if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MOST_SCENES:
@@ -52,7 +77,7 @@ class Rooms(Dataset):
 
     def fingerprint(self) -> str:
         counts = "-".join(f"{split}{size}" for split, size in self._sizes.items())
-        return f"rooms-v{VERSION}-{counts}"
+        return "-".join([f"rooms-v{VERSION}-{counts}", *self._more])
 
     def size(self, split: Split) -> int:
         return self._sizes[split]
@@ -64,7 +89,14 @@ class Rooms(Dataset):
         if min(image_size) < 1:
             raise BadInput(f"rooms: image_size is {image_size}; height and width must be 1 or more")
         scene_seed, sensor_seed = SeedSequence((VERSION, SPLITS.index(split), index)).spawn(2)
-        return render(draw_scene(np.random.default_rng(scene_seed)), image_size, np.random.default_rng(sensor_seed))
+        scene = draw_scene(np.random.default_rng(scene_seed))
+        sample = render(scene, image_size, np.random.default_rng(sensor_seed))
+        more: dict[str, NDArray] = {}
+        if EDGES.name in self._more:
+            more[EDGES.name] = part_edges(scene, image_size)
+        if PITCH.name in self._more:
+            more[PITCH.name] = camera_pitch(scene.camera)
+        return Sample(sample.image, {**sample.targets, **more})
 
 
 def render(scene: Scene, image_size: tuple[int, int], sensor: Generator) -> Sample:
@@ -89,6 +121,23 @@ def render(scene: Scene, image_size: tuple[int, int], sensor: Generator) -> Samp
             "normals": normals.reshape(*image_size, 3),
         },
     )
+
+
+def part_edges(scene: Scene, image_size: tuple[int, int]) -> NDArray[np.uint8]:
+    """(H, W), 1 where the right or the lower neighbour shows another part of the scene, else 0."""
+    origin, direction = pixel_rays(scene.camera, image_size)
+    starts = range(0, direction.shape[1], _RAY_BATCH)
+    hits = [nearest_hits(origin, direction[:, start : start + _RAY_BATCH], scene.groups).shape for start in starts]
+    parts = np.concatenate(hits).reshape(image_size)
+    edges = np.zeros(image_size, np.uint8)
+    edges[:, :-1] |= parts[:, :-1] != parts[:, 1:]
+    edges[:-1] |= parts[:-1] != parts[1:]
+    return edges
+
+
+def camera_pitch(camera: Camera) -> NDArray[np.float32]:
+    """How many degrees the optical axis points up, ()."""
+    return np.array(np.degrees(np.arcsin(-float(camera.rotation[1, 2]))), np.float32)
 
 
 def pixel_rays(camera: Camera, image_size: tuple[int, int]) -> tuple[Floats, Floats]:

@@ -252,7 +252,7 @@ def test_samples_keep_their_order_however_long_each_takes(tmp_path: Path) -> Non
 def test_disk_without_room_is_refused_before_a_sample_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
-    with pytest.raises(BadInput, match=r"^cache .*: has 0\.0 GB free and dataset noise needs .* PARSIMONY_CACHE"):
+    with pytest.raises(BadInput, match=r"^cache .*: has 100 B free and dataset noise needs .* PARSIMONY_CACHE"):
         materialise(Noise(on_read=log_builds(tmp_path / "log")), SIZE, tmp_path)
     assert not (tmp_path / "log").exists()
     assert folders(tmp_path) == []

@@ -16,7 +16,7 @@ from mtl.datasets.celebamask_hq.attributes import ATTRIBUTES
 from mtl.datasets.celebamask_hq.dataset import CLASSES, IMAGES, MASKS, CelebAMaskHQ
 from mtl.datasets.registry import load_dataset
 from mtl.errors import BadInput
-from mtl.tasks import IGNORE
+from mtl.tasks import IGNORE, Task
 from tests.support.paths import SHARED
 
 IDS = [0, 7, 1999, 2000, 2001, 4100, 4101, 4102, 29998, 29999]
@@ -478,3 +478,30 @@ def test_real_image_by_its_published_files(real: Path) -> None:
     assert sample.targets["smile"] == 1
     assert sample.targets["Young"] == 1
     assert sample.targets["5_o_Clock_Shadow"] == 0
+
+
+def test_19_classes_lie_over_one_another_as_in_the_authors_script(root: Path) -> None:
+    """Skin 8..23, nose 16..19, hair 0..15: their script goes from skin over nose to hair, and a hat over hair."""
+    k = IDS[3]
+    save_mask(root, k, "hat", slice(0, 2))
+    save_mask(root, k, "l_eye", slice(18, 21))
+    dataset = CelebAMaskHQ(root, classes=19)
+    names = dataset.tasks["segmentation"].classes
+    assert len(names) == 19
+    assert (names[0], names[1], names[18]) == ("background", "skin", "cloth")
+    rows = [names[c] for c in dataset.load(str(k)).targets["segmentation"][:, 0]]
+    assert rows == ["hat"] * 2 + ["hair"] * 14 + ["nose"] * 2 + ["l_eye"] * 3 + ["skin"] * 3 + ["background"] * 8
+    mirrored = {names[a]: names[b] for a, b in enumerate(dataset.tasks["segmentation"].mirrored) if a != b}
+    assert mirrored == {
+        "l_eye": "r_eye", "r_eye": "l_eye", "l_brow": "r_brow", "r_brow": "l_brow", "l_ear": "r_ear", "r_ear": "l_ear",
+    }  # fmt: skip
+    assert f"CelebAMask-HQ-mask-anno/{k // 2000}/{k:05d}_hat.png" in dataset.files(str(k))
+    with pytest.raises(BadInput, match=r"dataset_options\.classes: 18; allowed: 3, 19"):
+        CelebAMaskHQ(root, classes=18)
+
+
+def test_3_classes_are_as_before(root: Path) -> None:
+    """What is cached, and the ids of trials, hang on this."""
+    assert CelebAMaskHQ(root).tasks["segmentation"] == Task("segmentation", "segmentation", CLASSES)
+    assert CelebAMaskHQ(root).fingerprint() == CelebAMaskHQ(root, classes=3).fingerprint()
+    assert CelebAMaskHQ(root).fingerprint() != CelebAMaskHQ(root, classes=19).fingerprint()

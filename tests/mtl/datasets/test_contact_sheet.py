@@ -15,6 +15,7 @@ from mtl.datasets.inspect.panels import (
     HATCH,
     ClassKey,
     DepthKey,
+    class_colors,
     class_key,
     depth_key,
     depth_picture,
@@ -45,13 +46,13 @@ def root(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "data")
 
 
-def test_the_commonest_classes_have_the_clearest_colours() -> None:
+def test_a_class_has_its_own_colour_and_the_commonest_is_named_first() -> None:
     target = np.array([[2, 2, 2], [0, 0, IGNORE]], np.uint8)
     key = class_key(SCENE, [target])
     assert list(key.names) == ["lamp", "wall"]
     picture = segmentation_picture(target, key)
-    assert picture[0, 1].tolist() == rgb(COLORS[0])
-    assert picture[1, 0].tolist() == rgb(COLORS[1])
+    assert picture[0, 1].tolist() == rgb(COLORS[2])
+    assert picture[1, 0].tolist() == rgb(COLORS[0])
     assert is_hatch(picture[1, 2])
 
 
@@ -67,7 +68,9 @@ def test_more_classes_than_colours() -> None:
     task = Task("many", "segmentation", tuple(f"class {k}" for k in range(60)))
     target = np.arange(60, dtype=np.uint8)[None]
     picture = segmentation_picture(target, class_key(task, [target]))
-    assert picture[0, 0].tolist() == picture[0, len(COLORS)].tolist() == rgb(COLORS[0])
+    assert picture[0, 0].tolist() == rgb(COLORS[0])
+    assert len({tuple(color) for color in picture[0].tolist()}) == 60
+    assert len({tuple(color) for color in class_colors(5 * len(COLORS)).tolist()}) == 5 * len(COLORS)
 
 
 def test_depth_runs_over_viridis_and_what_is_invalid_is_hatched() -> None:
@@ -128,7 +131,7 @@ def test_sheet_of_a_folder(root: Path) -> None:
     height, width = last.pictures["image"].shape[:2]
     assert (height, width) == sheet.size
     assert height / width == pytest.approx(24 / 32, rel=0.01)
-    assert (last.pictures["classes"] == rgb(COLORS[1])).all()  # all lamp, the second most frequent
+    assert (last.pictures["classes"] == rgb(COLORS[2])).all()  # all lamp, the third class
     assert [region.name for region in last.regions["classes"]] == ["lamp"]
     assert last.caption == "smile: no"
     assert {tuple(color) for color in last.pictures["normals"][height // 2]} == {(128, 128, 255)}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtl.config import TrialConfig
 from mtl.datasets.batches import enlarge, same_bits
-from mtl.datasets.batches.augmentation import Batch
+from mtl.datasets.batches.augmentation import Batch, flip, flip_without_waiting
 from mtl.datasets.batches.colour import BRIGHTNESS, CONTRAST, HUE, RGB, SATURATION, YIQ
 from mtl.datasets.batches.load import (
     MEAN,
@@ -23,6 +23,7 @@ from mtl.datasets.batches.load import (
     training_batches,
 )
 from mtl.datasets.batches.prefetch import read_ahead
+from mtl.tasks import Task
 from mtl.training import Training
 from tests.support.small import TASKS, arrays, config
 
@@ -141,6 +142,26 @@ def test_batches_of_resident_arrays_are_the_same_bit_for_bit(names: tuple[str, .
         assert equal(one, other)
     assert equal(next(evaluation_batches(split, TASKS, 7)), next(evaluation_batches(held, TASKS, 7)))
     assert torch.equal(held["depth"], torch.from_numpy(split["depth"]))
+
+
+def test_what_a_gpu_flips_is_what_a_cpu_flips_bit_for_bit() -> None:
+    """Also of classes and points that have partners in a mirrored image."""
+    eyes = Task("eyes", "regression", values=("lx", "ly", "rx", "ry"), points=(1, 0))
+    sides = Task("segmentation", "segmentation", tuple("abcdef"), mirrored=(0, 2, 1, 3, 5, 4))
+    tasks = [sides, *TASKS[1:], eyes]
+    split = random_split(6, 32, 48)
+    split["eyes"] = np.random.default_rng(1).random((6, 4), dtype=np.float32)
+    split["eyes"][2, :2] = np.nan
+    targets = {task.name: torch.from_numpy(split[task.name]) for task in tasks}
+    images = torch.from_numpy(split["image"]).permute(0, 3, 1, 2).float()
+    chosen = torch.tensor([True, False, True, True, False, True])
+    one, other = (flips(images, targets, tasks, chosen) for flips in (flip, flip_without_waiting))
+    assert torch.equal(one[0], other[0])
+    for name, target in one[1].items():
+        torch.testing.assert_close(target, other[1][name], rtol=0, atol=0, equal_nan=True)
+    assert not torch.equal(one[1]["segmentation"], targets["segmentation"])
+    assert torch.equal(one[1]["eyes"][1], targets["eyes"][1])
+    assert torch.equal(one[1]["eyes"][0, 0], 1 - targets["eyes"][0, 2])
 
 
 def test_reading_gives_what_the_products_give_up_to_rounding() -> None:

@@ -121,10 +121,6 @@ def test_an_archive_that_unpacks_to_more_than_itself(
     assert "model.pt: cannot be read with weights_only=True (BadZipFile)" in predicted("model.pt", capsys)
 
 
-def test_programs_of_torch_are_not_read(files: Path, empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "compact.pt2: cannot be read with weights_only=True" in predicted(str(files / "compact.pt2"), capsys)
-
-
 def test_compact_runs_a_dataset_of_ones_own_only_where_data_are_named(
     files: Path, empty: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

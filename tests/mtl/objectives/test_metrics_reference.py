@@ -1,4 +1,4 @@
-"""Every metric of every kind against scikit-learn, on whole splits that were given to it batch by batch."""
+"""Every metric of labels and maps against scikit-learn, on whole splits that were given to it batch by batch."""
 
 import math
 from collections.abc import Callable
@@ -21,6 +21,8 @@ TASKS = {kind: Task("task", kind, NAMES if kind in ("segmentation", "classificat
 # Of unlike sizes, so that a mean over batches is not one over the split.
 BATCHES = (1, 5, 3)
 
+# Edges and numbers: see `test_edges_and_numbers`.
+MAPS = ("depth", "disparity", "normals")
 Split = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -66,7 +68,7 @@ def class_split(case: str, kind: Kind) -> Split:
 def map_split(case: str, kind: Kind) -> Split:
     """Predictions and depths or normals, a third of them unlabelled."""
     rng = np.random.default_rng(1)
-    if kind == "depth":
+    if kind != "normals":
         truth = rng.uniform(0.5, 10, (COUNT, HEIGHT, WIDTH))
         said = truth * rng.choice([0.5, 0.9, 1.1, 1.2, 1.3, -1], truth.shape)
         wrong = -truth
@@ -89,8 +91,8 @@ def map_split(case: str, kind: Kind) -> Split:
             said = truth
         case "all wrong":
             said = wrong
-    truth = np.where(unlabelled if kind == "depth" else unlabelled[..., None], 0, truth)
-    prediction = torch.from_numpy(said[:, None] if kind == "depth" else np.moveaxis(said, -1, 1)).float()
+    truth = np.where(unlabelled if kind != "normals" else unlabelled[..., None], 0, truth)
+    prediction = torch.from_numpy(said[:, None] if kind != "normals" else np.moveaxis(said, -1, 1)).float()
     return prediction, torch.from_numpy(truth).float()
 
 
@@ -155,6 +157,7 @@ def of_normals(prediction: NDArray, truth: NDArray, protocol: str) -> dict[str, 
 REFERENCES: dict[Kind, Callable[[NDArray, NDArray, str], dict[str, float]]] = {
     "segmentation": of_segmentation,
     "depth": of_depth,
+    "disparity": of_depth,
     "normals": of_normals,
     "classification": of_classification,
     "binary": of_binary,
@@ -168,11 +171,7 @@ CLASS_CASES = (
     "a class never present",
     "a class neither present nor said",
 )
-CASES = [
-    (kind, case)
-    for kind in METRICS
-    for case in ((*COMMON, "all right") if kind in ("depth", "normals") else CLASS_CASES)
-]
+CASES = [(kind, case) for kind in REFERENCES for case in ((*COMMON, "all right") if kind in MAPS else CLASS_CASES)]
 
 
 def measured(task: Task, prediction: torch.Tensor, target: torch.Tensor, protocol: str) -> dict[str, float]:
@@ -187,7 +186,7 @@ def measured(task: Task, prediction: torch.Tensor, target: torch.Tensor, protoco
 @pytest.mark.parametrize(("kind", "case"), CASES)
 def test_metrics_are_scikit_learns(kind: Kind, case: str, protocol: str) -> None:
     task = TASKS[kind]
-    split = map_split if kind in ("depth", "normals") else class_split
+    split = map_split if kind in MAPS else class_split
     prediction, target = split(case, kind)
     values = measured(task, prediction, target, protocol)
     assert set(values) == set(reported(kind, protocol))
@@ -210,13 +209,13 @@ def test_metrics_are_scikit_learns(kind: Kind, case: str, protocol: str) -> None
 
 
 @pytest.mark.parametrize("protocol", ["standard", "paper"])
-@pytest.mark.parametrize("kind", ["segmentation", "depth", "normals"])
+@pytest.mark.parametrize("kind", ["segmentation", *MAPS])
 def test_a_heads_output_is_measured_at_the_protocols_resolution(kind: Kind, protocol: str) -> None:
     """standard: the prediction is enlarged; paper: the target is reduced; both as torch's interpolation does it."""
     task = TASKS[kind]
-    _, target = (map_split if kind in ("depth", "normals") else class_split)("random", kind)
+    _, target = (map_split if kind in MAPS else class_split)("random", kind)
     large = target.repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)
-    large[:, 1::3] = 0 if kind in ("depth", "normals") else IGNORE  # so that pixels of one cell differ
+    large[:, 1::3] = 0 if kind in MAPS else IGNORE  # so that pixels of one cell differ
     output = torch.randn(COUNT, task.channels, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
     if protocol == "standard":
         prediction = F.interpolate(output, size=large.shape[1:3], mode="bilinear", align_corners=False)
@@ -228,6 +227,7 @@ def test_a_heads_output_is_measured_at_the_protocols_resolution(kind: Kind, prot
         truth = planes[:, 0].to(large.dtype) if kind != "normals" else planes.movedim(1, -1)
     said = (prediction.argmax(dim=1) if kind == "segmentation" else prediction).numpy()
     values, expected = measured(task, output, large, protocol), REFERENCES[kind](said, truth.numpy(), protocol)
+    expected = {name: expected[name] for name in values}
     if kind == "normals":
         assert values.pop("median_angle") == pytest.approx(expected.pop("median_angle"), abs=0.006)
     assert values == pytest.approx(expected, rel=1e-4)

@@ -16,14 +16,14 @@ from tests.support.commands import refused
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["room"], ["'room'", "allowed: celebamask-hq, nyuv2, nyuv2-mtan, nyuv2-small, rooms"]),
+        (["room"], ["'room'", "allowed: celebamask-hq, cityscapes, nyuv2, nyuv2-mtan, nyuv2-small, rooms"]),
         (["rooms", "--set", "lamdas=1"], ["unknown field 'lamdas'", "lambdas"]),
         (["rooms", "--set", "lambdas=-1"], ["lambdas = -1", "allowed"]),
         (["rooms", "--set", "lambdas=x"], ["lambdas = x", "allowed"]),
         (["rooms", "--set", "seeds=0"], ["seeds = 0", "allowed"]),
         (["rooms", "--set", "tasks=segmentation,sound"], ["'sound'", "segmentation, depth, normals"]),
         (["rooms", "--set", "combinations=sound"], ["'sound'", "allowed"]),
-        (["rooms", "--set", "dataset=cityscapes"], ["cityscapes", "rooms", "nyuv2", "celebamask_hq"]),
+        (["rooms", "--set", "dataset=kitti"], ["kitti", "rooms", "nyuv2", "celebamask_hq"]),
         (["rooms", "--set", "retraining=again"], ["retraining = again", "allowed", "scratch"]),
         (["rooms", "--set", "objectives=mac"], ["'mac'", "allowed: delta_m", "macs", "latency_ms"]),
         (
@@ -138,7 +138,8 @@ def test_close_matches(words: list[str], meant: str, empty: Path, capsys: pytest
 def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes"]) == 0
     listed = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in listed] == ["celebamask-hq", "nyuv2", "nyuv2-mtan", "nyuv2-small", "rooms"]
+    names = ["celebamask-hq", "cityscapes", "nyuv2", "nyuv2-mtan", "nyuv2-small", "rooms"]
+    assert [line.split()[0] for line in listed] == names
     assert main(["recipes", "nyuv2"]) == 0
     assert 'backbone = "resnet50"' in capsys.readouterr().out
     assert "allowed" in refused(["recipes", "nyu"], capsys)

@@ -18,7 +18,6 @@ from mtl.datasets.registry import GENERATED, PUBLISHED
 from mtl.datasets.rooms.dataset import Rooms
 from search.cli import main
 from search.commands.datasets import DESCRIPTIONS, reading_progress
-from search.commands.inspection_text import bytes_text, share
 from tests.support.labelled_folder import LabelledFolder, write_folder
 
 OWN = "tests.support.labelled_folder:LabelledFolder"
@@ -140,13 +139,16 @@ def test_a_dataset_class_in_the_working_folder(root: Path, work: Path) -> None:
     ("words", "said"),
     [
         ([], "neither DIR nor --dataset given; allowed: DIR, or --dataset rooms"),
-        (["ROOT"], "holds none of nyuv2, celebamask_hq; found classes/, depth/, images/, normals/, words/; say what"),
+        (
+            ["ROOT"],
+            "celeba, pascal_context, taskonomy; found classes/, depth/, images/, normals/, words/; say what",
+        ),
         (["ROOT/.."], "holds none of"),
         (["ROOT/nowhere"], "nowhere: does not exist"),
         (["ROOT/images/a.png"], "a.png: is not a directory"),
         (["ROOT", "--dataset", "rooms"], "dataset rooms: is generated, found the folder"),
         (["--dataset", "nyuv2"], "dataset nyuv2: no folder given; allowed: parsimony datasets check DIR"),
-        (["ROOT", "--dataset", "cityscapes"], "dataset 'cityscapes': unknown; allowed: rooms, nyuv2, celebamask_hq"),
+        (["ROOT", "--dataset", "kitti"], "dataset 'kitti': unknown; allowed: rooms, nyuv2, celebamask_hq"),
         (["ROOT", "--dataset", OWN, "--option", "fewer"], "--option 'fewer'; allowed: KEY=VALUE"),
         (["ROOT", "--dataset", OWN, "--option", "less=1"], "'less'; allowed for tests.support.labelled_folder"),
         (["ROOT", "--dataset", OWN, "--sheet", "nowhere/sheet.png"], "--sheet nowhere/sheet.png: no folder nowhere"),
@@ -252,8 +254,3 @@ def test_progress_on_a_terminal_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     assert "samples/s" in stream.getvalue()
     assert stream.getvalue().split("\r")[-2].isspace()  # the line is cleared at the end
     assert log.getvalue() == "2,000 of 3,000 samples read\n"
-
-
-def test_numbers_for_people() -> None:
-    assert [share(x) for x in (0.1234, 0, 1, 1e-5, float("nan"))] == ["12.3 %", "0.0 %", "100.0 %", "< 0.1 %", "–"]
-    assert [bytes_text(n) for n in (0, 999, 1234567, 5 * 10**12)] == ["0 B", "999 B", "1.2 MB", "5,000.0 GB"]

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from mtl.config import LARGEST_STRENGTH
-from mtl.errors import BadInput
+from mtl.errors import MOST_SHOWN, BadInput, one_line
 from mtl.paths import user_path
-from search.cli import MOST_SHOWN, main, one_line
+from search.cli import main
 from search.recipe import MOST_TRIALS, Recipe, expand
 from search.recipe_file import MOST_RECIPE_BYTES, load_recipe
 from tests.support.commands import refused

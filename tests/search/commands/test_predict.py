@@ -1,6 +1,9 @@
 """`parsimony predict`: maps at the image's own resolution, their pictures, and words for the rest."""
 
+import importlib.util
+import json
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +14,14 @@ from torch import Tensor
 
 from mtl.datasets.inspect.panels import fixed_class_key
 from mtl.networks.checkpoint import load_checkpoint
-from mtl.networks.export import load_onnx
+from mtl.networks.export import load_export
 from mtl.networks.prediction import predict
 from mtl.networks.prediction_pictures import map_picture
+from mtl.networks.video import VideoWriter, read_frames
 from mtl.tasks import Task
 from search.cli import main
-from search.commands.predict import probability_lines
+from search.commands.predict_files import probability_lines
+from search.commands.predict_inputs import distinct
 from tests.support.checkpoints import time_nothing, write_checkpoint
 from tests.support.small import TASKS
 
@@ -62,7 +67,7 @@ def test_predictions_of_a_known_network() -> None:
     np.testing.assert_allclose(normals, np.broadcast_to([0.6, 0, 0.8], (50, 71, 3)), atol=1e-6)
     assert result.probabilities["light"] == pytest.approx({"dark": 0.1, "dim": 0.2, "bright": 0.7})
     assert result.probabilities["male"] == pytest.approx({"yes": 0.9})
-    assert probability_lines(result) == ["light: bright 0.700, dim 0.200, dark 0.100", "male: yes 0.900"]
+    assert probability_lines(result) == ["light: bright 70.0 %, dim 20.0 %, dark 10.0 %", "male: yes 90.0 %"]
 
 
 def test_a_class_has_the_same_colour_on_every_picture() -> None:
@@ -103,9 +108,10 @@ def test_round_trip_from_a_checkpoint_over_its_compact_form_to_the_same_pictures
         out = tmp_path / name
         assert main(["predict", str(folder / name), str(image), "--out", str(out)]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert lines[:3] == [str(out / f"photo-{task}.png") for task in MAPS]
-        words[name] = lines[3:]
-        assert {path.name for path in out.iterdir()} == {f"photo-{task}.png" for task in MAPS}
+        files = [f"photo-{task}.png" for task in (*MAPS, "attributes")]
+        assert lines[:4] == [str(out / file) for file in files]
+        words[name] = lines[4:]
+        assert {path.name for path in out.iterdir()} == set(files)
         pictures[name] = {task: np.asarray(Image.open(out / f"photo-{task}.png")).astype(int) for task in MAPS}
     assert [line.split(": ")[1] for line in words["model.pt"]] == ["light", "male"]
     assert words["model.pt"] == words["compact.pt"]
@@ -144,9 +150,9 @@ def test_bad_input(
     monkeypatch.chdir(tmp_path)
     folder = write_checkpoint(tmp_path / "trial", tasks=("depth",))
     (tmp_path / "text.png").write_text("no image")
-    Image.new("I;16", (4, 4)).save(tmp_path / "deep.png")
-    line = refused([str(folder), str(image), "text.png", "deep.png", "nowhere.png"], capsys)
-    for name in ("text.png: cannot be read", "deep.png: holds uint16", "nowhere.png: cannot be read"):
+    Image.new("F", (4, 4)).save(tmp_path / "deep.tiff")
+    line = refused([str(folder), str(image), "text.png", "deep.tiff", "nowhere.png"], capsys)
+    for name in ("text.png: cannot be read", "deep.tiff: holds float32", "nowhere.png: cannot be read"):
         assert name in line
     assert "nothing.pt: no such file" in refused(["nothing.pt", str(image)], capsys)
     (tmp_path / "text.onnx").write_text("no model")
@@ -170,10 +176,139 @@ def test_an_onnx_file_predicts_as_its_model_does(tmp_path: Path, image: Path) ->
     folder = write_checkpoint(tmp_path / "trial", tasks=("male",))
     assert main(["compact", str(folder), "--export", "onnx"]) == 0
     pixels = np.asarray(Image.open(image))
-    assert main(["predict", str(folder / "compact.onnx"), str(image)]) == 0
-    network, _ = load_onnx(folder / "compact.onnx")
+    assert main(["predict", str(folder / "compact.onnx"), str(image), "--out", str(tmp_path / "out")]) == 0
+    network, _ = load_export(folder / "compact.onnx")
     tasks = [TASKS[-1]]
     shares = [
         predict(n, tasks, pixels, (32, 48)).probabilities for n in (network, load_checkpoint(folder / "model.pt").model)
     ]
     assert shares[0]["male"] == pytest.approx(shares[1]["male"], abs=1e-5)
+
+
+@pytest.fixture
+def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return write_checkpoint(tmp_path / "trial", tasks=("segmentation", "depth", "male"))
+
+
+def test_a_folder_is_done_but_for_what_cannot_be_read(
+    trial: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("b.png", "a.png", "A.jpg", "c.bmp"):
+        Image.new("RGB", (9, 7), (90, 20, 30)).save(photos / name)
+    (photos / "broken.jpg").write_bytes((photos / "A.jpg").read_bytes()[:300])
+    (photos / "notes.txt").write_text("no photo")
+    (photos / ".hidden.jpg").write_text("no photo")
+    assert main(["predict", str(trial), str(photos), "--out", "out", "--batch-size", "2", "--raw", "--overlay"]) == 1
+    captured = capsys.readouterr()
+    kinds = ("attributes.png", "depth.png", "segmentation-overlay.png", "segmentation.png")
+    stems = ("A-1", "a-2", "b", "c")
+    expected = {f"{stem}-{kind}" for stem in stems for kind in kinds} | {f"{stem}.npz" for stem in stems}
+    assert {path.name for path in Path("out").iterdir()} == expected
+    named, passed_over, summary, failed = captured.err.splitlines()
+    assert named.startswith(f"parsimony: file {photos / 'broken.jpg'}: cannot be read as an image")
+    assert passed_over.startswith("1 file passed over in folders")
+    assert summary.startswith("all but 1 of 5 photos: 8 maps, 4 overlays, 4 attribute pictures, 4 array files in out, ")
+    assert failed == "parsimony: 1 of 5 photos could not be done; each is named above"
+    assert [line for line in captured.out.splitlines() if ": male: " in line] != []
+
+
+def test_photos_in_batches_are_as_photos_alone(trial: Path, image: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.png"
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (31, 90, 3), dtype=np.uint8)).save(other)
+    assert main(["predict", str(trial), str(other), "--raw", "--out", "alone"]) == 0
+    assert main(["predict", str(trial), str(image), str(other), str(image), "--raw", "--out", "batch"]) == 0
+    alone, batch = (np.load(f"{folder}/other.npz", allow_pickle=False) for folder in ("alone", "batch"))
+    assert alone["depth"].shape == (31, 90)
+    np.testing.assert_allclose(alone["depth"], batch["depth"], atol=1e-5)
+    assert (alone["segmentation"] == batch["segmentation"]).mean() > 0.999
+
+
+def test_names_are_distinct() -> None:
+    assert distinct(["a", "b", "A", "a-1", "c"]) == ["a-2", "b", "A-3", "a-1", "c"]
+
+
+def test_a_video_has_one_key_and_a_table(trial: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("av")
+    rate = Fraction(24)
+    with VideoWriter(tmp_path / "walk.mp4", rate) as writer:
+        for number in range(40):
+            writer.add(np.full((30, 50, 3), 5 * number, np.uint8), number / rate)
+    words = ["predict", str(trial), str(tmp_path / "walk.mp4"), "--out", "out", "--overlay", "--raw"]
+    assert main(words) == 0
+    names = {"walk-segmentation.mp4", "walk-segmentation-overlay.mp4", "walk-depth.mp4", "walk-attributes.csv"}
+    assert {path.name for path in Path("out").iterdir()} == {*names, "walk-raw"}
+    captured = capsys.readouterr()
+    assert set(captured.out.splitlines()) == {f"out/{name}" for name in names}
+    assert captured.err.startswith("1 video: 40 array files, 2 map videos, 1 overlay video, 1 table in out, ")
+    for name in names - {"walk-attributes.csv"}:
+        frames = list(read_frames(Path("out") / name))
+        assert [frame.at * rate for frame in frames] == list(range(40))
+        first, last = (frames[k].pixels.astype(int) for k in (0, -1))
+        assert np.abs(first[32:] - last[32:]).mean() < 3  # the key below the map stays
+    header, *rows = (Path("out") / "walk-attributes.csv").read_text().splitlines()
+    assert header == "frame,seconds,male"
+    assert [row.split(",")[0] for row in rows] == [str(number) for number in range(1, 41)]
+    with np.load("out/walk-raw/000040.npz", allow_pickle=False) as arrays:
+        about = json.loads(arrays["about.json"])
+        assert (about["video"], about["frame"], about["seconds"]) == ("walk.mp4", 40, 39 / 24)
+        assert float(arrays["male"]) == pytest.approx(float(rows[-1].split(",")[2]), abs=1e-5)
+
+
+def test_a_damaged_video_leaves_nothing(trial: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("av")
+    noise = np.random.default_rng(0)
+    with VideoWriter(tmp_path / "walk.mp4", Fraction(24)) as writer:
+        for number in range(60):
+            writer.add(noise.integers(0, 256, (64, 64, 3), dtype=np.uint8), Fraction(number, 24))
+    content = bytearray((tmp_path / "walk.mp4").read_bytes())
+    (tmp_path / "text.mp4").write_text("no video")
+    assert "text.mp4: cannot be read as a video" in refused([str(trial), "text.mp4"], capsys)
+    assert "nowhere.mp4: is no file" in refused([str(trial), "nowhere.mp4"], capsys)
+    middle = len(content) // 2
+    content[middle : middle + 40] = bytes(40)
+    (tmp_path / "hurt.mp4").write_bytes(content)
+    status = main(["predict", str(trial), "hurt.mp4", "--out", "out"])
+    if status:  # not every decoder minds
+        assert status == 1
+        assert "hurt.mp4: cannot be read as a video" in capsys.readouterr().err
+        assert not Path("out").exists() or list(Path("out").iterdir()) == []
+
+
+def test_without_pyav_a_video_says_what_to_install(
+    trial: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "av" else find(name))
+    Path("walk.mp4").write_bytes(b"")
+    assert "allowed: after pip install 'parsimony-mtl[video]'" in refused([str(trial), "walk.mp4"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--strength", "0.5"], "allowed: together with --overlay"),
+        (["--overlay", "--strength", "1.5"], "--strength 1.5; allowed: 0 (the photo alone) to 1"),
+        (["--batch-size", "0"], "--batch-size 0; allowed: 1 to 1,024"),
+        (["--device", "tpu"], "allowed: auto, cpu, cuda"),
+    ],
+)
+def test_options(words: list[str], named: str, trial: Path, image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert named in refused([str(trial), str(image), *words], capsys)
+    assert not Path("predictions").exists()
+
+
+def test_inputs_that_cannot_be_done(
+    tmp_path: Path, image: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    depth = write_checkpoint(tmp_path / "depth", tasks=("depth",))
+    (tmp_path / "nothing").mkdir()
+    assert "folder nothing: has no photos; allowed: files whose names end in .avif" in refused(
+        [str(depth), "nothing"], capsys
+    )
+    assert "has no segmentation but depth; allowed: a model that has one" in refused(
+        [str(depth), str(image), "--overlay"], capsys
+    )

@@ -10,6 +10,7 @@ from mtl.datasets.rooms.dataset import Rooms
 from mtl.networks.memory_need import memory_need
 from mtl.out_of_memory import is_out_of_memory, out_of_memory
 from mtl.training import Training
+from mtl.vocabulary.units import byte_size
 from search.engine.context import RunContext
 from search.engine.trial import run_trial
 from tests.support.small import TASKS, config
@@ -34,11 +35,11 @@ def test_the_line_names_a_batch_that_fits() -> None:
     total = need.bytes(11)
     error = out_of_memory(trial, TASKS, 100, "cuda", total, 1.0)
     assert str(error) == (
-        f"out of memory on a GPU of {total / 1e9:.1f} GB with batch_size = 32; about 11 would fit: --set batch_size=11"
+        f"out of memory on a GPU of {byte_size(total)} with batch_size = 32; about 11 would fit: --set batch_size=11"
     )
     assert error.hopeless
     shared = out_of_memory(trial, TASKS, 100, "cuda", 2 * total, 0.5)
-    assert f"about 11 would fit in this trial's {total / 1e9:.1f} GB: --set batch_size=11" in str(shared)
+    assert f"about 11 would fit in this trial's {byte_size(total)}: --set batch_size=11" in str(shared)
     assert "no batch would fit" in str(out_of_memory(trial, TASKS, 100, "cuda", 10**8, 1.0))
 
 
@@ -69,5 +70,5 @@ def test_a_trial_s_row_has_the_line(memory: int, tries: int, tmp_path: Path, mon
     result = run_trial(trial, RunContext(str(tmp_path), "s", None, threads=1, gpus=0, checkpoint_seconds=9, retries=2))
     assert result.status == "failed"
     assert len(calls) == tries
-    assert result.error.startswith(f"out of memory on a machine of {memory / 1e9:,.1f} GB with batch_size = 4; ")
+    assert result.error.startswith(f"out of memory on a machine of {byte_size(memory)} with batch_size = 4; ")
     assert "\n" not in result.error

@@ -1,0 +1,1 @@
+"""CelebA as it is published."""

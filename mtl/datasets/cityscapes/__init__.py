@@ -1,0 +1,1 @@
+"""Cityscapes as it is published, and as MTAN published it."""

@@ -1,0 +1,1 @@
+"""PASCAL-Context with five tasks, as Maninis et al. published it."""

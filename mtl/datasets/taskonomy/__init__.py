@@ -1,0 +1,1 @@
+"""Taskonomy, building by building."""
