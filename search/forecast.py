@@ -27,13 +27,15 @@ def forecast(sweep: Sweep, here: bool) -> list[str]:
         if gpus:
             lines.append(f"GPU hours: about {seconds * gpus / 3600:.1f}")
         elif here:
-            lines.append(f"on this machine: about {format_seconds(seconds / slots)}, {slots} at a time")
+            shown = f"{slots} at a time" if recipe.pack == 1 else f"{slots} packs at a time"
+            lines.append(f"on this machine: about {format_seconds(seconds / slots)}, {shown}")
     elif left:
         lines.append("training time: known once a trial is done; `parsimony train` with the same options runs one")
     largest = [sweep.dataset.tasks[task] for task in max(recipe.task_combinations, key=len)]
-    needed = bytes_needed(recipe, largest, sweep.dataset.size("train"))
+    needed = recipe.pack * bytes_needed(recipe, largest, sweep.dataset.size("train"))
     where = f"{gpus:g} GPU" if gpus else f"{recipe.cpus_per_trial} of the CPU's cores"
-    lines.append(f"each trial takes {where} and at least {needed / 1e9:.2g} GB of memory")
+    one = "each trial" if recipe.pack == 1 else f"each pack of {recipe.pack} trials"
+    lines.append(f"{one} takes {where} and at least {needed / 1e9:.2g} GB of memory")
     return lines
 
 
