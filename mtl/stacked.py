@@ -71,10 +71,14 @@ class Stack:
     def hand_out_gradients(self) -> None:
         """Give each network its part of the gradients that `parameters` have, and leave these without."""
         for name, stacked in self.parameters.items():
-            gradients = stacked.grad
-            for index, own in enumerate(self._networks):
-                own[name].grad = None if gradients is None else gradients[index]
+            gradients = [None] * len(self._networks) if stacked.grad is None else stacked.grad.unbind()
+            for own, gradient in zip(self._networks, gradients, strict=True):
+                own[name].grad = gradient
             stacked.grad = None
+
+    def buffers(self) -> list[Tensor]:
+        """A copy of what the floating buffers of all networks hold, one tensor for each type."""
+        return [block.clone() for dtype, block in self._blocks.items() if dtype.is_floating_point]
 
     def buffers_now(self) -> Callable[[], None]:
         """Remember what the buffers hold; the result sets them back."""
@@ -136,6 +140,7 @@ class _OwnMasks(nn.Module):
     def __init__(self, layer: nn.Module, randomness: Sequence[AbstractContextManager[None]]) -> None:
         super().__init__()
         self.layer, self.randomness = layer, randomness
+        self.in_place = getattr(layer, "inplace", False)
 
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = _Masked.apply(x, self) if self.training else x
@@ -163,12 +168,11 @@ class _Masked(torch.autograd.Function):
         x = x.movedim(in_dims[0], 0)
         # A network by itself has its maps in this order in memory, and random numbers go by it.
         order = torch.channels_last if x.ndim == 5 else torch.contiguous_format
+        ones = torch.ones(x.shape[1:], dtype=x.dtype, device=x.device).contiguous(memory_format=order)
         drawn = []
         for own in masks.randomness:
             with own, torch.no_grad():
-                drawn.append(
-                    masks.layer(torch.ones(x.shape[1:], dtype=x.dtype, device=x.device).contiguous(memory_format=order))
-                )
+                drawn.append(masks.layer(ones.clone() if masks.in_place else ones))
         return x * torch.stack(drawn), 0
 
 

@@ -1,5 +1,6 @@
 """Several trainings at once: each comes to the numbers that it comes to alone, whatever the others do."""
 
+import contextlib
 import io
 from collections.abc import Callable
 from typing import Any
@@ -117,6 +118,32 @@ def test_trainings_in_a_pack_are_those_alone(said: list[str]) -> None:
     assert pack.fused >= 3 * (3 * 3 - 1)
     assert 0 < together[0].history[-1]["group_sparsity"] < 1
     assert together[1].history[-1]["group_sparsity"] > 0.2
+
+
+def test_in_bfloat16_a_pack_rounds_where_autocast_does(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = [{"strength": 1e-3, "seed": seed, "precision": "bfloat16"} for seed in range(2)]
+    pack = Pack(said.append)
+    together = packed(pack, *(make(**one) for one in fields))
+    # float32 is as far from bfloat16 as the gradients' roundings, a quarter of their size, take it.
+    assert apart(alone(*fields), together, "_loss") < 2e-3
+    assert pack.fused
+    assert said == []
+    monkeypatch.setattr("mtl.packed.Autocast", lambda device: contextlib.nullcontext())
+    packed(Pack(said.append), *(make(**one) for one in fields))
+    assert "their numbers would be 0." in said[0], "within vmap torch.autocast does nothing, nor does this then"
+
+
+@pytest.mark.parametrize("name", ["uncertainty", "equal", "dwa", "imtl_l"])
+def test_weightings_of_one_kind_are_batched_too(name: str, said: list[str]) -> None:
+    fields = [{"strength": 0.0, "seed": seed, "epochs": 3, "task_weighting": name} for seed in range(2)]
+    together = packed(Pack(said.append), *(make(**one) for one in fields))
+    singly = alone(*fields)
+    assert apart(singly, together, "_loss") < 1e-4
+    for one, other in zip(singly, together, strict=True):
+        assert one.weighting.pure
+        for a, b in zip(one.weighting.state_dict().values(), other.weighting.state_dict().values(), strict=True):
+            assert torch.allclose(a, b, rtol=1e-4, atol=1e-6)
+    assert said == []
 
 
 def test_a_second_training_goes_alone_and_a_pack_may_shrink(said: list[str]) -> None:
