@@ -2,6 +2,7 @@
 
 import sys
 import time
+import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, cast
@@ -50,8 +51,8 @@ class Pack:
 
     def __init__(self, say: Callable[[str], None] | None = None) -> None:
         self._say = say or (lambda line: print(line, file=sys.stderr, flush=True))
-        self._stacks: dict[tuple[int, ...], _Held] = {}
-        self._structures: dict[int, tuple[int, Hashable]] = {}
+        self._stacks: dict[tuple[int, ...], _Held] = {}  # by the networks' numbers
+        self._structures: dict[int, Hashable] = {}
         self._proven: dict[Hashable, bool] = {}
         self._most = sys.maxsize
         self._share, self._mark, self._active = 0.0, time.perf_counter(), 1
@@ -101,13 +102,13 @@ class Pack:
         """Equal for passes that may run as one; None for those that run alone."""
         training = asked.training
         if asked.targets is not None and not isinstance(training.weighting, WeightedSum):
-            return id(asked)
-        known = self._structures.get(id(training))
-        if known is None or known[0] != training.changes:
+            return None
+        number = training.network_number
+        if number not in self._structures:
             own = tuple(str(getattr(training.config, name)) for name in SHARED)
-            known = self._structures[id(training)] = (training.changes, hash((own, structure(training.model))))
+            self._structures[number] = own, structure(training.model)
         shapes = tuple((name, target.shape) for name, target in (asked.targets or {}).items())
-        return known[1], asked.targets is not None, asked.images.shape, shapes
+        return self._structures[number], asked.targets is not None, asked.images.shape, shapes
 
     def _serve(self, group: "Sequence[_Member]") -> Served:
         kind = self._kind(group[0].asked)
@@ -116,7 +117,7 @@ class Pack:
         trainings = [one.asked.training for one in group]
         drawn = [one.random for one in group]
         stack = self._stack_of(trainings)
-        restore = stack.buffers_now()
+        undo = stack.before_pass()
         try:
             answers = self._serve_as_one(group, stack)
             error: Exception | None = None
@@ -128,7 +129,7 @@ class Pack:
         # What the try has left, for the comparison; and then everything as it was before.
         gradients = [_gradients(training) for training in trainings] if error is None else []
         buffers = stack.buffers()
-        restore()
+        undo()
         for one, random in zip(group, drawn, strict=True):
             one.random = random
         if isinstance(error, torch.OutOfMemoryError):
@@ -209,21 +210,26 @@ class Pack:
 
     def _stack_of(self, trainings: Sequence[Training]) -> Stack:
         """The stack of these networks; it is made anew where one of them has changed, or is now in another."""
-        key, changes = tuple(map(id, trainings)), [training.changes for training in trainings]
-        held = self._stacks.get(key)
-        if held is None or held.changes != changes:
-            # A network is in one stack alone.
-            self._stacks = {other: one for other, one in self._stacks.items() if not set(other) & set(key)}
-            held = self._stacks[key] = _Held(Stack([training.model for training in trainings]), changes)
-        return held.stack
+        key = tuple(training.network_number for training in trainings)
+        if key not in self._stacks:
+            # A network is in one stack alone; and some have ended, or are others by now.
+            kept = {other: one for other, one in self._stacks.items() if not set(other) & set(key) and one.lives(other)}
+            made = Stack([training.model for training in trainings])
+            self._stacks = {**kept, key: _Held(made, [weakref.ref(training) for training in trainings])}
+        return self._stacks[key].stack
 
 
 @dataclass(frozen=True)
 class _Held:
-    """A stack, and how often each of its networks had changed when it was made."""
+    """A stack and the trainings whose networks are in it."""
 
     stack: Stack
-    changes: list[int]
+    trainings: "list[weakref.ref[Training]]"
+
+    def lives(self, numbers: Sequence[int]) -> bool:
+        """Whether the networks are still those with these numbers."""
+        found = [reference() for reference in self.trainings]
+        return all(one and one.network_number == number for one, number in zip(found, numbers, strict=True))
 
 
 @dataclass(eq=False)

@@ -80,13 +80,15 @@ class Stack:
         """A copy of what the floating buffers of all networks hold, one tensor for each type."""
         return [block.clone() for dtype, block in self._blocks.items() if dtype.is_floating_point]
 
-    def buffers_now(self) -> Callable[[], None]:
-        """Remember what the buffers hold; the result sets them back."""
+    def before_pass(self) -> Callable[[], None]:
+        """Remember what the buffers hold; the result undoes a pass, whether it has ended or failed."""
         before = {dtype: block.clone() for dtype, block in self._blocks.items()}
 
         def restore() -> None:
             for dtype, block in self._blocks.items():
                 block.copy_(before[dtype])
+            for stacked in self.parameters.values():
+                stacked.grad = None
 
         return restore
 

@@ -331,3 +331,15 @@ def _changed(change: Callable[[nn.Sequential], object]) -> nn.Module:
 def test_networks_that_differ_are_not_stacked(change: Callable[[nn.Sequential], object]) -> None:
     assert structure(stackable()[0]) == structure(stackable()[1])
     assert structure(stackable()[0]) != structure(_changed(change))
+
+
+def test_a_training_begun_anew_is_not_taken_for_the_one_before() -> None:
+    """As a trial is that is tried again, which may even lie in the same place in memory."""
+    pack, trainings = Pack(), [make(seed=1), make(seed=2)]
+    pack.run([one.epoch() for one in trainings])
+    numbers = [one.network_number for one in trainings]
+    trainings[1] = make(seed=2)
+    assert trainings[1].network_number not in numbers
+    packed(pack, trainings[1])
+    packed(pack, *trainings)
+    assert apart(alone({"seed": 1}, {"seed": 2}), trainings, "_loss") < 1e-4
