@@ -71,8 +71,10 @@ def measure(device: str, steps: int = 10, repetitions: int = 5, trials: Sequence
     return {"machine": machine, "device": named, "steps": steps, "repetitions": repetitions, "rows": rows}
 
 
-def measure_one(name: str, count: int, device: str, steps: int, repetitions: int) -> dict[str, Any]:
-    """Steps x trials a second of so many trials: `packed`, `alone`, and in as many `processes`; medians.
+def measure_one(
+    name: str, count: int, device: str, steps: int, repetitions: int, *, beside: bool = True
+) -> dict[str, Any]:
+    """Steps x trials a second of so many trials: `packed`, `alone` and, if `beside`, in as many `processes`; medians.
 
     Packed and alone are measured in turns. `fused` says whether the network ran as one.
     """
@@ -99,7 +101,7 @@ def measure_one(name: str, count: int, device: str, steps: int, repetitions: int
     row["share"] = pack.seconds / sum(times["packed"])
     row["times_alone"] = statistics.median(a / b for a, b in zip(times["alone"], times["packed"], strict=True))
     processes = count if device == "cuda" else min(count, 2)
-    if processes > 1:
+    if beside and processes > 1:
         del own, together, pack
         if device == "cuda":
             torch.cuda.empty_cache()

@@ -65,13 +65,17 @@ class PackRun:
 
     def __init__(self, runs: "Sequence[TrialRun]", apart: bool = False) -> None:
         self.runs, self._apart = list(runs), apart
-        self.dropped: set[str] = set()
+        self._dropped: set[int] = set()
         self._step: Callable[[Sequence[TrialRun]], None] | None = None
 
     @property
     def left(self) -> "list[TrialRun]":
         """Those that have not ended."""
-        return [run for run in self.runs if run.result is None and run.config.trial_id not in self.dropped]
+        return [run for place, run in enumerate(self.runs) if run.result is None and place not in self._dropped]
+
+    def drop(self, run: "TrialRun") -> None:
+        """Run this one no further."""
+        self._dropped.add(self.runs.index(run))
 
     def step(self) -> None:
         """Train one epoch of each trial that is left, or end it. Raises StorageError, as `TrialRun.step` does."""

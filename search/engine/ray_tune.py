@@ -53,10 +53,12 @@ class TrialActor(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         configs = [self._packing.unpack(packed) for packed in new_config["trials"]]
-        self._pack = PackRun(
-            [self.make_run(config, self._context) for config in configs], new_config.get("apart", False)
-        )
-        self._pack.dropped |= {*new_config.get("ended", ()), *new_config.get("given_up", ())}
+        runs = [self.make_run(config, self._context) for config in configs]
+        self._pack = PackRun(runs, new_config.get("apart", False))
+        over = {*new_config.get("ended", ()), *new_config.get("given_up", ())}
+        for config, run in zip(configs, runs, strict=True):
+            if config.trial_id in over:
+                self._pack.drop(run)
         return True
 
     def make_run(self, config: TrialConfig, context: RunContext) -> "TrialRun":

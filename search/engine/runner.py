@@ -94,7 +94,7 @@ def _run_here(context: RunContext, source: TrialSource, listener: Listener) -> N
                     if run.result is not None:
                         listener.ended(run.result)
                     elif not goes_on:
-                        pack.dropped.add(run.config.trial_id)
+                        pack.drop(run)
                         why = source.policy.why_stopped(run.config) if source.policy else ""
                         stopped = stopped_result(run.config, run.history, run.started_at, why)
                         listener.ended(write_result(run.store, stopped))

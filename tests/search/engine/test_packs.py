@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 from mtl.config import TrialConfig
+from mtl.errors import BadInput
+from mtl.limits import bytes_needed, check_memory
 from mtl.packed import Pack
 from mtl.vocabulary.files import CHECKPOINT, ERROR, trial_file
 from search.engine.context import RunContext
@@ -19,6 +21,7 @@ from search.engine.ray_tune import TrialActor, run_on_tune
 from search.engine.runner import LocalRunner
 from search.engine.source import ListedTrials
 from search.engine.trial import TrialRun
+from search.forecast import forecast
 from search.listener import Listener
 from search.recipe_file import load_recipe
 from search.run import run_sweep
@@ -26,7 +29,7 @@ from search.store.results import TrialResult, read_result
 from search.sweep import Sweep, open_sweep
 from tests.support.commands import refused
 from tests.support.in_process import TINY
-from tests.support.small import config
+from tests.support.small import TASKS, config
 
 SMALL = ["image_size=24", "backbone_width=4", "head_channels=4", "epochs=2", "lr=3e-4", "lambdas=0,1e-3,3e-3"]
 
@@ -265,3 +268,12 @@ def test_what_stops_single_trials_does_not_go_with_packs(
     line = refused(["search", "rooms", "--trials", "3", "--address", "local", "--set", "pack=4"], capsys)
     assert "pack = 4 with racing = true; allowed: pack = 1, or racing = false" in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_forecast_and_the_check_of_memory_are_of_whole_packs(tmp_path: Path) -> None:
+    line = forecast(opened(tmp_path, "pack=3"), here=True)[-1]
+    assert line.startswith("each pack of 3 trials takes 1 of the CPU's cores and at least ")
+    one = bytes_needed(config(), TASKS, 24)
+    check_memory(config(), TASKS, 24, 3 * one, pack=3)
+    with pytest.raises(BadInput, match=r"^a pack of 4 trials of resnet18 with .* allowed: at most"):
+        check_memory(config(), TASKS, 24, 3 * one, pack=4)
