@@ -15,10 +15,10 @@ from mtl.errors import BadInput, TrialFailed
 from mtl.networks.model import features_and_outputs
 
 LONGEST = 200  # characters of a compiler's message
-Pass = Callable[[nn.Module, Tensor], tuple[Tensor, dict[str, Tensor]]]
+Forward = Callable[[nn.Module, Tensor], tuple[Tensor, dict[str, Tensor]]]
 
 
-def network_pass(backend: str) -> Pass:
+def network_pass(backend: str) -> Forward:
     """`features_and_outputs`, compiled by this backend of torch.compile; "off": as it is.
 
     What an earlier trial of this process has compiled is forgotten, since torch keeps few versions of one function. An

@@ -29,12 +29,14 @@ def check_memory(
     available: int | None,
     where: str = "this machine",
     data_bytes: int = 0,
+    pack: int = 1,
 ) -> None:
     """Raise BadInput where training on these tasks needs more than the `available` bytes; None: not known.
 
     images: in the training split, which limits a batch. where: whose memory it is. data_bytes: of a dataset kept in it.
+    pack: how many such trials train together.
     """
-    needed = bytes_needed(settings, tasks, images) + data_bytes
+    needed = pack * bytes_needed(settings, tasks, images) + data_bytes
     if available is not None and needed > available:
         sizes = {"backbone_width": settings.backbone_width, "head_channels": settings.head_channels}
         if settings.network not in RESNETS:
@@ -42,8 +44,9 @@ def check_memory(
         if settings.model:
             sizes.clear()
         shown = "".join(f"{name} = {value}, " for name, value in sizes.items())
+        what = "a trial" if pack == 1 else f"a pack of {pack} trials"
         raise BadInput(
-            f"a trial of {settings.network} with {shown}{len(tasks)} tasks, image_size = {list(settings.image_size)} "
+            f"{what} of {settings.network} with {shown}{len(tasks)} tasks, image_size = {list(settings.image_size)} "
             f"and batch_size = {settings.batch_size} needs at least {byte_size(needed)} of memory; allowed: at most "
             f"the {byte_size(available)} of {where}"
         )

@@ -1,8 +1,9 @@
 """One trial's training: epochs, validation, the best model, early stopping, resuming, and the test at the end."""
 
+import itertools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl.chosen_epoch import takes_over
-from mtl.compiled import Pass, network_pass
+from mtl.compiled import Forward, network_pass
 from mtl.config import TrialConfig
 from mtl.datasets.base import Split
 from mtl.datasets.batches.load import SplitArrays, evaluation_batches, keeps_resident, resident, training_batches
@@ -24,17 +25,20 @@ from mtl.objectives.constant_predictor import best_constant
 from mtl.objectives.losses import align, loss_settings, task_loss
 from mtl.objectives.metrics import TaskMetrics
 from mtl.optimizer import ProximalAdamW
+from mtl.passes import Pass, Passes, Tensors, run_alone
 from mtl.penalties import PENALTIES
 from mtl.selection.compression import make_compression
 from mtl.selection.groups import ChannelGroups
 from mtl.selection.removal import Removal
 from mtl.sparsity import penalised_layers, surviving_groups
+from mtl.stacked import own_tensors, separate
 from mtl.task_weighting.again import SamePass
 from mtl.task_weighting.registry import TASK_WEIGHTINGS
 from mtl.tasks import Task
 
 Arrays = Mapping[Split, Mapping[str, np.ndarray]]
-Tensors = Mapping[str, Tensor]
+
+_NETWORKS = itertools.count()
 
 
 class Training:
@@ -44,6 +48,9 @@ class Training:
         while not training.done:
             training.run_epoch()
         metrics = training.test()
+
+    Both are also generators of passes, `epoch` and `testing`, so that several trainings can run at once: see
+    `mtl.packed`.
 
     `state_dict` after any epoch, loaded into a new Training of the same config, goes on to the same numbers: every
     random number of an epoch comes from the seed and the epoch's index alone.
@@ -57,6 +64,11 @@ class Training:
         arrays: by split, what `mtl.datasets.cache.build.materialise` gives.
         warm_start: the state of the model of `config.warm_started_from`, which this one starts from.
         loader_threads: that read batches ahead.
+
+    Attributes:
+        network_number: of the network as it is: another after its tensors have become others, and in no other training
+            of this process the same.
+        clock: seconds since some moment, by which an epoch's time is measured.
     """
 
     def __init__(
@@ -69,6 +81,7 @@ class Training:
         loader_threads: int = 1,
     ) -> None:
         self.config, self.tasks, self.device = config, list(tasks), device
+        self.clock: Callable[[], float] = time.perf_counter
         self.arrays: Mapping[Split, SplitArrays] = arrays
         self.first: FirstTraining | None = None  # set when the second training starts
         self._constants = {
@@ -92,6 +105,7 @@ class Training:
         """Set up all that the first or the second training begins with, from an untrained model."""
         # channels_last: 1.6 times as fast for a ResNet-50 on CPU, and the layout of tensor cores on CUDA.
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
+        self.network_number = next(_NETWORKS)
         start_from_constants(self.model, self._constants)
         self.weighting = TASK_WEIGHTINGS[self.config.task_weighting](self.tasks).to(self.device)
         config = self.config.model_copy(update={"strength": 0.0}) if self.first else self.config
@@ -135,20 +149,27 @@ class Training:
 
     def run_epoch(self) -> dict[str, float]:
         """Train one epoch, validate, and return the epoch's row of the history."""
-        started = time.perf_counter()
+        return run_alone(self.epoch())
+
+    def epoch(self) -> Passes[dict[str, float]]:
+        """The passes of `run_epoch`."""
+        started = self.clock()
         if self._ended:
             self._start_second()
         epoch = self.epochs_run
         if epoch == 0 and self.config.weights and not self.config.warm_started_from:
             # Only now: a trial that goes on from a checkpoint does not need the file.
             load_weights(self.model.backbone, self.config)
-        row = {"epoch": epoch, **self._train_epoch(epoch)}
+        row = {"epoch": epoch, **(yield from self._train_epoch(epoch))}
         self._remove_gone()
-        row |= {**self._evaluate("val"), **sparsities(self.removal.whole(), self.first, self.config.penalised)}
+        row |= {
+            **(yield from self._evaluation("val")),
+            **sparsities(self.removal.whole(), self.first, self.config.penalised),
+        }
         best = self.history[self.best_epoch] if self.best_epoch >= self._first_choice else None
         if takes_over(self.tasks, row, best):
             self.best_epoch, self.best_model = epoch, self.removal.whole_state(self.model.state_dict())
-        row["seconds"] = time.perf_counter() - started
+        row["seconds"] = self.clock() - started
         self.history.append(row)
         return row
 
@@ -158,9 +179,14 @@ class Training:
         `last_group_sparsity` is that of the last epoch, which may not be the chosen one. Raises TrialFailed where no
         epoch had a finite validation loss.
         """
+        return run_alone(self.testing())
+
+    def testing(self) -> Passes[dict[str, float]]:
+        """The passes of `test`."""
         self._load_best()
         best = self.history[self.best_epoch]
-        rows = [(name, value) for row in (best, self._evaluate("test")) for name, value in row.items()]
+        tested = yield from self._evaluation("test")
+        rows = [(name, value) for row in (best, tested) for name, value in row.items()]
         result = {k: v for k, v in rows if k.startswith(("val_", "test_")) and not k.endswith("_loss")}
         result |= {name: best[name] for name in ("group_sparsity", "parameter_sparsity")}
         result["last_group_sparsity"] = self.history[-1]["group_sparsity"]
@@ -173,7 +199,7 @@ class Training:
         """Tensors and plain data only, so that it can be read back with weights_only=True."""
         return {
             "first": vars(self.first) if self.first else None,
-            "model": self.model.state_dict(),
+            "model": own_tensors(self.model.state_dict()),
             "weighting": self.weighting.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
@@ -202,7 +228,9 @@ class Training:
     def _load_best(self) -> None:
         if self.best_epoch < 0:
             raise TrialFailed("no epoch ended with a finite validation loss")
+        separate(self.model)
         self.model = cast(MultiTaskModel, self.removal.whole())
+        self.network_number = next(_NETWORKS)
         self.model.load_state_dict(self.best_model)
 
     @property
@@ -213,6 +241,8 @@ class Training:
     def _remove_gone(self) -> None:
         """Train on without the channels that are gone."""
         if self.compression and self._gone and not all(bool(alive.all()) for alive in self._gone.alive):
+            separate(self.model)
+            self.network_number = next(_NETWORKS)
             self.compression.removed(self.removal.remove(self._gone, self.optimizer))
 
     def _start_second(self) -> None:
@@ -224,7 +254,7 @@ class Training:
         if self.config.retraining == "fine_tune":
             self.model.load_state_dict(state)
 
-    def _train_epoch(self, epoch: int) -> dict[str, float]:
+    def _train_epoch(self, epoch: int) -> Passes[dict[str, float]]:
         """The mean training loss of each task, as columns of the history. Raises TrialFailed if one is not finite."""
         self.model.train()
         seed = epoch_seed(self.config.seed, epoch)
@@ -237,10 +267,8 @@ class Training:
             self.arrays["train"], self.tasks, batch_size, augmentation, order, *where
         ):
             same = SamePass(self.device) if self.weighting.looks_again else None
-            losses, features = self._losses(images, targets)
-            steps.append(torch.stack([losses[task.name].detach() for task in self.tasks]))
-            self.optimizer.zero_grad()
-            self.weighting.backward(losses, features, self.model)
+            losses = yield Pass(self, images, targets)
+            steps.append(torch.stack([losses[task.name] for task in self.tasks]))
             if self.compression:
                 self.compression.observe()
             try:
@@ -262,18 +290,33 @@ class Training:
         self.weighting.epoch_ended(means)
         return {f"train_{name}_loss": mean for name, mean in means.items()}
 
+    def serve(self, asked: Pass) -> Tensors:
+        """Run a pass of this training by itself."""
+        if asked.targets is None:
+            with torch.inference_mode(), self.autocast():
+                outputs: Tensors = self.model(asked.images)
+            return outputs
+        losses, features = self._losses(asked.images, asked.targets)
+        self.optimizer.zero_grad()
+        self.weighting.backward(losses, features, self.model)
+        return {name: loss.detach() for name, loss in losses.items()}
+
     def _losses(self, images: Tensor, targets: Tensors) -> tuple[dict[str, Tensor], Tensor]:
         """Each task's loss of a batch, and the features that they depend on."""
-        with self._autocast():
-            features, outputs = self._pass(self.model, images)
+        with self.autocast():
+            features, outputs = self._forward(self.model, images)
+        return self.losses_of(outputs, targets), features
+
+    def losses_of(self, outputs: Tensors, targets: Tensors) -> dict[str, Tensor]:
+        """Each task's training loss of a batch, 0-d, from the network's outputs."""
         losses = {}
         for task in self.tasks:
             aligned = self._aligned(task, outputs, targets, self.config.loss_stride)
             losses[task.name] = task_loss(task, *aligned, self.losses)
-        return losses, features
+        return losses
 
     @property
-    def _pass(self) -> Pass:
+    def _forward(self) -> Forward:
         """Compiled only while the network keeps its shape: each other shape would be compiled anew."""
         channels_go = self.compression is not None and self.epochs_run <= self._first_choice
         return features_and_outputs if channels_go else self._compiled
@@ -284,8 +327,11 @@ class Training:
             name = self.tasks[task].name
             raise TrialFailed(f"the loss of task {name} became not finite in epoch {epoch}, step {step}")
 
-    @torch.inference_mode()
     def _evaluate(self, split: Split) -> dict[str, float]:
+        return run_alone(self._evaluation(split))
+
+    @torch.inference_mode()
+    def _evaluation(self, split: Split) -> Passes[dict[str, float]]:
         """Losses and then metrics over a whole split, in eval mode, by names such as val_depth_loss and val_depth_mae.
 
         Losses are means over batches, weighted by their sizes.
@@ -295,8 +341,7 @@ class Training:
         sums = {task.name: 0.0 for task in self.tasks}
         where = (self.device, self.loader_threads)
         for images, targets in evaluation_batches(self.arrays[split], self.tasks, 2 * self.config.batch_size, *where):
-            with self._autocast():
-                outputs = self.model(images)
+            outputs = yield Pass(self, images)
             for task in self.tasks:
                 prediction, target = self._aligned(task, outputs, targets)
                 sums[task.name] += float(task_loss(task, prediction, target, self.losses)) * len(images)
@@ -307,7 +352,7 @@ class Training:
             row |= {f"{split}_{name}": value for name, value in metrics[task.name].compute().items()}
         return row
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
 
     def _aligned(self, task: Task, outputs: Tensors, targets: Tensors, stride: int = 1) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,8 @@ def forecast(sweep: Sweep, here: bool) -> list[str]:
         if gpus:
             lines.append(f"GPU hours: about {seconds * gpus / 3600:.1f}")
         elif here:
-            lines.append(f"on this machine: about {duration(seconds / slots)}, {slots} at a time")
+            shown = f"{slots} at a time" if recipe.pack == 1 else f"{slots} packs at a time"
+            lines.append(f"on this machine: about {duration(seconds / slots)}, {shown}")
     elif left:
         lines.append("training time: known once a trial is done; `parsimony train` with the same options runs one")
     return [*lines, _memory(sweep, here)]
@@ -43,14 +44,16 @@ def _memory(sweep: Sweep, here: bool) -> str:
 
     recipe, images, gpus = sweep.recipe, sweep.dataset.size("train"), sweep.recipe.gpus_per_trial
     tasks = [sweep.dataset.tasks[task] for task in max(recipe.task_combinations, key=len)]
-    takes = f"{gpus:g} GPU" if gpus else f"{recipe.cpus_per_trial} of the CPU's cores"
+    where = f"{gpus:g} GPU" if gpus else f"{recipe.cpus_per_trial} of the CPU's cores"
+    takes = f"{'each trial' if recipe.pack == 1 else f'each pack of {recipe.pack} trials'} takes {where}"
     need = memory_need(recipe, tasks, images, "cuda" if gpus else "cpu", recipe.trial_precision)
     if need is None:
-        return f"each trial takes {takes} and at least {byte_size(bytes_needed(recipe, tasks, images))} of memory"
-    needed = need.bytes(min(recipe.batch_size, images))
+        least = recipe.pack * bytes_needed(recipe, tasks, images)
+        return f"{takes} and at least {byte_size(least)} of memory"
+    needed = need.of_process + recipe.pack * need.tensors(min(recipe.batch_size, images))
     fit = [f"{have // needed} fit {place}" for have, place in _memories(here, bool(gpus))]
     of_what = "GPU memory" if gpus else "memory"
-    return "; ".join([f"each trial takes {takes} and about {byte_size(needed)} of {of_what}", *fit])
+    return "; ".join([f"{takes} and about {byte_size(needed)} of {of_what}", *fit])
 
 
 def _memories(here: bool, gpus: bool) -> list[tuple[int, str]]:

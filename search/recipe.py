@@ -27,6 +27,7 @@ from mtl.vocabulary.objective import MODEL_MACS
 MOST_TRIALS = 100_000  # in a sweep: the driver keeps each trial's settings in memory
 MOST_CPUS = 1024  # of one machine
 MOST_LOADER_THREADS = 64
+MOST_PACKED = 64  # the batched network of as many has as many times the activations
 MOST_RETRIES = 1000
 LONGEST_SECONDS = 1e9  # 30 years
 MOST_VALUES = 1000  # of a search's parameter
@@ -43,7 +44,7 @@ FREE_FIELDS = frozenset(
         "group_sparsity_targets",
         *("search_space", "sampler", "constraints", "racing"),
         *("early_stopping", "grace_epochs", "reduction_factor", "objectives"),
-        *("cpus_per_trial", "gpus_per_trial", "loader_threads", "max_retries", "checkpoint_seconds"),
+        *("cpus_per_trial", "gpus_per_trial", "pack", "loader_threads", "max_retries", "checkpoint_seconds"),
         *("tensorboard", "mlflow", "wandb"),
     }
 )
@@ -173,6 +174,15 @@ class Recipe(TrialSettings):
         description="threads of each trial that read batches ahead, one batch each; more than 1 help where the dataset "
         "lies on a slow disk and does not fit into the machine's memory. The batches are the same",
     )
+    pack: int = Field(
+        1,
+        ge=1,
+        le=MOST_PACKED,
+        description="how many trials train together, as one batched network in one process, where they differ only in "
+        "seed, lambda, lr, weight_decay, penalty, metric or stage_factors; cpus_per_trial and gpus_per_trial are then "
+        "of all of them. Meant for a GPU that one small network leaves idle; on CPU it saves no time. Not with "
+        "early_stopping or racing",
+    )
     max_retries: int = Field(
         1,
         ge=0,
@@ -245,6 +255,11 @@ class Recipe(TrialSettings):
         if self.gpus_per_trial > 1 and not self.gpus_per_trial.is_integer():
             raise ValueError(
                 f"gpus_per_trial = {self.gpus_per_trial:g}; allowed: a fraction below 1, or a whole number"
+            )
+        if self.pack > 1 and self.early_stopping != "none":
+            raise ValueError(
+                f"pack = {self.pack} with early_stopping = {self.early_stopping}; allowed: pack = 1, or early_stopping "
+                "= none, as the trials of a pack train together to their ends"
             )
         if self.patience and "one_cycle" in (self.lr_schedule, *self.search_space.get("lr_schedule", ())):
             raise ValueError(

@@ -110,6 +110,7 @@ class Sweep:
             loader_threads=self.recipe.loader_threads,
             base=self.configs[0],
             own_modules=self._modules_to_ship,
+            pack=self.recipe.pack,
         )
 
     def read_results(self) -> dict[str, TrialResult]:
@@ -180,7 +181,7 @@ def open_sweep(
         check_targets(recipe, dataset.tasks)
     if here and not recipe.gpus_per_trial:
         largest = [dataset.tasks[task] for task in max(recipe.task_combinations, key=len)]
-        check_memory(recipe, largest, dataset.size("train"), machine_memory())
+        check_memory(recipe, largest, dataset.size("train"), machine_memory(), pack=recipe.pack)
     check_room(dataset, recipe.image_size)
     version = ""
     if recipe.weights:

@@ -40,7 +40,13 @@ class TaskWeighting(nn.Module, ABC):
 
 
 class WeightedSum(TaskWeighting):
-    """The losses become one number, `forward`, and the gradients are its own."""
+    """The losses become one number, `forward`, and the gradients are its own.
+
+    pure: whether `forward` is a function of the losses and of this module's parameters and buffers alone: it draws
+    nothing and remembers nothing.
+    """
+
+    pure = False
 
     @abstractmethod
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:

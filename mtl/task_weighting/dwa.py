@@ -19,6 +19,7 @@ class DynamicWeightAverage(WeightedSum):
     two epochs; all are 1 in the first two epochs, which have no two before them.
     """
 
+    pure = True
     weights: Tensor
     previous: Tensor
 

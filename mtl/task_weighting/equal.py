@@ -11,5 +11,7 @@ from mtl.task_weighting.base import WeightedSum
 class EqualWeighting(WeightedSum):
     """The plain sum of the losses."""
 
+    pure = True
+
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
         return torch.stack(list(losses.values())).sum()

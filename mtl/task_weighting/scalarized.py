@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torchjd.scalarization import Scalarizer
+from torchjd.scalarization import IMTLL, Scalarizer
 
 from mtl.task_weighting.base import WeightedSum
 from mtl.tasks import Task
@@ -19,6 +19,7 @@ class Scalarized(WeightedSum):
     def __init__(self, tasks: Sequence[Task], scalarizer: Scalarizer, scale: int = 1) -> None:
         super().__init__(tasks)
         self.scalarizer, self._scale = scalarizer, scale
+        self.pure = isinstance(scalarizer, IMTLL)
 
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
         values = torch.stack(list(losses.values()))

@@ -21,6 +21,8 @@ class UncertaintyWeighting(WeightedSum):
     log-variances are parameters of this module, and train only if the optimizer has them.
     """
 
+    pure = True
+
     def __init__(self, tasks: Sequence[Task]) -> None:
         super().__init__(tasks)
         self.log_variances = nn.ParameterDict({task.name: nn.Parameter(torch.zeros(())) for task in tasks})

@@ -14,7 +14,8 @@ class RunContext:
     Attributes:
         storage, name: of the sweep.
         data: the dataset's folder.
-        threads, gpus: of each trial.
+        threads, gpus: of each trial, or of all those of a pack.
+        pack: how many trials run together in one process.
         checkpoint_seconds: the shortest time between two checkpoints.
         retries: how often a trial continues from its checkpoint after an error or the death of its process.
         loader_threads: that read batches ahead, of each trial.
@@ -33,6 +34,7 @@ class RunContext:
     loader_threads: int = 1
     base: TrialConfig | None = None
     own_modules: tuple[Path, ...] = ()
+    pack: int = 1
 
     def store(self) -> Store:
         return Store(self.storage, self.name)

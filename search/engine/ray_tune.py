@@ -25,6 +25,7 @@ from mtl.vocabulary.files import ERROR, RESULT, trial_file
 from search.engine.context import RunContext
 from search.engine.failures import Deaths, explain
 from search.engine.interrupts import Interrupts
+from search.engine.pack import PackRun, Packs
 from search.engine.source import TrialSource
 from search.engine.tune_hooks import Packing, SourceSearcher, SweepScheduler, Unsaved
 from search.listener import Listener
@@ -40,15 +41,24 @@ logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
 class TrialActor(tune.Trainable):
-    """A trial as Tune sees it: each step is an epoch, and the last step writes the trial's result."""
+    """A pack of trials as Tune sees it: each step is an epoch, and a trial's last step writes its result.
+
+    Of its config, "trials" are the packed TrialConfigs. After its process has died there are the ids of those that have
+    "ended" and of those "given_up" because their process died too often, and with "apart" the others run one by one.
+    """
 
     def setup(self, config: dict[str, Any], packing: Packing, context: RunContext) -> None:  # type: ignore[override]
         self._packing, self._context = packing, context
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._given_up = "death" in new_config
-        self._run = self.make_run(self._packing.unpack(new_config["trial"]), self._context)
+        configs = [self._packing.unpack(packed) for packed in new_config["trials"]]
+        runs = [self.make_run(config, self._context) for config in configs]
+        self._pack = PackRun(runs, new_config.get("apart", False))
+        over = {*new_config.get("ended", ()), *new_config.get("given_up", ())}
+        for config, run in zip(configs, runs, strict=True):
+            if config.trial_id in over:
+                self._pack.drop(run)
         return True
 
     def make_run(self, config: TrialConfig, context: RunContext) -> "TrialRun":
@@ -59,25 +69,27 @@ class TrialActor(tune.Trainable):
         return TrialRun(config, context)
 
     def step(self) -> dict[str, Any]:
-        """ "epoch_rows" has the rows of the history that were not reported before: all rows after a resume."""
-        if not self._given_up:
-            self._run.step()
-        return {
-            "epoch_rows": self._run.unreported_rows(),
-            "started_at": self._run.started_at,
-            "node_id": ray.get_runtime_context().get_node_id(),
-            "done": self._given_up or self._run.result is not None,
-        }
+        """Of each trial, "epoch_rows" has the rows of the history that were not reported before: all rows after a
+        resume."""
+        if self._pack.left:
+            self._pack.step()
+        trials = [
+            {"epoch_rows": run.unreported_rows(), "started_at": run.started_at, "ended": run not in self._pack.left}
+            for run in self._pack.runs
+        ]
+        node = ray.get_runtime_context().get_node_id()
+        return {"trials": trials, "node_id": node, "done": not self._pack.left}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Tune calls it for a trial that it pauses; the checkpoint goes to our own store."""
-        self._run.save_checkpoint()
+        """Tune calls it for a trial that it pauses; the checkpoints go to our own store."""
+        self._pack.save_checkpoint()
 
 
 class _Watcher(Unsaved, tune.Callback):
     """Tells the listener what happens to trials, and gives up trials whose process died too often.
 
-    Tune restarts a trial however often its process dies, since it would count a lost machine as the trial's failure.
+    What Tune calls a trial is a pack of ours. Tune restarts it however often its process dies, since it would count a
+    lost machine as its failure.
     """
 
     def __init__(
@@ -88,6 +100,7 @@ class _Watcher(Unsaved, tune.Callback):
         self._deaths = Deaths()
         self._stopped: SweepStopped | None = None
         self._histories: dict[str, dict[int, Mapping[str, float]]] = defaultdict(dict)
+        self._ended: dict[str, set[str]] = defaultdict(set)  # of packs that still run, the trials that have ended
 
     def on_step_begin(self, iteration: int, trials: list, **info: Any) -> None:
         """Tune calls it several times a second. Only an exception that is raised here passes through Tune unchanged."""
@@ -100,29 +113,44 @@ class _Watcher(Unsaved, tune.Callback):
             raise self._stopped
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        self._deaths.runs_on(trial.trial_id, result["node_id"])
-        rows = result["epoch_rows"]
-        if rows:
-            config = self._config(trial)
-            if self._policy is not None:
-                self._histories[config.trial_id] |= {int(row["epoch"]): row for row in rows}
-            self._listener.epochs(config, rows)
+        ended, given_up = self._ended[trial.trial_id], trial.config.get("given_up", {})
+        for config, one in zip(self._configs(trial), result["trials"], strict=True):
+            if config.trial_id in ended:
+                continue
+            self._deaths.runs_on(config.trial_id, result["node_id"])
+            if rows := one["epoch_rows"]:
+                if self._policy is not None:
+                    self._histories[config.trial_id] |= {int(row["epoch"]): row for row in rows}
+                self._listener.epochs(config, rows)
+            if one["ended"] and not result["done"]:
+                self._end(trial, config, given_up.get(config.trial_id, ""))
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """A trial's process has died, and Tune has queued the trial again."""
+        """A pack's process has died, and Tune has queued the pack again.
+
+        Where it ran several trials, nobody knows which of them ended it: from now on they run one after the other.
+        """
         error = _storage_error(trial)
         if error is not None:
             # The trial has waited long for the storage already; starting it again would only make it wait again.
             self._stopped = self._stopped or error
             return
-        said = _said_by_ray(trial)
-        if self._deaths.died(trial.trial_id, said) > self._context.retries:
-            # Its next process ends at once. If that process cannot even start, it is the last.
-            trial.set_config(trial.config | {"death": self._why_dead(trial, said)})
-            trial.max_failures = 0
+        said, left = _said_by_ray(trial), self._left(trial)
+        trial.set_config(trial.config | {"ended": sorted(self._ended[trial.trial_id])})
+        if len(left) > 1 and not trial.config.get("apart"):
+            if max([self._deaths.died(one, said) for one in left]):
+                trial.set_config(trial.config | {"apart": True})
+            return
+        running = next(config for config in self._configs(trial) if config.trial_id in left)
+        if self._deaths.died(running.trial_id, said) > self._context.retries:
+            given_up = trial.config.get("given_up", {}) | {running.trial_id: self._why_dead(running, said)}
+            trial.set_config(trial.config | {"given_up": given_up})
+            if len(left) == 1:
+                # Its next process ends at once. If that process cannot even start, it is the last.
+                trial.max_failures = 0
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._end(trial, trial.config.get("death", ""))
+        self._end_all(trial)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         error = _storage_error(trial)
@@ -130,20 +158,36 @@ class _Watcher(Unsaved, tune.Callback):
             # Not the trial's fault, and not its end: it has no result.
             self._stopped = error
         else:
-            self._end(trial, trial.config.get("death") or self._why_dead(trial, _said_by_ray(trial)))
+            self._end_all(trial, _said_by_ray(trial))
 
-    def _config(self, trial: Any) -> TrialConfig:
-        return self._packing.unpack(trial.config["trial"])
+    def _configs(self, trial: Any) -> list[TrialConfig]:
+        return [self._packing.unpack(packed) for packed in trial.config["trials"]]
 
-    def _why_dead(self, trial: Any, said: str) -> str:
+    def _left(self, trial: Any) -> set[str]:
+        """The trials of a pack that have not ended, by their ids."""
+        ended = self._ended[trial.trial_id] | {*trial.config.get("given_up", {})}
+        return {config.trial_id for config in self._configs(trial)} - ended
+
+    def _why_dead(self, config: TrialConfig, said: str) -> str:
         """The reason in one line; the details go into the trial's error.txt."""
-        death, name = explain(said), trial_file(self._config(trial).trial_id, ERROR)
+        death, name = explain(said), trial_file(config.trial_id, ERROR)
         return f"{death.line} (more in {name})" if self._store.try_write(name, death.text.encode()) else death.line
 
-    def _end(self, trial: Any, death: str) -> None:
+    def _end_all(self, trial: Any, said: str = "") -> None:
+        """The pack has ended. said: by Ray, about a death after which no other process follows."""
+        given_up = trial.config.get("given_up", {})
+        for config in self._configs(trial):
+            if config.trial_id not in self._ended[trial.trial_id]:
+                self._end(
+                    trial, config, given_up.get(config.trial_id) or (self._why_dead(config, said) if said else "")
+                )
+        self._ended.pop(trial.trial_id, None)
+
+    def _end(self, trial: Any, config: TrialConfig, death: str = "") -> None:
+        self._ended[trial.trial_id].add(config.trial_id)
         if trial.trial_id not in self._scheduler.withdrawn:
             try:
-                self._listener.ended(self._result(trial, self._config(trial), death))
+                self._listener.ended(self._result(trial, config, death))
             except SweepStopped as error:
                 self._stopped = error
 
@@ -153,7 +197,9 @@ class _Watcher(Unsaved, tune.Callback):
         if self._policy is not None and not death and config.trial_id in self._scheduler.stopped:
             history = [rows[epoch] for epoch in sorted(rows)]
             why = self._policy.why_stopped(config)
-            return write_result(self._store, stopped_result(config, history, trial.last_result["started_at"], why))
+            number = [one.trial_id for one in self._configs(trial)].index(config.trial_id)
+            started = trial.last_result["trials"][number]["started_at"]
+            return write_result(self._store, stopped_result(config, history, started, why))
         try:
             left = read_result(self._store, config.trial_id)
         except Damaged as error:  # somebody has damaged the file meanwhile
@@ -168,7 +214,8 @@ class _Watcher(Unsaved, tune.Callback):
 def run_on_tune(
     context: RunContext, source: TrialSource, listener: Listener, actor: type[TrialActor] = TrialActor
 ) -> None:
-    """Run the source's trials in their order on the connected Ray cluster; see `search.engine.runner.Runner`.
+    """Run the source's trials on the connected Ray cluster, in their order, in packs of up to `context.pack`; see
+    `search.engine.runner.Runner`.
 
     A trial whose process dies is restarted from its checkpoint, up to `context.retries` times; then it is recorded as
     failed. The loss of a machine does not count as a death.
@@ -183,7 +230,7 @@ def run_on_tune(
         tune.Tuner(
             tune.with_resources(tune.with_parameters(actor, packing=packing, context=context), resources),
             tune_config=tune.TuneConfig(
-                search_alg=SourceSearcher(source, packing, interrupts),
+                search_alg=SourceSearcher(Packs(source, context.pack), packing, interrupts),
                 num_samples=-1,
                 scheduler=scheduler,
                 reuse_actors=True,

@@ -11,6 +11,7 @@ from typing import Protocol
 from search.early_stopping.policy import stays
 from search.engine.context import RunContext
 from search.engine.interrupts import Interrupts
+from search.engine.pack import PackRun, Packs
 from search.engine.source import TrialSource
 from search.listener import Listener
 from search.store.messages import say
@@ -66,7 +67,7 @@ def trials_run_here(address: str | None) -> bool:
 
 
 class LocalRunner:
-    """In this process, one trial after the other."""
+    """In this process, one trial, or one pack of them, after the other."""
 
     @contextmanager
     def started(self, context: RunContext) -> Iterator[RunTrials]:
@@ -77,21 +78,24 @@ def _run_here(context: RunContext, source: TrialSource, listener: Listener) -> N
     # Imported here: a driver on Ray, which remembers thousands of trials, needs no networks.
     from search.engine.trial import TrialRun
 
+    packs = Packs(source, context.pack)
     with Interrupts() as interrupts:
-        while not interrupts.asked and (config := source.next()) is not None:
-            run, goes_on = TrialRun(config, context), True
-            while run.result is None and goes_on and not interrupts.asked:
-                run.step()
+        while not interrupts.asked and (configs := packs.next()):
+            pack = PackRun([TrialRun(config, context) for config in configs])
+            while pack.left and not interrupts.asked:
+                stepped = pack.left
+                pack.step()
                 listener.check()
-                rows = run.unreported_rows()
-                if rows:
-                    listener.epochs(config, rows)
-                goes_on = stays(source.policy, config, rows, ended=run.result is not None)
-            if run.result is not None:
-                listener.ended(run.result)
-            elif goes_on:
-                run.save_checkpoint()
-            else:
-                why = source.policy.why_stopped(config) if source.policy else ""
-                stopped = stopped_result(config, run.history, run.started_at, why)
-                listener.ended(write_result(run.store, stopped))
+                for run in stepped:
+                    rows = run.unreported_rows()
+                    if rows:
+                        listener.epochs(run.config, rows)
+                    goes_on = stays(source.policy, run.config, rows, ended=run.result is not None)
+                    if run.result is not None:
+                        listener.ended(run.result)
+                    elif not goes_on:
+                        pack.drop(run)
+                        why = source.policy.why_stopped(run.config) if source.policy else ""
+                        stopped = stopped_result(run.config, run.history, run.started_at, why)
+                        listener.ended(write_result(run.store, stopped))
+            pack.save_checkpoint()

@@ -7,7 +7,7 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +22,7 @@ from mtl.errors import BadInput
 from mtl.limits import check_memory, machine_memory
 from mtl.networks.checkpoint import model_content
 from mtl.out_of_memory import OutOfMemory, is_out_of_memory, out_of_memory
+from mtl.passes import Passes, run_alone
 from mtl.tasks import Task
 from mtl.training import Arrays, Training, set_deterministic
 from mtl.vocabulary.checked import STRICT, Damaged, check, shortened
@@ -69,6 +70,12 @@ class TrialRun:
     run = TrialRun(config, context)
     while run.result is None:
         run.step()
+
+    `passes` is a step whose passes somebody else serves, together with those of other trials.
+
+    Attributes:
+        together: how many trials share this process and its device.
+        clock: seconds since some moment, by which the trial's time is measured.
     """
 
     def __init__(self, config: TrialConfig, context: RunContext) -> None:
@@ -78,6 +85,8 @@ class TrialRun:
         self.train_seconds = 0.0
         self.started_at = now()
         self.torch_version = torch_version()
+        self.together = 1
+        self.clock: Callable[[], float] = time.perf_counter
         self._saved = time.monotonic()
         self._training: Training | None = None
         self._reported = 0
@@ -102,16 +111,21 @@ class TrialRun:
 
         Raises only StorageError, which is not the trial's fault; the trial may be started again.
         """
+        run_alone(self.passes(together=False))
+
+    def passes(self, together: bool = True) -> Passes[None]:
+        """The passes of a step, which raises as `step` does; not `together`: the training serves its own."""
         if self._training is None and self._done_before():
             return
-        started = time.perf_counter()
+        started = self.clock()
         metrics: Mapping[str, float] | None = None
         try:
             training = self._training = self._training or self._start()
+            training.clock = self.clock
             if not training.done:
-                training.run_epoch()
+                _ = (yield from training.epoch()) if together else training.run_epoch()
             if training.done:
-                metrics = training.test()
+                metrics = (yield from training.testing()) if together else training.test()
         except StorageError:
             raise
         except Exception as error:  # any error: a failed trial is a row of the results, and the others continue
@@ -126,7 +140,7 @@ class TrialRun:
                 self._training = None
             return
         finally:
-            self.train_seconds += time.perf_counter() - started
+            self.train_seconds += self.clock() - started
         if metrics is not None:
             plan = training.first.plan if training.first else None
             content = model_content(self.config, training.tasks, training.model, plan)
@@ -181,7 +195,7 @@ class TrialRun:
         device = torch.device("cuda" if self.context.gpus else "cpu")
         tasks, arrays = trial_data(self.config, self.context.data)
         self._tasks, self._images = tasks, len(arrays["train"]["image"])
-        _check_memory(self.config, tasks, arrays, device)
+        _check_memory(self.config, tasks, arrays, device, self.together)
         saved = self.store.read(self._file(CHECKPOINT))
         if saved is not None:
             training = self._training_of(tasks, arrays, device)
@@ -260,16 +274,18 @@ class TrialRun:
             self.store.delete(self._file(CHECKPOINT))
 
 
-def _check_memory(config: TrialConfig, tasks: Sequence[Task], arrays: Arrays, device: torch.device) -> None:
-    """Raise BadInput if the trial does not fit into the memory of its device."""
+def _check_memory(
+    config: TrialConfig, tasks: Sequence[Task], arrays: Arrays, device: torch.device, together: int
+) -> None:
+    """Raise BadInput if so many of these trials do not fit into the memory of their device."""
     images = len(arrays["train"]["image"])
     if device.type != "cuda":
-        check_memory(config, tasks, images, machine_memory())
+        check_memory(config, tasks, images, machine_memory(), pack=together)
         return
-    data = 0
-    if config.resident is True:  # "auto" takes no more than there is
-        data = stored_bytes(arrays.values(), tasks)
-    check_memory(config, tasks, images, torch.cuda.get_device_properties(device).total_memory, "this GPU", data)
+    # "auto" takes no more than there is.
+    data = together * stored_bytes(arrays.values(), tasks) if config.resident is True else 0
+    memory = torch.cuda.get_device_properties(device).total_memory
+    check_memory(config, tasks, images, memory, "this GPU", data, together)
 
 
 def run_trial(config: TrialConfig, context: RunContext) -> TrialResult:

@@ -11,7 +11,7 @@ from ray.tune.search import Searcher
 from mtl.config import TrialConfig
 from search.early_stopping.policy import StoppingPolicy, stays
 from search.engine.interrupts import Interrupts
-from search.engine.source import TrialSource
+from search.engine.pack import Packs
 
 
 class Unsaved:
@@ -43,23 +43,23 @@ class Packing:
 class SourceSearcher(Unsaved, Searcher):
     """Gives Tune the trials of a source. The runner, which knows the results, tells the source how trials end.
 
-    A list of trials goes through here too: Tune's own grid copies the whole grid for each of its trials. Tune's config
-    of a trial has one entry, "trial", the packed TrialConfig.
+    A list of trials goes through here too: Tune's own grid copies the whole grid for each of its trials. What Tune
+    calls a trial is a pack of ours, mostly of one; its config has one entry, "trials", a list of packed TrialConfigs.
     """
 
-    def __init__(self, source: TrialSource, packing: Packing, interrupts: Interrupts) -> None:
+    def __init__(self, packs: Packs, packing: Packing, interrupts: Interrupts) -> None:
         super().__init__()
-        self._source, self._packing, self._interrupts = source, packing, interrupts
+        self._packs, self._packing, self._interrupts = packs, packing, interrupts
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
         """Tune has nothing to tell: the source has its own objectives and space."""
         return True
 
     def suggest(self, trial_id: str) -> Any:
-        config = None if self._interrupts.asked else self._source.next()
-        if config is not None:
-            return {"trial": self._packing.pack(config)}
-        return Searcher.FINISHED if self._interrupts.asked or self._source.exhausted else None
+        configs = [] if self._interrupts.asked else self._packs.next()
+        if configs:
+            return {"trials": [self._packing.pack(config) for config in configs]}
+        return Searcher.FINISHED if self._interrupts.asked or self._packs.exhausted else None
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         pass
@@ -73,9 +73,10 @@ class SweepScheduler(Unsaved, FIFOScheduler):
     After an interrupt it withdraws the waiting trials and pauses each running trial at its next result; Tune makes a
     paused trial save itself.
 
-    A result must have under "epoch_rows" the rows of the history that the trial has not reported before: one after an
-    epoch, none if it ran no epoch, and all rows after the first step of a resumed trial. (It is a list because Tune
-    flattens dicts for schedulers.)
+    A result has under "trials" a dict for each trial of the pack, in order. Its "epoch_rows" are the rows of the
+    history that the trial has not reported before: one after an epoch, none if it ran no epoch, and all rows after the
+    first step of a resumed trial. (They are lists because Tune flattens dicts for schedulers.) A pack is stopped when
+    none of its trials is to go on.
 
     After STOP, Tune calls `on_trial_complete` of the scheduler and of the callbacks as for a trial that has finished,
     and keeps the actor for the next trial; the actor is not told. To tell these trials apart, `stopped` holds the trial
@@ -104,8 +105,9 @@ class SweepScheduler(Unsaved, FIFOScheduler):
         return self._waiting[0] if self._waiting else None
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if not self._tell(trial, result):
-            self.stopped.add(self._packing.unpack(trial.config["trial"]).trial_id)
+        going_on = self._tell(trial, result)
+        if going_on and not any(going_on.values()):
+            self.stopped |= set(going_on)
             return TrialScheduler.STOP
         return TrialScheduler.PAUSE if self._interrupts.asked else TrialScheduler.CONTINUE
 
@@ -113,12 +115,17 @@ class SweepScheduler(Unsaved, FIFOScheduler):
         """If a trial finishes by itself, Tune shows its last result only here."""
         self._tell(trial, result, ended=True)
 
-    def _tell(self, trial: Any, result: dict[str, Any], *, ended: bool = False) -> bool:
-        if self._policy is None:
-            return True
-        return stays(
-            self._policy, self._packing.unpack(trial.config["trial"]), result.get("epoch_rows", ()), ended=ended
-        )
+    def _tell(self, trial: Any, result: dict[str, Any], *, ended: bool = False) -> dict[str, bool]:
+        """Which trials of the pack go on, by their ids; those that have ended are not among them."""
+        stay = {}
+        for packed, one in zip(trial.config["trials"], result.get("trials", ()), strict=False):
+            config, over = self._packing.unpack(packed), ended or one["ended"]
+            if self._policy is None and over:
+                continue
+            goes_on = self._policy is None or stays(self._policy, config, one["epoch_rows"], ended=over)
+            if not over:
+                stay[config.trial_id] = goes_on
+        return stay
 
     def _withdraw(self, tune_controller: Any) -> None:
         """Take back the waiting trials, which Tune would start in place of the pausing ones."""

@@ -123,6 +123,11 @@ def open_search(
         raise BadInput(f"--trials {proposals}; allowed: 1 or more, at most {MOST_TRIALS:,}")
     if budget_hours is not None and not 0 < budget_hours <= MOST_HOURS:
         raise BadInput(f"--budget-hours {budget_hours:g}; allowed: more than 0, at most {MOST_HOURS:,}")
+    if recipe.pack > 1 and recipe.racing and len(recipe.seed_list) > 1:
+        raise BadInput(
+            f"search: pack = {recipe.pack} with racing = true; allowed: pack = 1, or racing = false, as the trials of "
+            "a pack train together to their ends"
+        )
     sweep = open_sweep(recipe, storage, name, data, here=here, searched=True)
     space = make_space(sweep.recipe, sweep.data_version, sweep.weights_version, sweep.network_version)
     wanted = recipe.objectives or (BY_COST if TARGET in space.axes else BY_SPARSITY)

@@ -9,6 +9,7 @@ import torch
 
 from mtl.chosen_epoch import validation_score
 from mtl.errors import TrialFailed
+from mtl.passes import run_alone
 from mtl.task_weighting.registry import TASK_WEIGHTINGS
 from mtl.training import Training, epoch_seed, make_optimizer, set_deterministic
 from tests.support.small import TASKS, arrays, config
@@ -103,7 +104,7 @@ def test_famo_sees_each_batch_again_after_its_step_which_changes_nothing_else(mo
     training = Training(config(task_weighting="famo"), TASKS, arrays(), CPU)
     passes: list[bool] = []
     training.model.backbone.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
-    training._train_epoch(0)
+    run_alone(training._train_epoch(0))
     assert passes == [True, False] * (len(passes) // 2)
     assert training.weighting.get_buffer("steps") == len(passes) // 2 == 3
     assert training.weighting.get_buffer("logits").abs().min() > 0

@@ -16,6 +16,7 @@ from mtl.errors import BadInput
 from mtl.networks import pretrained
 from mtl.networks.backbones import DilatedResNet
 from mtl.networks.pretrained import absolute_weights, check_weights, load_weights, weights_version
+from mtl.passes import Passes
 from mtl.training import Training
 from mtl.vocabulary.files import SWEEP
 from search.cli import main
@@ -61,7 +62,13 @@ def test_training_starts_from_the_weights_and_heads_start_as_without(tmp_path: P
     with_weights = Training(planned(saved(tmp_path / "w.pt", source.state_dict())), TASKS, arrays(), CPU)
     without = Training(config(), TASKS, arrays(), CPU)
     seen: list[State] = []
-    with_weights._train_epoch = lambda epoch: seen.append(with_weights.model.state_dict()) or {}
+
+    def look(epoch: int) -> Passes[dict[str, float]]:
+        seen.append(with_weights.model.state_dict())
+        yield from ()
+        return {}
+
+    with_weights._train_epoch = look
     with_weights.run_epoch()
     for name, value in seen[0].items():
         expected = source.state_dict() if name.startswith("backbone.") else without.model.state_dict()
