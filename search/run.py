@@ -9,6 +9,7 @@ import torch
 
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
+from mtl.vocabulary.sweep_file import Machine
 from search.early_stopping.policy import stays
 from search.engine.runner import LocalRunner, Runner
 from search.engine.source import ListedTrials, TrialSource
@@ -21,9 +22,9 @@ from search.store.lease import Lease
 from search.store.messages import say
 from search.store.results import TrialResult, mixed_versions, torch_version
 from search.store.reuse import is_baseline, reuse_trials
-from search.store.storage import PATIENCE_SECONDS
+from search.store.storage import PATIENCE_SECONDS, Store
 from search.sweep import Sweep
-from search.sweep_file import Plan, prepare
+from search.sweep_file import Plan, prepare, record_machines
 
 # During a run each trial's own result.json holds the truth; the tables are made again from all rows now and then.
 TABLE_SECONDS = 5.0
@@ -55,7 +56,8 @@ class Run(Listener):
         """Run the source's trials. Raises SweepStopped, and BadInput if the runner cannot start."""
         loggers = Listeners(make_loggers(self.sweep.recipe, self.sweep.store))
         tables = _Tables(self.write_tables, self.results)
-        everyone = Listeners([self, self.display, loggers, *self.listeners, tables])
+        machines = _Machines(self.sweep.store)
+        everyone = Listeners([self, self.display, loggers, *self.listeners, machines, tables])
         try:
             with runner.started(self.sweep.context) as run_trials:
                 prepare(self.sweep, plan)
@@ -69,9 +71,11 @@ class Run(Listener):
             loggers.close()
 
     def finish(self) -> None:
-        """Write the tables of all results. Raises SweepStopped."""
+        """Write the tables of all results, and the machines that they are from. Raises SweepStopped."""
         self.lease.check()
-        self.write_tables(list(self.results.values()), PATIENCE_SECONDS)
+        results = list(self.results.values())
+        record_machines(self.sweep.store, (one.machine for one in results))
+        self.write_tables(results, PATIENCE_SECONDS)
 
     def ended(self, result: TrialResult) -> None:
         self.results[result.config.trial_id] = result
@@ -99,6 +103,19 @@ class _Tables(Listener):
                 self._write(list(self._results.values()), 0)
             took = time.monotonic() - started
             self._next = time.monotonic() + max(TABLE_SECONDS, took / TABLE_SHARE)
+
+
+class _Machines(Listener):
+    """Writes a machine into sweep.json as soon as a trial has ended there; at the end of the run all are written."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._told = store.waiting(0), set[Machine]()
+
+    def ended(self, result: TrialResult) -> None:
+        if result.machine is not None and result.machine not in self._told:
+            with contextlib.suppress(StorageError):
+                record_machines(self._store, [result.machine])
+                self._told.add(result.machine)
 
 
 class _EpochLines(Listener):
