@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,8 @@ import torch
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
 from mtl.vocabulary.sweep_file import Machine
+from search.best_so_far import BestOfSweep
+from search.deltas import Deltas
 from search.early_stopping.policy import stays
 from search.engine.runner import LocalRunner, Runner
 from search.engine.source import ListedTrials, TrialSource
@@ -84,6 +86,18 @@ class Run(Listener):
         self.lease.check()
 
 
+class _Best(Listener):
+    """Tells the display the best model so far."""
+
+    def __init__(self, best: BestOfSweep, progress: Progress, results: Iterable[TrialResult]) -> None:
+        self._best, self._progress = best, progress
+        for result in results:
+            self.ended(result)
+
+    def ended(self, result: TrialResult) -> None:
+        self._progress.best = self._best.add(result)
+
+
 class _Tables(Listener):
     """Writes the tables during a run. However many trials there are, this takes only a small share of the time.
 
@@ -150,7 +164,8 @@ def _run_sweep(sweep: Sweep, runner: Runner, lease: Lease) -> list[TrialResult]:
     # Every sweep in the storage measures Δm against the same models.
     reused = {one.config.trial_id: one for one in reuse_trials(store, [one for one in to_run if is_baseline(one)])}
     results |= reused
-    to_run = [config for config in to_run if config.trial_id not in reused]
+    # What Δm is measured against comes first, so that it is known while the sweep runs.
+    to_run = sorted((one for one in to_run if one.trial_id not in reused), key=lambda one: not is_baseline(one))
     done_before = len(sweep.configs) - len(to_run)
     others = f" ({len(reused)} baselines of other sweeps in the storage)" if reused else ""
     say(f"sweep {store}: {len(sweep.configs)} trials, {done_before} done before{others}, {len(to_run)} to run")
@@ -159,10 +174,13 @@ def _run_sweep(sweep: Sweep, runner: Runner, lease: Lease) -> list[TrialResult]:
     # A trial that an earlier run planned and never ran is not missing, unless this recipe has it too.
     plan = Plan(sweep.configs, keep=set(results))
     source = ListedTrials(to_run, policy)
-    run = Run(sweep, lease, results, Progress(store, to_run, done_before), sweep.write_tables, [source])
+    progress = Progress(store, to_run, done_before)
     if to_run:
         for config in to_run:
             results.pop(config.trial_id, None)
+    best = _Best(BestOfSweep(Deltas(sweep.primaries, sweep.setup_id)), progress, results.values())
+    run = Run(sweep, lease, results, progress, sweep.write_tables, [source, best])
+    if to_run:
         if policy is not None:
             for result in results.values():
                 stays(policy, result.config, result.history, ended=True)

@@ -19,7 +19,7 @@ from mtl.errors import BadInput
 from mtl.own_modules import add_module_folders
 from mtl.paths import user_path
 from search.commands.inspection_text import bytes_text, format_inspection
-from search.progress import LOG_SECONDS
+from search.display import LOG_SECONDS
 from search.recipe_file import parse_assignment
 
 DESCRIPTIONS: Mapping[str, str] = {
