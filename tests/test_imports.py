@@ -14,6 +14,7 @@ SEARCH = (
     ("search.cli",),
     ("search.commands",),
     ("search.api", "search.arguments"),
+    ("search.predicted",),
     ("search.tuning",),
     ("search.run", "search.forecast"),
     ("search.sweep_file",),

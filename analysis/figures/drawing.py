@@ -59,6 +59,10 @@ class Drawing:
     entries: tuple[Box, ...]
     columns: int
 
+    def __repr__(self) -> str:
+        """Short: a notebook keeps it beside the picture."""
+        return f"Drawing({self.name!r}, {self.title!r})"
+
     def _repr_png_(self) -> bytes:
         """What a notebook shows."""
         return self.png
