@@ -16,6 +16,7 @@ from search.early_stopping.policy import stays
 from search.engine.runner import LocalRunner, Runner
 from search.engine.source import ListedTrials, TrialSource
 from search.listener import Listener, Listeners
+from search.loggers.finals import WithDeltas
 from search.loggers.registry import make_loggers
 from search.progress import Progress
 from search.store.errors import StorageError
@@ -56,7 +57,9 @@ class Run(Listener):
 
     def go(self, runner: Runner, source: TrialSource, plan: Plan) -> None:
         """Run the source's trials. Raises SweepStopped, and BadInput if the runner cannot start."""
-        loggers = Listeners(make_loggers(self.sweep.recipe, self.sweep.store))
+        sweep = self.sweep
+        deltas = Deltas(sweep.primaries, sweep.setup_id, self.results.values())
+        loggers = WithDeltas(make_loggers(sweep.recipe, sweep.store), deltas)
         tables = _Tables(self.write_tables, self.results)
         machines = _Machines(self.sweep.store)
         everyone = Listeners([self, self.display, loggers, *self.listeners, machines, tables])
