@@ -51,7 +51,7 @@ def test_it_shows_what_it_says(kept: bool, request: pytest.FixtureRequest) -> No
     assert re.fullmatch(r"the dense model [\d,]+ parameters, the small one [\d,]+\n", printed.text)
     before, after = (int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", printed.text))
     assert after < 0.5 * before
-    assert len(re.findall(r"<tr>", shown(notebook, "run_search("))) == 5  # a head, the dense model and three λ
+    assert len(re.findall(r"<tr>", shown(notebook, "run_search("))) == 4  # the dense model and three λ
 
 
 def test_the_progress_is_a_bar_of_the_notebook(run: Any) -> None:

@@ -236,7 +236,8 @@ def _composed(
     """The sheet, so wide on paper, or as wide as its panels need on a screen."""
     kind = SCREEN if inches is None else PAPER
     shrink = kind.text / SCREEN.text
-    left, below, title_left = (shrink * part for part in (layout.left, layout.below, layout.title_left))
+    # Numbers may have a digit more than usual, and paper has no room beside it: what is left of a panel stays as wide.
+    left, below, title_left = layout.left, shrink * layout.below, shrink * layout.title_left
     size = layout.size or ((3.7, 2.7) if len(panels) <= 2 else (2.15, 1.9))
     most = layout.columns
     if inches is not None:
