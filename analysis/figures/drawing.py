@@ -95,7 +95,8 @@ class Drawing:
     columns: int
 
     def paper(self, inches: float = PAGE) -> "Print":
-        """Drawn anew so wide, with letters of 7 and 8 points: `COLUMN`, 3.3 in, or `PAGE`, 6.9 in, need no scaling."""
+        """Drawn anew so wide, with letters of 7 and 8 points: `COLUMN`, 3.3 in, or `PAGE`, 6.9 in, need no
+        scaling. A figure whose labels leave no room in a column is drawn for the page."""
         with style(), matplotlib.rc_context({"font.size": PAPER.text, "axes.titlesize": PAPER.title}):
             return Print(self.name, self.compose(inches))
 
@@ -232,12 +233,16 @@ def _composed(
     handles: Sequence[Artist],
     layout: Layout,
     inches: float | None,
+    more_left: float = 0.0,
 ) -> _Sheet:
     """The sheet, so wide on paper, or as wide as its panels need on a screen."""
     kind = SCREEN if inches is None else PAPER
     shrink = kind.text / SCREEN.text
     # Numbers may have a digit more than usual, and paper has no room beside it: what is left of a panel stays as wide.
-    left, below, title_left = layout.left, shrink * layout.below, shrink * layout.title_left
+    left = layout.left + more_left
+    below, title_left = shrink * layout.below, shrink * layout.title_left
+    if inches is not None and inches - left - RIGHT < NARROWEST:
+        inches = PAGE  # its labels alone fill a column
     size = layout.size or ((3.7, 2.7) if len(panels) <= 2 else (2.15, 1.9))
     most = layout.columns
     if inches is not None:
@@ -282,7 +287,13 @@ def _composed(
             limits = [ax.get_ylim() for ax in alike]
             for ax in alike:
                 ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-    FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(figure)
+    if inches is not None and not more_left:
+        # Numbers may have more digits than usual, and paper has no room beside them.
+        extents = [ax.yaxis.get_tightbbox(canvas.get_renderer()) for ax in axes]
+        beyond = max(box.x / 72 - one.x0 / figure.dpi for box, one in zip(boxes, extents, strict=True) if one)
+        if beyond > 0:
+            return _composed(words, panels, draw, handles, layout, inches, beyond + 0.03)
     for ax in axes:
         place_labels(ax, SMALL * shrink)
     entries: list[Box] = []
