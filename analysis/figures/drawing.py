@@ -33,6 +33,7 @@ Floats = NDArray[np.float64]
 RIGHT, ENTRY = 0.15, 0.22
 # Of the columns and of the text of a two-column journal, in inches.
 COLUMN, PAGE = 3.3, 6.9
+LETTER = 0.065  # inches, of a title on paper
 NARROWEST = 1.2  # inches that a panel keeps beside its labels, before fewer stand side by side
 
 
@@ -246,7 +247,7 @@ def _composed(
     size = layout.size or ((3.7, 2.7) if len(panels) <= 2 else (2.15, 1.9))
     most = layout.columns
     if inches is not None:
-        most = max(1, min(most, int(inches / (left + NARROWEST + RIGHT))))
+        most = max(1, min(most, int(inches / (left + max(NARROWEST, 0.6 * size[0] * bool(layout.size)) + RIGHT))))
     rows = math.ceil(len(panels) / most)
     columns = math.ceil(len(panels) / rows)
     if inches is not None:
@@ -254,8 +255,8 @@ def _composed(
         # Of panels whose height is not that of their rows, the shape is kept, within what suits a column of text.
         high = size[1] if layout.size else min(max(0.72 * across, 1.3), 2.4)
         size = (across, high)
-    letters = int(layout.letters * size[0] * SCREEN.title / ((layout.size or (2.15, 0))[0] * kind.title))
-    titles = [wrapped(panel.title, layout.letters if inches is None else max(letters, 12)) for panel in panels]
+    letters = layout.letters if inches is None else int((title_left + size[0] + RIGHT) / LETTER)
+    titles = [wrapped(panel.title, letters) for panel in panels]
     top = 0.2 + 0.17 * shrink * max(title.count("\n") + 1 for title in titles)
     heights = [panel.height or size[1] for panel in panels]
     of_rows = [max(heights[row * columns : (row + 1) * columns]) + top + below for row in range(rows)]
@@ -345,9 +346,9 @@ def _lines(widths: list[float], most: float) -> list[list[float]]:
 
 
 def wrapped(title: str, letters: int) -> str:
-    """Breaks a line that is too long after a "+"."""
+    """Breaks a line that is too long after a "+" or a comma."""
     lines: list[str] = []
-    for part in re.split(r"(?<=[+\n])", title):
+    for part in re.split(r"(?<=[+\n])|(?<=, )", title):
         if not lines or lines[-1].endswith("\n") or len(lines[-1]) + len(part.rstrip()) > letters:
             lines.append("")
         lines[-1] += part
