@@ -90,7 +90,7 @@ class Drawing:
     data: pd.DataFrame
     png: bytes
     svg: str
-    compose: Callable[[float], Figure] = field(repr=False)
+    compose: Callable[[float], Figure] = field(repr=False, compare=False)
     panels: tuple[Box, ...]
     entries: tuple[Box, ...]
     columns: int
