@@ -14,6 +14,7 @@ SMALL = 7.5  # points, of the letters on a screen
 AWAY = 6  # points from a point to its words
 # Of the words' corner that is next to the point: to the right of it and above, and so on.
 SIDES = ((1, 1), (-1, 1), (1, -1), (-1, -1))
+KIND = "beside a point"  # what tells these words from others of the panel; no id, of which a page may have one only
 LABELS = "parsimony_labels"  # where an axes keeps its words until its limits are known
 
 
@@ -43,7 +44,7 @@ def place_labels(ax: Axes, size: float) -> list[Annotation]:
                 textcoords="offset points",
                 fontsize=size,
                 color=SOFT.light,
-                gid="label",
+                label=KIND,
                 **side,  # type: ignore[arg-type]
             )
             box = _box(label, renderer)

@@ -18,7 +18,7 @@ from analysis.analyze import analyze
 from analysis.compute.everything import Computed
 from analysis.figures.drawing import COLUMN, PAGE, PAPER, Drawing, style
 from analysis.figures.every import draw_all
-from analysis.figures.labels import label_points, place_labels
+from analysis.figures.labels import KIND, label_points, place_labels
 from tests.support.written import copied
 
 WIDTHS = (COLUMN, PAGE)
@@ -40,7 +40,7 @@ def box(text: Text) -> Bbox:
 
 
 def labels(ax: Axes) -> list[Annotation]:
-    return [one for one in ax.texts if isinstance(one, Annotation) and one.get_gid() == "label"]
+    return [one for one in ax.texts if isinstance(one, Annotation) and one.get_label() == KIND]
 
 
 @pytest.mark.parametrize("inches", WIDTHS)
