@@ -7,6 +7,7 @@ from pathlib import Path
 from analysis.compute import summary
 from analysis.compute.everything import Computed, compute
 from analysis.compute.text_table import TextTable
+from analysis.figures.drawing import COLUMN, PAGE
 from analysis.figures.every import draw_all
 from analysis.files import write_bytes
 from analysis.write.claims_tables import claim_data_table, claims_table, written_claims
@@ -36,6 +37,8 @@ def analyze(
     objectives: Sequence[Objective] = (),
     places: Sequence[str] = (),
     out: Path | None = None,
+    *,
+    paper: bool = False,
 ) -> AnalysisResult:
     """Analyses one sweep or several, finished or running, and writes a folder of tables, figures and report.html.
 
@@ -47,6 +50,7 @@ def analyze(
         places: where people find each folder's sweep, where that is not the folder.
         out: the folder to write. Left out: analysis/ in the sweep's folder, and of several sweeps, whose own reports
             stay, analysis-with-OTHERS/ in the first one's.
+        paper: whether to write figures for print too: NAME-page.svg and NAME-column.pdf and .svg.
 
     Raises:
         BadInput: a folder is no sweep, its files cannot be used, or no trial is done yet.
@@ -66,7 +70,13 @@ def analyze(
     for drawing in figures.drawn.values():
         contents[f"figures/{drawing.name}.png"] = drawing.png
         contents[f"figures/{drawing.name}.svg"] = drawing.svg.encode()
-        contents[f"figures/{drawing.name}.pdf"] = drawing.pdf
+        page = drawing.paper(PAGE)
+        contents[f"figures/{drawing.name}.pdf"] = page.pdf
+        if paper:
+            column = drawing.paper(COLUMN)
+            contents[f"figures/{drawing.name}-page.svg"] = page.svg.encode()
+            contents[f"figures/{drawing.name}-column.pdf"] = column.pdf
+            contents[f"figures/{drawing.name}-column.svg"] = column.svg.encode()
         contents[f"figures/{drawing.name}.csv"] = csv_bytes(drawing.data)
     contents["report.html"] = render_report(computed, figures, trade_offs, results).encode()
 

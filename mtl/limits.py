@@ -60,8 +60,8 @@ def bytes_needed(settings: TrialSettings, tasks: Sequence[Task], images: int) ->
     return COPIES * FLOAT_BYTES * count_parameters(settings, tasks) + batch * of_image
 
 
-def machine_memory() -> int | None:
-    """Bytes of memory and swap that a process may have here; None where the system does not say."""
+def machine_memory(*, with_swap: bool = True) -> int | None:
+    """Bytes of memory, and of swap, that a process may have here; None where the system does not say."""
     memory, swap = _installed()
     if memory is None:
         return None
@@ -69,7 +69,7 @@ def machine_memory() -> int | None:
         # There may be no such group, and "max" is no number.
         with contextlib.suppress(OSError, ValueError):
             memory = min(memory, int(path.read_text()))
-    return memory + swap
+    return memory + swap if with_swap else memory
 
 
 def _installed() -> tuple[int | None, int]:

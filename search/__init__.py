@@ -5,17 +5,18 @@ from typing import TYPE_CHECKING, Any
 from mtl import __version__
 
 if TYPE_CHECKING:
-    from search.api import Found, SweepResult, load, run_search, run_sweep
+    from search.api import Found, Predicted, SweepResult, load, run_search, run_sweep
     from search.recipe import Recipe
     from search.recipe_file import load_recipe
 
 _WHERE = {
     "Recipe": "search.recipe",
     "load_recipe": "search.recipe_file",
-    **dict.fromkeys(("Found", "SweepResult", "load", "run_search", "run_sweep"), "search.api"),
+    **dict.fromkeys(("Found", "Predicted", "SweepResult", "load", "run_search", "run_sweep"), "search.api"),
 }
 __all__ = [
     "Found",
+    "Predicted",
     "Recipe",
     "SweepResult",
     "__version__",

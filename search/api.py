@@ -13,16 +13,19 @@ The same as `parsimony sweep`, `search` and `analyze`, which say what the option
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 
 from analysis.compute import summary
-from analysis.compute.best import asked_for
+from analysis.compute.best import asked_for, trials_to_use
 from analysis.compute.everything import Computed, compute
+from analysis.compute.setting_names import short_names
 from analysis.figures.drawing import Drawing
 from analysis.figures.every import Figures, draw_all
 from analysis.write.tables import best_table, front_table
@@ -32,6 +35,7 @@ from mtl.paths import user_path
 from mtl.vocabulary.close import did_you_mean
 from mtl.vocabulary.files import HISTORY, MODEL, trial_file
 from search.engine.runner import LocalRunner, RayRunner, Runner, trials_run_here
+from search.predicted import Predicted
 from search.recipe import Recipe
 from search.recipe_file import load_recipe, make_recipe, recipe_name
 from search.store.copies import local_copy
@@ -39,10 +43,15 @@ from search.store.storage import CHECK_SECONDS, Store
 from search.sweep import open_sweep
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
 MAIN_FIGURE = "cost"
 SHOWN = 20  # rows of a table in a notebook
+FRONT_COLUMNS = (
+    *("tasks", "name", "trials", "test_delta_m_mean", "test_delta_m_std"),
+    *("model_macs_share_mean", "model_parameters_share_mean", "group_sparsity_mean"),
+)
 
 
 @dataclass(frozen=True)
@@ -53,13 +62,22 @@ class Found:
         tasks: the combination, such as segmentation+depth.
         trial_id: of its seeds, the best on the validation split; empty where no model will do.
         why: how it was chosen, or why there is none: the end of a sentence.
-        row: of `SweepResult.front`'s kind; empty where there is none.
+        row: of `SweepResult.settings`; empty where there is none.
+        sentence: all of it in words, as the report has it.
     """
 
     tasks: str
     trial_id: str
     why: str
-    row: Mapping[str, Any]
+    row: Mapping[str, Any] = field(repr=False)
+    sentence: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.sentence
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return f"<p>{html.escape(self.sentence)}</p>"
 
 
 @dataclass(frozen=True)
@@ -88,10 +106,19 @@ class SweepResult:
 
     @property
     def front(self) -> pd.DataFrame:
-        """Those of the settings that no other setting of the same tasks beats in both performance and cost."""
+        """Those of the settings that no other setting of the same tasks beats in both performance and cost.
+
+        The columns that one reads first, under the names of `settings`, which has all; `name` is the setting in words,
+        `trial_id` the trial to use of its seeds, `best` whether it is the model to use.
+        """
         settings = self.settings
+        named = settings.assign(
+            name=short_names(settings), trial_id=trials_to_use(self.computed.sweep, self.computed.marked)
+        )
         kept = settings["on_cost_front"] if settings["on_cost_front"].any() else settings["on_front"]
-        return settings[kept].reset_index(drop=True)
+        tested = [f"test_{metric}_mean" for metric in self.computed.sweep.tasks.values()]
+        columns = [name for name in (*FRONT_COLUMNS, *tested, "best", "trial_id") if name in named]
+        return named.loc[kept, columns].reset_index(drop=True)
 
     @property
     def summary(self) -> list[str]:
@@ -109,7 +136,8 @@ class SweepResult:
             raise BadInput(f"tasks {wanted!r}; {hint}allowed: {', '.join(known) or 'none, as no trial is done'}")
         one = known[wanted]
         row = {} if one.row is None else self.settings.loc[one.row].to_dict()
-        return Found(one.tasks, one.trial_id, one.why, {str(name): value for name, value in row.items()})
+        sentence = summary.model_to_use(self.computed.sweep, self.computed.marked, one)
+        return Found(one.tasks, one.trial_id, one.why, {str(name): value for name, value in row.items()}, sentence)
 
     @property
     def bests(self) -> pd.DataFrame:
@@ -164,6 +192,23 @@ class SweepResult:
         compacted = compact(checkpoint.model, images)
         certify(checkpoint.model, compacted, [images])
         return compacted
+
+    def predict(self, image: "str | Path | Image.Image | NDArray[np.uint8]", trial_id: str | None = None) -> Predicted:
+        """What a trial's model says of an image; left out: the model to use.
+
+        image: a file, a picture, or (H, W, 3) uint8.
+        """
+        from mtl.networks.checkpoint import load_checkpoint
+        from mtl.networks.prediction import predict
+        from mtl.networks.prediction_pictures import map_picture
+
+        checkpoint = load_checkpoint(self.model_path(trial_id))
+        pixels = _pixels(image)
+        found = predict(checkpoint.model, checkpoint.tasks, pixels, checkpoint.config.image_size)
+        unit = "share of the image's farthest" if checkpoint.config.protocol == "paper" else "m"
+        dense = [task for task in checkpoint.tasks if task.dense]
+        pictures = {task.name: Image.fromarray(map_picture(task, found.maps[task.name], unit)) for task in dense}
+        return Predicted(pixels, found.maps, found.probabilities, pictures)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the sentences of the report's head, its first figure, and the front."""
@@ -271,6 +316,19 @@ def _loaded(folders: Sequence[Path], store: str) -> SweepResult:
     computed = compute(folders, (), places)
     tables = [pd.read_parquet(one / HISTORY) for one in folders if (one / HISTORY).is_file()]
     return SweepResult(store, computed, pd.concat(tables, ignore_index=True) if tables else pd.DataFrame())
+
+
+def _pixels(image: "str | Path | Image.Image | NDArray[np.uint8]") -> "NDArray[np.uint8]":
+    """(H, W, 3) RGB. Raises BadInput."""
+    if isinstance(image, str | Path):
+        from mtl.datasets.reading import read_image
+
+        return read_image(user_path("image", str(image)))
+    pixels = np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else image
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        found = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
+        raise BadInput(f"image: {found}; allowed: a file, a picture, or uint8 of (height, width, 3)")
+    return pixels
 
 
 def _recipe(recipe: str | Recipe, fields: Mapping[str, Any]) -> tuple[Recipe, str]:

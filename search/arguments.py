@@ -117,6 +117,11 @@ COMMANDS: Commands = {
                 metavar="FOLDER",
                 help="where to write (default: DIR/analysis; of several sweeps analysis-with-OTHERS in the first)",
             ),
+            _arg(
+                "--paper",
+                action="store_true",
+                help="also write each figure for a paper, as PDF and SVG of 3.3 in (a column) and 6.9 in (a page)",
+            ),
         ],
     ),
     "status": (

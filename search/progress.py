@@ -1,33 +1,30 @@
-"""How far a sweep is: a live line in the terminal, and progress.json for `parsimony status`."""
+"""How far a sweep is: the line that people watch, and progress.json for `parsimony status`."""
 
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, ClassVar, TextIO
 
 from pydantic import Field
-from tqdm import tqdm
 
 from mtl.config import TrialConfig
 from mtl.vocabulary.checked import MOST, STRICT, Count
 from mtl.vocabulary.files import PROGRESS
 from mtl.vocabulary.units import duration
+from search.display import make_display
 from search.listener import Listener
 from search.store.clock import Moment, now
 from search.store.results import TrialResult
 from search.store.storage import Store
 
-# A terminal's line is overwritten often; a log gets a new line now and then.
-TERMINAL_SECONDS = 0.2
-LOG_SECONDS = 10.0
 STORE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Counts of trials. `seconds_left` is None as long as it cannot be estimated. `updated_at`: UTC, ISO 8601."""
+    """Counts of trials. `seconds_left` is None as long as it cannot be estimated. `updated_at`: UTC, ISO 8601.
+    `best`: the best model so far in a few words, empty while none is known."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -37,10 +34,25 @@ class Snapshot:
     total: Count
     seconds_left: Annotated[float, Field(ge=0, le=MOST)] | None
     updated_at: Moment
+    best: str = ""
 
     def line(self) -> str:
-        left = "" if not self.seconds_left else f" · about {duration(self.seconds_left)} left"
-        return f"{self.done}/{self.total} done · {self.running} running · {self.failed} failed{left}"
+        """All of it in one line."""
+        return self.lines()[0]
+
+    def lines(self) -> list[str]:
+        """The same in ever fewer characters, for narrow terminals."""
+        counts = f"{self.done}/{self.total} done · {self.running} running · {self.failed} failed"
+        left = f"{duration(self.seconds_left)} left" if self.seconds_left else ""
+        short = f"{self.done}/{self.total}" + f" · {self.failed} failed" * bool(self.failed)
+        kinds = [
+            (counts, left and f"about {left}", self.best and f"best so far {self.best}"),
+            (short, left, self.best and f"best {self.best}"),
+            (counts, left and f"about {left}", ""),
+            (short, left, ""),
+            (short, "", ""),
+        ]
+        return [" · ".join(filter(None, parts)) for parts in kinds]
 
 
 def work_of(config: TrialConfig, epochs: int) -> int:
@@ -49,22 +61,26 @@ def work_of(config: TrialConfig, epochs: int) -> int:
 
 
 class Progress(Listener):
-    """Counts trials and epochs. The time left assumes that the remaining work runs at this run's pace so far."""
+    """Counts trials and epochs. The time left assumes that the remaining work runs at this run's pace so far.
+
+    Attributes:
+        best: the best model so far in a few words, set by whoever knows it.
+    """
 
     def __init__(
         self, store: Store, to_run: Sequence[TrialConfig], done_before: int, stream: TextIO | None = None
     ) -> None:
-        self._store, self._stream = store, stream or sys.stderr
+        self._store, self._display = store, make_display(stream)
         self._full_work = {config.trial_id: work_of(config, config.total_epochs) for config in to_run}
         self._work_left = dict(self._full_work)
         self._work_done = 0
         self._started: set[str] = set()
         self._began: float | None = None
         self._shown = self._stored = -float("inf")
-        self._line = tqdm(bar_format="{desc}", file=self._stream, disable=not self._stream.isatty())
         self.total = done_before + len(self._work_left)
         self._unknown = 0
         self.done, self.failed = done_before, 0
+        self.best = ""
 
     def add_unknown(self, count: int) -> None:
         """There will be so many more trials; `expect` names each of them later."""
@@ -109,20 +125,17 @@ class Progress(Listener):
         if self._began is not None and self._work_done:
             work_left = sum(self._work_left.values()) + self._unknown * max(self._full_work.values())
             left = (time.monotonic() - self._began) / self._work_done * work_left
-        return Snapshot(self.done, len(self._started), self.failed, self.total, left, now())
+        return Snapshot(self.done, len(self._started), self.failed, self.total, left, now(), self.best)
 
     def show(self, final: bool = False) -> None:
         """Update the line and the file, each at its own pace; both if `final`."""
         now = time.monotonic()
-        terminal = self._stream.isatty()
-        if final or now - self._shown >= (TERMINAL_SECONDS if terminal else LOG_SECONDS):
+        if final or now - self._shown >= self._display.seconds:
             self._shown = now
-            if terminal:
-                self._line.set_description_str(self.snapshot().line())
-            else:
-                print(self.snapshot().line(), file=self._stream, flush=True)
+            snapshot = self.snapshot()
+            self._display.show(snapshot.done, snapshot.total, snapshot.lines())
         if final:
-            self._line.close()
+            self._display.close()
         if final or now - self._stored >= STORE_SECONDS:
             self._stored = now
             self._store.try_write(PROGRESS, json.dumps(asdict(self.snapshot())).encode())

@@ -2,17 +2,21 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
+from mtl.vocabulary.sweep_file import Machine
+from search.best_so_far import BestOfSweep
+from search.deltas import Deltas
 from search.early_stopping.policy import stays
 from search.engine.runner import LocalRunner, Runner
 from search.engine.source import ListedTrials, TrialSource
 from search.listener import Listener, Listeners
+from search.loggers.finals import WithDeltas
 from search.loggers.registry import make_loggers
 from search.progress import Progress
 from search.store.errors import StorageError
@@ -21,9 +25,9 @@ from search.store.lease import Lease
 from search.store.messages import say
 from search.store.results import TrialResult, mixed_versions, torch_version
 from search.store.reuse import is_baseline, reuse_trials
-from search.store.storage import PATIENCE_SECONDS
+from search.store.storage import PATIENCE_SECONDS, Store
 from search.sweep import Sweep
-from search.sweep_file import Plan, prepare
+from search.sweep_file import Plan, prepare, record_machines
 
 # During a run each trial's own result.json holds the truth; the tables are made again from all rows now and then.
 TABLE_SECONDS = 5.0
@@ -53,9 +57,12 @@ class Run(Listener):
 
     def go(self, runner: Runner, source: TrialSource, plan: Plan) -> None:
         """Run the source's trials. Raises SweepStopped, and BadInput if the runner cannot start."""
-        loggers = Listeners(make_loggers(self.sweep.recipe, self.sweep.store))
+        sweep = self.sweep
+        deltas = Deltas(sweep.primaries, sweep.setup_id, self.results.values())
+        loggers = WithDeltas(make_loggers(sweep.recipe, sweep.store), deltas)
         tables = _Tables(self.write_tables, self.results)
-        everyone = Listeners([self, self.display, loggers, *self.listeners, tables])
+        machines = _Machines(self.sweep.store)
+        everyone = Listeners([self, self.display, loggers, *self.listeners, machines, tables])
         try:
             with runner.started(self.sweep.context) as run_trials:
                 prepare(self.sweep, plan)
@@ -69,15 +76,29 @@ class Run(Listener):
             loggers.close()
 
     def finish(self) -> None:
-        """Write the tables of all results. Raises SweepStopped."""
+        """Write the tables of all results, and the machines that they are from. Raises SweepStopped."""
         self.lease.check()
-        self.write_tables(list(self.results.values()), PATIENCE_SECONDS)
+        results = list(self.results.values())
+        record_machines(self.sweep.store, (one.machine for one in results))
+        self.write_tables(results, PATIENCE_SECONDS)
 
     def ended(self, result: TrialResult) -> None:
         self.results[result.config.trial_id] = result
 
     def check(self) -> None:
         self.lease.check()
+
+
+class _Best(Listener):
+    """Tells the display the best model so far."""
+
+    def __init__(self, best: BestOfSweep, progress: Progress, results: Iterable[TrialResult]) -> None:
+        self._best, self._progress = best, progress
+        for result in results:
+            self.ended(result)
+
+    def ended(self, result: TrialResult) -> None:
+        self._progress.best = self._best.add(result)
 
 
 class _Tables(Listener):
@@ -99,6 +120,19 @@ class _Tables(Listener):
                 self._write(list(self._results.values()), 0)
             took = time.monotonic() - started
             self._next = time.monotonic() + max(TABLE_SECONDS, took / TABLE_SHARE)
+
+
+class _Machines(Listener):
+    """Writes a machine into sweep.json as soon as a trial has ended there; at the end of the run all are written."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._told = store.waiting(0), set[Machine]()
+
+    def ended(self, result: TrialResult) -> None:
+        if result.machine is not None and result.machine not in self._told:
+            with contextlib.suppress(StorageError):
+                record_machines(self._store, [result.machine])
+                self._told.add(result.machine)
 
 
 class _EpochLines(Listener):
@@ -134,7 +168,8 @@ def _run_sweep(sweep: Sweep, runner: Runner, lease: Lease) -> list[TrialResult]:
     # Every sweep in the storage measures Δm against the same models.
     reused = {one.config.trial_id: one for one in reuse_trials(store, [one for one in to_run if is_baseline(one)])}
     results |= reused
-    to_run = [config for config in to_run if config.trial_id not in reused]
+    # What Δm is measured against comes first, so that it is known while the sweep runs.
+    to_run = sorted((one for one in to_run if one.trial_id not in reused), key=lambda one: not is_baseline(one))
     done_before = len(sweep.configs) - len(to_run)
     others = f" ({len(reused)} baselines of other sweeps in the storage)" if reused else ""
     say(f"sweep {store}: {len(sweep.configs)} trials, {done_before} done before{others}, {len(to_run)} to run")
@@ -143,10 +178,13 @@ def _run_sweep(sweep: Sweep, runner: Runner, lease: Lease) -> list[TrialResult]:
     # A trial that an earlier run planned and never ran is not missing, unless this recipe has it too.
     plan = Plan(sweep.configs, keep=set(results))
     source = ListedTrials(to_run, policy)
-    run = Run(sweep, lease, results, Progress(store, to_run, done_before), sweep.write_tables, [source])
+    progress = Progress(store, to_run, done_before)
     if to_run:
         for config in to_run:
             results.pop(config.trial_id, None)
+    best = _Best(BestOfSweep(Deltas(sweep.primaries, sweep.setup_id)), progress, results.values())
+    run = Run(sweep, lease, results, progress, sweep.write_tables, [source, best])
+    if to_run:
         if policy is not None:
             for result in results.values():
                 stays(policy, result.config, result.history, ended=True)

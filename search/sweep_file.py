@@ -6,7 +6,7 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from mtl.objectives.constant_predictor import constant_predictor
 from mtl.objectives.metrics import primary_metric
 from mtl.vocabulary.files import SWEEP
 from mtl.vocabulary.objective import COMMON
-from mtl.vocabulary.sweep_file import SCHEMA, SweepFile
+from mtl.vocabulary.sweep_file import SCHEMA, Machine, SweepFile
 from search.store.files import read_sweep_file
 from search.store.messages import say
+from search.store.storage import Store
 from search.sweep import Sweep
 
 OBJECTIVES = ("delta_m", "group_sparsity")
@@ -97,10 +98,22 @@ def make_sweep_file(
         "constant_predictor": dict(constants["test"]),
         "constant_predictor_val": dict(constants["val"]),
     }
+    if earlier is not None and earlier.hardware:
+        fields["hardware"] = [one.model_dump(mode="json") for one in earlier.hardware]
     # A sweep or a single trial in a search's folder keeps the search's entries.
     if earlier is not None and earlier.search is not None:
         fields |= earlier.model_dump(mode="json", include={"search", "objectives"})
     return SweepFile.model_validate_json(json.dumps(fields | dict(plan.more)))
+
+
+def record_machines(store: Store, machines: Iterable[Machine | None]) -> None:
+    """Add the machines to sweep.json that it does not know yet. Raises StorageError."""
+    asked = [one for one in dict.fromkeys(machines) if one is not None]
+    known = read_sweep_file(store) if asked else None
+    if known is None or set(asked) <= set(known.hardware):
+        return
+    hardware = tuple(dict.fromkeys([*known.hardware, *asked]))
+    store.write(SWEEP, known.model_copy(update={"hardware": hardware}).to_json())
 
 
 def versions() -> dict[str, str]:

@@ -43,7 +43,7 @@ def findings(sweep: Sweep, marked: pd.DataFrame, bests: Sequence[Best], volumes:
     sentences = []
     for tasks in asked_for([best.tasks for best in bests])[:MOST_COMBINATIONS]:
         best = next(one for one in bests if one.tasks == tasks)
-        sentences.append(_use(sweep, marked, best))
+        sentences.append(model_to_use(sweep, marked, best))
         if sentence := beside(sweep, marked, best):
             sentences.append(sentence)
         if sentence := front_range(marked, tasks, volumes):
@@ -51,7 +51,7 @@ def findings(sweep: Sweep, marked: pd.DataFrame, bests: Sequence[Best], volumes:
     return sentences
 
 
-def _use(sweep: Sweep, marked: pd.DataFrame, best: Best) -> str:
+def model_to_use(sweep: Sweep, marked: pd.DataFrame, best: Best) -> str:
     """Which model, its test results, why it was chosen, and the command that makes it small."""
     if best.row is None:
         return f"No model of {best.tasks} is worth using: {best.why}."

@@ -12,12 +12,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from analysis.compute.cost_fronts import cost_front, quality_of
 from analysis.compute.costs import SHARES
-from analysis.figures.curves import draw_error_bars, spread_note
+from analysis.figures.curves import Look, draw_error_bars, spread_note
 from analysis.figures.drawing import Drawing, Panel, Words, draw_sheet
-from analysis.figures.fronts import BEST
+from analysis.figures.fronts import BEST, write_strengths
 from analysis.figures.fronts import DENSE as ZERO
 from analysis.figures.looks import strategy_looks
-from analysis.figures.palette import PALE
+from analysis.figures.palette import GROUND, PALE
 from analysis.read.load import reported_column
 from mtl.vocabulary.objective import MODEL_MACS
 
@@ -30,6 +30,7 @@ NO_LATENCY = (
     "--set measure_latency=true."
 )
 FRONT: dict[str, Any] = {"color": PALE.light, "linewidth": 3.0, "solid_capstyle": "butt", "drawstyle": "steps-post"}
+THIN: dict[str, Any] = {"linewidth": 0.8, "alpha": 0.6}
 LABELS = {
     "delta_m": "test Δm [%], higher is better",
     "over_dense": "test Δm over the dense\nmodel [%], higher is better",
@@ -97,25 +98,44 @@ def cost_figure(marked: pd.DataFrame, cost: Cost = MACS) -> Drawing | str:
         for name, some in rows.groupby("strategy", sort=False):
             look = looks[str(name)]
             draw_error_bars(ax, some, "cost", "measure", look.color)
-            style: dict[str, Any] = {"color": look.color, "marker": look.marker, "markersize": 4.5, "linewidth": 1.0}
-            ax.plot(some["cost_mean"], some["measure_mean"], linestyle=look.line, **style)
+            # A thin line shows which points are one method's; what is attained between them is the front's steps.
+            ax.plot(some["cost_mean"], some["measure_mean"], linestyle=look.line, color=look.color, **THIN)
+            filled = look.color if look.line != "--" else GROUND.light
+            ax.plot(
+                some["cost_mean"],
+                some["measure_mean"],
+                linestyle="",
+                color=look.color,
+                marker=look.marker,
+                markersize=4.5,
+                markerfacecolor=filled,
+            )
+        write_strengths(ax, front, "cost_mean")
         best = rows[rows["best"]]
         ax.plot(best["cost_mean"], best["measure_mean"], **BEST)
         log_axis(ax, cost.label)
 
-    handles = [looks[name].handle(name) for name in looks if any((p.rows["strategy"] == name).any() for p in panels)]
+    handles = [_handle(looks[name], name) for name in looks if any((p.rows["strategy"] == name).any() for p in panels)]
     front = Line2D([], [], label="the front over all (chosen on validation)", **{**FRONT, "drawstyle": "default"})
     handles += [front, Line2D([], [], label="the model to use", **BEST)]
     words = Words(
         cost.name,
         f"Performance against the whole model's {cost.words}",
         f"Performance on the test split against the {cost.words} of the whole compacted model, heads included; each "
-        "point is one setting, its mean over seeds. Left is cheaper, up is better. Solid lines are "
-        "ours, broken lines are what a user would do instead. The grey steps are the settings that no other beats in "
-        f"both, of all methods; the broken grey line is {_zero(panels)}.",
+        "point is one setting, its mean over seeds. Left is cheaper, up is better. Filled, with solid lines: "
+        "ours; hollow, with broken lines: what a user would do instead. The grey steps are the settings that no other "
+        f"beats in both, of all methods; the broken grey line is {_zero(panels)}.",
         spread_note(marked, "Error bars both ways"),
     )
     return draw_sheet(words, panels, draw, handles)
+
+
+def _handle(look: Look, name: str) -> Line2D:
+    """As `Look.handle`; hollow where the line is broken."""
+    handle = look.handle(name)
+    handle.set_markerfacecolor(look.color if look.line != "--" else GROUND.light)
+    handle.set_linewidth(THIN["linewidth"])
+    return handle
 
 
 def log_axis(ax: Axes, label: str) -> None:

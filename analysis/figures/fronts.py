@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -21,8 +20,9 @@ from analysis.figures.curves import (
     spread_note,
 )
 from analysis.figures.drawing import Drawing, Layout, Line, Panel, Words, draw_sheet
+from analysis.figures.labels import label_points
 from analysis.figures.looks import strategy_looks
-from analysis.figures.palette import GREY, GROUND, INK, SOFT
+from analysis.figures.palette import GREY, GROUND, INK
 from analysis.read.load import Sweep, reported_column
 
 # A ring around the point, which stays visible within.
@@ -101,24 +101,12 @@ def draw_front(
     sparsity_axis(ax)
 
 
-def write_strengths(ax: Axes, front: pd.DataFrame) -> None:
-    """λ beside the points of a front, from the left on, each where there is room for it."""
-    free = -np.inf
-    for place, height, strength in front[["groups_gone_percent_mean", "measure_mean", "lambda"]].to_numpy(dtype=float):
-        # Of a panel's hundred and ten per cent a label takes twenty. λ = 0 is the dense model, or has no penalty.
-        if strength > 0 and place >= free:
-            offset = (-5, 5) if place > 80 else (5, 5)
-            side: Literal["left", "right"] = "right" if place > 80 else "left"
-            ax.annotate(
-                f"λ={text.strength(strength)}",
-                (place, height),
-                offset,
-                textcoords="offset points",
-                ha=side,
-                fontsize=7,
-                color=SOFT.light,
-            )
-            free = place + 22
+def write_strengths(ax: Axes, front: pd.DataFrame, x: str = "groups_gone_percent_mean") -> None:
+    """λ beside the points of a front, each where there is room for it."""
+    # λ = 0 is the dense model, or has no penalty.
+    shown = front[front["lambda"] > 0]
+    places = list(zip(shown[x], shown["measure_mean"], strict=True))
+    label_points(ax, places, [f"λ={text.strength(value)}" for value in shown["lambda"]])
 
 
 def front_figure(sweep: Sweep, marked: pd.DataFrame) -> Drawing:

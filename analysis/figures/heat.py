@@ -34,7 +34,7 @@ def draw_cells(
         if labels is not None:
             ink = ON_LIGHT if np.dot(shade[:3], LUMINANCE) > 0.5 else ON_DARK
             at = (column + 0.5, row + 0.5)
-            ax.text(*at, labels[row][column], ha="center", va="center", fontsize=8, color=ink)
+            ax.text(*at, labels[row][column], ha="center", va="center", fontsize="small", color=ink)
     ax.set_xlim(0, values.shape[1])
     ax.set_ylim(len(rows), 0)
     ax.set_yticks(np.arange(len(rows)) + 0.5, rows)
@@ -58,4 +58,4 @@ def mark_stages(ax: Axes, stages: list[str]) -> None:
         fits = middle - half >= free
         names.append(stages[start] if fits else "")
         free = middle + half if fits else free
-    ax.set_xticks([(start + end) / 2 for start, end in zip(starts, ends, strict=True)], names, fontsize=8)
+    ax.set_xticks([(start + end) / 2 for start, end in zip(starts, ends, strict=True)], names, fontsize="small")

@@ -17,9 +17,15 @@ from analysis.figures.curves import (
 from analysis.figures.drawing import Drawing, Panel, Words, draw_sheet
 from analysis.figures.palette import SERIES
 from analysis.figures.strength_axis import strength_axis
-from analysis.read.load import Sweep
+from analysis.read.load import Sweep, is_compressed
 
 GROUPS, WEIGHTS = Look(SERIES[0].light, "o"), Look(SERIES[1].light, "s", "--")
+
+
+def of_penalty(marked: pd.DataFrame) -> pd.DataFrame:
+    """The settings that λ tells apart; other compressors have costs instead, and stand in the figures against these."""
+    kept = marked[~is_compressed(marked)]
+    return kept if len(kept) else marked
 
 
 def metric_panels(sweep: Sweep, marked: pd.DataFrame) -> list[Panel]:
@@ -27,7 +33,7 @@ def metric_panels(sweep: Sweep, marked: pd.DataFrame) -> list[Panel]:
 
     Rows: `metric`, `tasks` (the curve's label), `lambda`, `test_mean`, `test_std`, `constant_predictor`.
     """
-    panels, settings = [], labelled(marked)
+    panels, settings = [], labelled(of_penalty(marked))
     for metric in shown_metrics(sweep):
         columns = {"label": "tasks", f"test_{metric.name}_mean": "test_mean", f"test_{metric.name}_std": "test_std"}
         rows = settings.rename(columns={"tasks": "", **columns})[["tasks", "lambda", "test_mean", "test_std"]]
@@ -43,7 +49,7 @@ def sparsity_panels(marked: pd.DataFrame) -> list[Panel]:
 
     Rows: `tasks` (the panel's label), `lambda`, `groups_gone_percent_mean`, …
     """
-    settings = labelled(marked)
+    settings = labelled(of_penalty(marked))
     rows = pd.DataFrame({"tasks": settings["label"], "lambda": settings["lambda"]})
     for name, column in (("groups_gone", "group_sparsity"), ("weights_gone", "parameter_sparsity")):
         for part in ("mean", "std"):
@@ -68,7 +74,7 @@ def draw_sparsity(rows: pd.DataFrame, ax: Axes) -> None:
 
 def metrics_figure(sweep: Sweep, marked: pd.DataFrame) -> Drawing:
     """Figure 3(a)."""
-    panels, looks = metric_panels(sweep, marked), looks_of(labelled(marked))
+    panels, looks = metric_panels(sweep, marked), looks_of(labelled(of_penalty(marked)))
     handles = [look.handle(label) for label, look in looks.items()]
     if any(panel.rows["constant_predictor"].notna().any() for panel in panels):
         handles.append(constant_handle())

@@ -60,7 +60,7 @@ def survival_panels(marked: pd.DataFrame, survival: pd.DataFrame, unit: str) -> 
         shown = 100 * table.iloc[evenly(len(table), MOST_ROWS)]
         long = shown.reset_index().melt("lambda", var_name=unit, value_name="alive_percent")
         long.insert(0, "tasks", label)
-        panels.append(Panel(str(label), long, "λ"))
+        panels.append(Panel(str(label), long, "λ", height=0.2 * len(shown) + 0.1))
     return panels
 
 

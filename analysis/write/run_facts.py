@@ -1,5 +1,6 @@
 """What was run, when, for how long and with what, as the report lists it."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,7 @@ import pandas as pd
 
 from analysis import text
 from analysis.read.load import Sweep
+from mtl.vocabulary.sweep_file import Machine
 from mtl.vocabulary.units import duration
 
 
@@ -50,10 +52,45 @@ def _when(sweep: Sweep) -> dict[str, str]:
     if "train_seconds" in results and (seconds := results["train_seconds"].astype(float)).notna().any():
         trained = text.count(int(seconds.notna().sum()), "trial")
         facts["training in all"] = f"{duration(float(seconds.sum()))}, the sum over {trained}"
+        if gpu_seconds := float((seconds * _gpus_of_trials(sweep)).sum()):
+            facts["of GPUs"] = f"{gpu_seconds / 3600:.1f} GPU hours" if gpu_seconds >= 3600 else duration(gpu_seconds)
         facts["a trial"] = f"{duration(float(seconds.median()))} (median)"
-    hardware = {str(part.info["hardware"]) for part in sweep.parts or (sweep,) if part.info.get("hardware")}
-    facts["hardware"] = "; ".join(sorted(hardware)) or "not recorded in the sweep's files"
+    facts["hardware"] = "; ".join(_machines(sweep)) or "not recorded"
     return facts
+
+
+def _gpus_of_trials(sweep: Sweep) -> "pd.Series[float]":
+    """(trials,) how many GPUs each trial had."""
+    gpus: dict[str, float] = {}
+    for part in reversed(sweep.parts or (sweep,)):  # a trial that several sweeps have is the first one's
+        recipe = part.info["recipe"]
+        found = recipe.get("gpus_per_trial") if isinstance(recipe, Mapping) else None
+        gpus |= dict.fromkeys(part.results["trial_id"], float(found) if isinstance(found, int | float) else 0.0)
+    return sweep.results["trial_id"].map(gpus).fillna(0.0)
+
+
+def _machines(sweep: Sweep) -> list[str]:
+    """Each kind of machine in words: processor, cores, memory, GPUs, system, software."""
+    listed = [one for part in sweep.parts or (sweep,) for one in part.info.get("hardware") or []]
+    # Checked as sweep.json was read, which has lists where the class has tuples.
+    known = [Machine.model_validate_json(json.dumps(one)) for one in listed]
+    return list(dict.fromkeys(filter(None, map(_in_words, known))))
+
+
+def _in_words(machine: Machine) -> str:
+    """Such as AMD EPYC 9654, 96 cores, 512 GB of memory, 4 × NVIDIA A100 (86 GB), Debian 12, Python 3.12.3."""
+    sizes = {**dict.fromkeys(machine.gpus, 0), **dict(zip(machine.gpus, machine.gpu_memory_gb, strict=False))}
+    gpus = [f"{machine.gpus.count(name)} × {name}" + (f" ({size} GB)" if size else "") for name, size in sizes.items()]
+    parts = [
+        machine.cpu,
+        text.count(machine.cores, "core") if machine.cores else "",
+        f"{machine.memory_gb} GB of memory" if machine.memory_gb else "",
+        *(gpus or ["no GPU"]),
+        machine.system,
+        f"Python {machine.python}" if machine.python else "",
+        f"torch {machine.torch}" if machine.torch else "",
+    ]
+    return ", ".join(filter(None, parts)) if machine != Machine() else ""
 
 
 def _moments(results: pd.DataFrame, column: str) -> "pd.Series[pd.Timestamp]":

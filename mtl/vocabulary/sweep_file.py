@@ -14,6 +14,8 @@ MOST_PLANNED = 10**6
 
 # Names appear in figures and tables, so they are one line without control characters.
 Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,1000}$")]
+# A text that the system gives, which may be empty.
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{0,200}$")]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -80,6 +82,29 @@ class SearchInfo(BaseModel):
     constraints: tuple[str, ...] = ()
 
 
+class Machine(BaseModel):
+    """What a trial ran on. Machines that are alike are one, whatever they are called.
+
+    Attributes:
+        cpu: the processor's model.
+        cores: how many a process may use there, hyper-threads included.
+        memory_gb: that a process may use there, in 10^9 bytes, rounded; 0 where the system does not say.
+        gpus, gpu_memory_gb: the models of its GPUs, one entry for each, whether trials used them or not, and the
+            memory of each.
+    """
+
+    model_config = STRICT | ConfigDict(extra="allow")
+
+    cpu: Line = ""
+    cores: Count = 0
+    memory_gb: Count = 0
+    gpus: tuple[Line, ...] = ()
+    gpu_memory_gb: tuple[Count, ...] = ()
+    system: Line = ""
+    python: Line = ""
+    torch: Line = ""
+
+
 class SweepFile(BaseModel):
     """The content of sweep.json. The first versions did not write the fields that have a default.
 
@@ -90,6 +115,7 @@ class SweepFile(BaseModel):
         method_version: see `mtl.config.METHOD_VERSION`.
         validates_on_train: whether validation images are also trained on.
         constant_predictor, constant_predictor_val: metrics, by name, of the best prediction that ignores the image.
+        hardware: the machines that its trials ran on, each kind once, in the order in which they were first seen.
         trials: the ids of all planned trials that are known.
         search: None for an ordinary sweep.
     """
@@ -107,6 +133,7 @@ class SweepFile(BaseModel):
     method_version: Count = 1
     versions: dict[str, Any] = {}
     git_commit: str | None = None
+    hardware: tuple[Machine, ...] = ()
     trials_planned: Count
     trials: tuple[str, ...] = ()
     objectives: tuple[ObjectiveInfo, ...]

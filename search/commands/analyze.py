@@ -21,20 +21,23 @@ def run(options: argparse.Namespace) -> int:
     objectives = parse_objectives(options.objectives) if options.objectives is not None else ()
     out = None if options.out is None else user_path("--out", options.out).absolute()
     if remote:
-        print(analyze_store(remote[0], objectives, out))
+        print(analyze_store(remote[0], objectives, out, paper=options.paper))
     else:
-        print(analyze([user_path("analyze", folder) for folder in options.dirs], objectives, out=out))
+        print(
+            analyze([user_path("analyze", folder) for folder in options.dirs], objectives, out=out, paper=options.paper)
+        )
     return 0
 
 
-def analyze_store(uri: str, objectives: Sequence[Objective], out: Path | None = None) -> str:
+def analyze_store(uri: str, objectives: Sequence[Objective], out: Path | None = None, *, paper: bool = False) -> str:
     """Analyse the sweep at this URI; returns the summary. Without objectives, its own are used.
 
-    out: a folder of this machine to write to, in place of the sweep's own. Raises BadInput.
+    out: a folder of this machine to write to, in place of the sweep's own; paper: with figures for print. Raises
+        BadInput.
     """
     store = Store.of_sweep(uri).waiting(CHECK_SECONDS)
     with local_copy(store) as folder:
-        written = analyze([folder], objectives, [str(store)], out)
+        written = analyze([folder], objectives, [str(store)], out, paper=paper)
         if out is not None:
             return str(written)
         for path in written.files:

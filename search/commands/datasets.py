@@ -21,7 +21,7 @@ from mtl.own_modules import add_module_folders
 from mtl.paths import user_path
 from mtl.vocabulary.units import byte_size, percent
 from search.commands.inspection_text import format_inspection
-from search.progress import LOG_SECONDS
+from search.display import LOG_SECONDS
 from search.recipe_file import parse_assignment
 
 DESCRIPTIONS: Mapping[str, str] = {

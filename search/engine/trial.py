@@ -28,6 +28,7 @@ from mtl.training import Arrays, Training, set_deterministic
 from mtl.vocabulary.checked import STRICT, Damaged, check, shortened
 from mtl.vocabulary.files import CHECKPOINT, ERROR, MODEL, RESULT, trial_file
 from search.engine.context import RunContext
+from search.engine.machine import this_machine
 from search.store.clock import Moment, now
 from search.store.errors import StorageError
 from search.store.messages import say
@@ -267,6 +268,7 @@ class TrialRun:
             self.train_seconds,
             history=history,
             torch_version=self.torch_version,
+            machine=this_machine(),
             **fields,
         )
         write_result(self.store, self.result)

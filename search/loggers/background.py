@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from types import MappingProxyType
 
 from mtl.config import TrialConfig
 from search.listener import Listener
@@ -39,8 +40,13 @@ class Background(Listener):
         for row in rows:
             self._call(partial(self._log, config, dict(row)))
 
-    def ended(self, result: TrialResult) -> None:
-        self._call(partial(self._end, result))
+    def ended(self, result: TrialResult, more: Mapping[str, float] = MappingProxyType({})) -> None:
+        """more: further final metrics."""
+        self._call(partial(self._end, result, dict(more)))
+
+    def later(self, result: TrialResult, more: Mapping[str, float]) -> None:
+        """Final metrics of a trial that has ended before they were known."""
+        self._call(partial(self._service.later, result, dict(more)))
 
     def close(self) -> None:
         """Wait until everything is logged, up to a limit. Give up the rest, with a message."""
@@ -81,12 +87,12 @@ class Background(Listener):
             self._service.log(config, row)
             self._next_epoch[trial] = epoch + 1
 
-    def _end(self, result: TrialResult) -> None:
+    def _end(self, result: TrialResult, more: Mapping[str, float]) -> None:
         self._make_open(result.config)
         # If a trial ended while no sweep was running, its rows were never told.
         for row in result.history:
             self._log(result.config, row)
-        self._service.end(result)
+        self._service.end(result, more)
         self._open.discard(result.config.trial_id)
 
     def _make_open(self, config: TrialConfig) -> None:

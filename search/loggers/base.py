@@ -20,8 +20,12 @@ class Service(Protocol):
     def log(self, config: TrialConfig, row: Mapping[str, float]) -> None:
         """Add an epoch to an open trial: each epoch once, in order."""
 
-    def end(self, result: TrialResult) -> None:
-        """Add the final metrics and close the trial's run. It may be opened again, for instance after a failure."""
+    def end(self, result: TrialResult, more: Mapping[str, float]) -> None:
+        """Add the final metrics, and `more` of them, and close the trial's run. It may be opened again, for instance
+        after a failure."""
+
+    def later(self, result: TrialResult, more: Mapping[str, float]) -> None:
+        """Add to a trial that has ended, maybe in an earlier run of the sweep, what has become known of it since."""
 
     def close(self) -> None:
         """Close the runs of unfinished trials when a sweep is stopped; the next sweep opens them again."""
@@ -43,6 +47,11 @@ def series(row: Mapping[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in row.items() if name != "epoch"}
 
 
-def final_metrics(result: TrialResult) -> dict[str, float]:
+def final_metrics(result: TrialResult, more: Mapping[str, float]) -> dict[str, float]:
     """A finished trial's metrics under their names in services."""
-    return {FINAL + name: float(value) for name, value in result.metrics.items()}
+    return prefixed({**result.metrics, **more})
+
+
+def prefixed(values: Mapping[str, float]) -> dict[str, float]:
+    """Final values under their names in services."""
+    return {FINAL + name: float(value) for name, value in values.items()}

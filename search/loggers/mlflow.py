@@ -11,13 +11,14 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException, RestException
 
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
 from mtl.paths import user_path
-from search.loggers.base import final_metrics, parameters, series
+from search.loggers.base import final_metrics, parameters, prefixed, series
+from search.loggers.names import run_name
 from search.store.results import Status, TrialResult
 
 ALLOWED = "a folder, sqlite:///FILE, the http:// address of a server that runs, or env for MLFLOW_TRACKING_URI"
@@ -55,14 +56,12 @@ class MLflow:
             )
 
     def open(self, config: TrialConfig) -> int:
-        named = f"tags.trial_id = '{config.trial_id}'"
-        found = self._client.search_runs([self._experiment], named, max_results=1)
-        if found:
-            run = found[0]
+        run = self._found(config)
+        if run is not None:
             self._client.update_run(run.info.run_id, status="RUNNING")
         else:
             tags = {"trial_id": config.trial_id, "sweep": self._sweep}
-            run = self._client.create_run(self._experiment, tags=tags, run_name=config.label)
+            run = self._client.create_run(self._experiment, tags=tags, run_name=run_name(config))
         run_id = self._runs[config.trial_id] = run.info.run_id
         # Parameters cannot be changed, but a killed sweep may not have written all of them.
         missing = {name: value for name, value in parameters(config).items() if name not in run.data.params}
@@ -75,12 +74,20 @@ class MLflow:
         # The epoch comes last: if a store writes metrics one by one, an incomplete row is written again.
         self._log(self._runs[config.trial_id], series(row) | {EPOCH: epoch}, epoch)
 
-    def end(self, result: TrialResult) -> None:
+    def end(self, result: TrialResult, more: Mapping[str, float]) -> None:
         run_id = self._runs.pop(result.config.trial_id)
-        self._log(run_id, final_metrics(result), len(result.history))
+        self._log(run_id, final_metrics(result, more), len(result.history))
         if result.error:
             self._client.log_batch(run_id, tags=[RunTag("error", result.error)])
         self._client.set_terminated(run_id, STATUSES[result.status])
+
+    def later(self, result: TrialResult, more: Mapping[str, float]) -> None:
+        if (run := self._found(result.config)) is not None:
+            self._log(run.info.run_id, prefixed(more), len(result.history))
+
+    def _found(self, config: TrialConfig) -> Run | None:
+        found = self._client.search_runs([self._experiment], f"tags.trial_id = '{config.trial_id}'", max_results=1)
+        return found[0] if found else None
 
     def close(self) -> None:
         for run_id in self._runs.values():

@@ -11,7 +11,9 @@ from torch.utils.tensorboard import FileWriter
 from torch.utils.tensorboard.summary import hparams, text
 
 from mtl.config import TrialConfig
-from search.loggers.base import FINAL, final_metrics, parameters, series
+from search.deltas import NAMES
+from search.loggers.base import FINAL, final_metrics, parameters, prefixed, series
+from search.loggers.names import folder_name
 from search.store.results import TrialResult
 from search.store.storage import Store
 
@@ -21,7 +23,8 @@ UPLOAD_SECONDS = 30.0
 
 
 class TensorBoard:
-    """Event files in STORAGE/NAME/tensorboard/TRIAL_ID."""
+    """Event files in STORAGE/NAME/tensorboard, in a folder for each trial with a name that people can read, as
+    TensorBoard lists runs by their folders."""
 
     name = "tensorboard"
 
@@ -31,12 +34,13 @@ class TensorBoard:
         self._root = Path(self._scratch.name) if self._scratch else Path(store.folder or "") / FOLDER
         self._writers: dict[str, FileWriter] = {}
         self._uploaded: dict[str, float] = {}
+        self._folders: dict[str, str] = {}
 
     def open(self, config: TrialConfig) -> int:
         trial = config.trial_id
-        folder = self._root / trial
+        folder = self._root / self._folder(config)
         if self._scratch:
-            self._download(trial)
+            self._download(folder.name)
         logged = _epochs_logged(folder)
         self._writers[trial] = FileWriter(str(folder))
         self._uploaded[trial] = time.monotonic()
@@ -48,15 +52,23 @@ class TensorBoard:
         if self._scratch and time.monotonic() - self._uploaded[trial] >= UPLOAD_SECONDS:
             self._upload(trial)
 
-    def end(self, result: TrialResult) -> None:
-        trial, final = result.config.trial_id, final_metrics(result)
+    def end(self, result: TrialResult, more: Mapping[str, float]) -> None:
+        trial, final = result.config.trial_id, final_metrics(result, more)
         self._write(trial, final, len(result.history))
         writer = self._writers[trial]
         # SummaryWriter.add_hparams would write these into another folder, which TensorBoard shows as another run.
-        for summary in hparams(parameters(result.config), final):
+        # Also those that may become known later: the table of hyperparameters has only metrics that it is told of here.
+        told = dict.fromkeys(prefixed(dict.fromkeys(NAMES, 0.0)), 0.0) if result.status == "done" else {}
+        for summary in hparams(parameters(result.config), told | final):
             writer.add_summary(summary)
         if result.error:
             writer.add_summary(text("error", result.error))
+        self._finish(trial)
+
+    def later(self, result: TrialResult, more: Mapping[str, float]) -> None:
+        trial = result.config.trial_id
+        self.open(result.config)
+        self._write(trial, prefixed(more), len(result.history))
         self._finish(trial)
 
     def close(self) -> None:
@@ -78,16 +90,25 @@ class TensorBoard:
             self._upload(trial)
 
     def _upload(self, trial: str) -> None:
-        for file in (self._root / trial).iterdir():
-            self._store.write(f"{FOLDER}/{trial}/{file.name}", file.read_bytes())
+        name = self._folders[trial]
+        for file in (self._root / name).iterdir():
+            self._store.write(f"{FOLDER}/{name}/{file.name}", file.read_bytes())
         self._uploaded[trial] = time.monotonic()
 
-    def _download(self, trial: str) -> None:
+    def _folder(self, config: TrialConfig) -> str:
+        """Earlier versions called it after the trial's id alone."""
+        trial = config.trial_id
+        if trial not in self._folders:
+            old = bool(self._store.names(f"{FOLDER}/{trial}"))
+            self._folders[trial] = trial if old else folder_name(config)
+        return self._folders[trial]
+
+    def _download(self, folder: str) -> None:
         """Fetch the files of an earlier run, which tell what is logged already."""
-        for name in self._store.names(f"{FOLDER}/{trial}"):
-            path = self._root / trial / name
+        for name in self._store.names(f"{FOLDER}/{folder}"):
+            path = self._root / folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(self._store.read(f"{FOLDER}/{trial}/{name}") or b"")
+            path.write_bytes(self._store.read(f"{FOLDER}/{folder}/{name}") or b"")
 
 
 def _epochs_logged(folder: Path) -> int:

@@ -12,6 +12,7 @@ import wandb
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
 from search.loggers.base import final_metrics, parameters, series
+from search.loggers.names import run_name
 from search.store.results import TrialResult
 from search.store.storage import Store
 
@@ -40,7 +41,7 @@ class WeightsAndBiases:
             id=config.trial_id,
             resume="allow",
             group=self._sweep,
-            name=config.label,
+            name=run_name(config),
             config=parameters(config),
             dir=self._folder,
             # Trials run side by side, each with its own run; the output and the load of this process are not theirs.
@@ -65,10 +66,14 @@ class WeightsAndBiases:
         if run.offline:
             _note(run).write_text(str(epoch + 1), encoding="utf-8")
 
-    def end(self, result: TrialResult) -> None:
+    def end(self, result: TrialResult, more: Mapping[str, float]) -> None:
         run = self._runs.pop(result.config.trial_id)
-        run.summary.update(final_metrics(result) | {"status": result.status, "error": result.error})
+        run.summary.update(final_metrics(result, more) | {"status": result.status, "error": result.error})
         run.finish(exit_code=int(result.status == "failed"))
+
+    def later(self, result: TrialResult, more: Mapping[str, float]) -> None:
+        self.open(result.config)
+        self.end(result, more)
 
     def close(self) -> None:
         for run in self._runs.values():

@@ -18,6 +18,7 @@ from mtl.errors import BadInput
 from mtl.vocabulary.checked import STRICT, Damaged, parse
 from mtl.vocabulary.files import RESULT, trial_file
 from mtl.vocabulary.objective import SPARSITIES
+from mtl.vocabulary.sweep_file import Machine
 from search.store.clock import Moment, now
 from search.store.files import read_columns
 from search.store.storage import Store
@@ -63,6 +64,7 @@ class TrialResult:
         layers: see `packed_layers`.
         torch_version: the torch that trained it, such as 2.11.0; if it was continued with another, both, joined by
             ", "; empty if not known, for instance after it was stopped early.
+        machine: what it ended on; None if not known.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -78,11 +80,14 @@ class TrialResult:
     details: str = ""
     layers: Mapping[str, Annotated[str, AfterValidator(_checked_layer)]] = field(default_factory=dict)
     torch_version: str = ""
+    machine: Machine | None = None
 
     def to_json(self) -> bytes:
         """The content of the trial's result.json."""
         names = ("status", "started_at", "ended_at", "train_seconds", "torch_version", "metrics", "history", "layers")
         data = {"config": self.config.model_dump(mode="json")} | {name: getattr(self, name) for name in names}
+        if self.machine is not None:
+            data["machine"] = self.machine.model_dump(mode="json")
         return json.dumps(data | {"error": as_text(self.error), "details": as_text(self.details)}, indent=1).encode()
 
     @classmethod

@@ -1,7 +1,7 @@
 """A search from recipe to result: it is checked against its study and store, run, and written to its tables."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
@@ -29,6 +29,7 @@ from search.sweep import Sweep, open_sweep
 from search.sweep_file import Plan, prepare
 from search.tuning.axis import TARGET
 from search.tuning.baselines import Baselines
+from search.tuning.best_proposal import best_proposal
 from search.tuning.cost_bound import bounded_space
 from search.tuning.proposals import Proposal, proposals_table
 from search.tuning.samplers import MakeSampler, find_sampler
@@ -62,6 +63,10 @@ class Search:
     budget_hours: float | None = None
     target: Constraint | None = None
     warm_start: Store | None = None
+
+    def best(self, proposals: Sequence[Proposal]) -> str:
+        """The best of these in a few words."""
+        return best_proposal(proposals, self.objectives, self.all_constraints)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -216,7 +221,7 @@ def _run(search: Search, runner: Runner, lease: Lease) -> Outcome:
         design=search.space.grid() if sweep.recipe.sampler == "grid" else None,
     )
     opened.flush()
-    source = BudgetedSource(searcher, opened, search.budget_hours, progress)
+    source = BudgetedSource(searcher, opened, search.budget_hours, progress, search.best)
     before = sum(not proposal.seeded for proposal in searcher.proposals)
     left = None if search.proposals == MANY else max(0, search.proposals - before)
     seeds = len(sweep.recipe.seed_list)
@@ -271,9 +276,15 @@ class BudgetedSource(Listener):
     """The searcher's trials until the time is used up. The study is saved before each trial starts."""
 
     def __init__(
-        self, searcher: LambdaSearcher, opened: OpenStudy, budget_hours: float | None, progress: Progress
+        self,
+        searcher: LambdaSearcher,
+        opened: OpenStudy,
+        budget_hours: float | None,
+        progress: Progress,
+        best: Callable[[Sequence[Proposal]], str] = lambda _: "",
     ) -> None:
-        self._searcher, self._opened, self._progress = searcher, opened, progress
+        self._searcher, self._opened, self._progress, self._best = searcher, opened, progress, best
+        progress.best = best(searcher.proposals)
         self.policy = searcher
         # With a budget no trial is taken before there is room for it: it would start even if the time is used up.
         self.ahead = len(searcher.space.recipe.seed_list) if budget_hours is None else 1
@@ -292,6 +303,7 @@ class BudgetedSource(Listener):
     def ended(self, result: TrialResult) -> None:
         self._searcher.ended(result)
         self._opened.flush()
+        self._progress.best = self._best(self._searcher.proposals)
 
     @property
     def exhausted(self) -> bool:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -13,6 +14,7 @@ from analysis.figures.attainment import attained, attainment_figure, attainment_
 from analysis.figures.curves import Look
 from analysis.figures.drawing import Drawing
 from analysis.figures.fronts import draw_front, front_figure, front_panels
+from analysis.figures.labels import place_labels
 from analysis.figures.palette import GROUND
 
 COLOR, OTHER = "#0072b2", "#d55e00"
@@ -76,10 +78,12 @@ def test_dominated_points_stay_and_are_hollow() -> None:
 
 def test_strengths_stand_at_the_fronts_points_where_there_is_room() -> None:
     rows = front_rows().assign(on_front=True, groups_gone_percent_mean=[0.0, 40.0, 55.0])
-    for places, written in (([0.0, 40.0, 55.0], ["λ=1e-3"]), ([0.0, 20.0, 90.0], ["λ=1e-3", "λ=1e-2"])):
-        ax = Figure().add_subplot()
+    for places in ([0.0, 40.0, 55.0], [0.0, 20.0, 90.0]):
+        figure = Figure(figsize=(6, 4))
+        FigureCanvasAgg(figure)
+        ax = figure.add_subplot()
         draw_front(rows.assign(groups_gone_percent_mean=places), ax, Look(COLOR, "o"), None, joined=True)
-        assert [one.get_text() for one in ax.texts] == written
+        assert [one.get_text() for one in place_labels(ax, 7)] == ["λ=1e-3", "λ=1e-2"]
 
 
 def test_each_way_to_a_small_model_has_its_colour_and_the_front_joins_them() -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,12 @@ from werkzeug.serving import make_server
 
 from mtl.config import TrialConfig
 from mtl.errors import BadInput
+from mtl.vocabulary.metric import Metric
+from search.deltas import Deltas
 from search.listener import Listener
 from search.loggers.background import WAITING_CALLS, Background
+from search.loggers.finals import WithDeltas
+from search.loggers.names import folder_name, run_name
 from search.loggers.registry import make_loggers
 from search.recipe import differing_settings, expand
 from search.recipe_file import format_recipe, load_recipe
@@ -53,6 +58,11 @@ def result(trial: TrialConfig, epochs: int, status: Status = "done", error: str 
     rows = tuple(epoch_row(trial, epoch) for epoch in range(epochs))
     metrics = METRICS if status == "done" else {}
     return TrialResult(trial, status, "2026-01-01", "2026-01-02", 1.0, metrics, rows, error)
+
+
+def folder_of(root: Path, trial: TrialConfig) -> Path:
+    """Of a trial's event files."""
+    return root / "night" / "tensorboard" / folder_name(trial)
 
 
 def loggers_of(store: Store, *sets: str) -> list[Listener]:
@@ -113,6 +123,109 @@ def said(capfd: pytest.CaptureFixture[str]) -> pytest.CaptureFixture[str]:
     return capfd
 
 
+# Δm and costs, which may be known only after a trial's end
+
+DENSE = config(tasks=("depth",), seed=1, strength=0)
+PRIMARIES = {"depth": Metric("depth_mae", "MAE", "m", "minimize")}
+FINALS = {"final/delta_m": 0.75, "final/test_delta_m": 0.5, "final/model_macs_share": 0.25, "final/model_macs": 2e6}
+
+
+def of_depth(trial: TrialConfig, val: float, test: float, macs: float) -> TrialResult:
+    done = result(trial, 1)
+    return replace(done, metrics={"val_depth_mae": val, "test_depth_mae": test, "model_macs": macs})
+
+
+def with_deltas(loggers: Sequence[Background], *earlier: TrialResult) -> WithDeltas:
+    return WithDeltas(loggers, Deltas(PRIMARIES, DENSE.setup_id, earlier))
+
+
+@pytest.fixture(params=["at the end", "later"])
+def ending(request: pytest.FixtureRequest) -> list[TrialResult]:
+    """The dense model that a trial is measured against ends before it, or after it."""
+    trials = [of_depth(DENSE, 1.0, 2.0, 8e6), of_depth(ONE, 0.25, 1.0, 2e6)]
+    return trials if request.param == "at the end" else trials[::-1]
+
+
+def end_all(loggers: Sequence[Background], results: Sequence[TrialResult]) -> None:
+    everyone = with_deltas(loggers)
+    for one in results:
+        everyone.ended(one)
+    everyone.close()
+
+
+def test_tensorboard_has_delta_m_and_the_cost(store: Store, tmp_path: Path, ending: list[TrialResult]) -> None:
+    end_all(make_loggers(load_recipe("rooms", ["tensorboard=true"]), store), ending)
+    folder = folder_of(tmp_path, ONE)
+    assert {name: points(folder, name) for name in FINALS} == {name: [(1, value)] for name, value in FINALS.items()}
+    told = HParamsPluginData.FromString(
+        events(folder).SummaryMetadata("_hparams_/experiment").plugin_data.content
+    ).experiment.metric_infos
+    assert {one.name.tag for one in told} >= set(FINALS)
+
+
+def test_tensorboard_goes_on_in_the_folder_of_an_earlier_version(store: Store, tmp_path: Path) -> None:
+    tell(loggers_of(store, "tensorboard=true"), [(ONE, 0)])
+    old = folder_of(tmp_path, ONE).rename(tmp_path / "night" / "tensorboard" / ONE.trial_id)
+    tell(loggers_of(store, "tensorboard=true"), [(ONE, 0), (ONE, 1)], result(ONE, 2))
+    assert points(old) == curve(ONE, 2)
+    assert [path.name for path in old.parent.iterdir()] == [ONE.trial_id]
+
+
+def test_mlflow_has_delta_m_and_the_cost(store: Store, database: str, ending: list[TrialResult]) -> None:
+    end_all(make_loggers(load_recipe("rooms", [f"mlflow={database}"]), store), ending)
+    run = runs(database)[ONE.trial_id]
+    assert {name: run.data.metrics[name] for name in FINALS} == FINALS
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == f"depth λ 0.5 seed 1 · {ONE.trial_id[:8]}"
+
+
+def test_wandb_has_delta_m_and_the_cost(store: Store, tmp_path: Path, offline: None, ending: list[TrialResult]) -> None:
+    end_all(make_loggers(load_recipe("rooms", ["wandb=parsimonious"]), store), ending)
+    found = written(tmp_path / "night", ONE)
+    summary = {i.key or "/".join(i.nested_key): i.value_json for record in found for i in record.summary.update}
+    assert {name: float(summary[name]) for name in FINALS} == FINALS
+    about = next(record.run for record in found if record.HasField("run"))
+    assert (about.display_name, about.run_group) == (run_name(ONE), "night")
+
+
+def test_what_becomes_known_is_told_once() -> None:
+    notebook = Notebook()
+    other = config(tasks=("depth",), seed=2, strength=0.5)
+    failed = replace(of_depth(config(tasks=("depth",), seed=3, strength=0), 1, 1, 1), status="failed", metrics={})
+    everyone = with_deltas(
+        [Background(notebook)], of_depth(config(tasks=("depth",), seed=4, strength=1), 1.0, 1.0, 1e6)
+    )
+    dense = of_depth(DENSE, 1.0, 2.0, 8e6)
+    for one in (of_depth(ONE, 0.25, 1.0, 2e6), of_depth(other, 1.0, 1.0, 1e6), failed, dense, dense):
+        everyone.ended(one)
+    everyone.close()
+    told = [line for line in notebook.told if line.startswith(("end", "later"))]
+    assert told == [
+        "end 1",
+        "end 2",
+        "end 3",
+        "end 1 delta_m model_macs_share test_delta_m",
+        "later 4 model_macs_share",
+        "later 1 delta_m model_macs_share test_delta_m",
+        "later 2 model_macs_share",
+        "end 1 delta_m model_macs_share test_delta_m",
+    ]
+
+
+def test_names_that_people_can_read() -> None:
+    path = config(
+        tasks=("segmentation", "depth"), strength=0, compressor="path", target_macs=0.25, warm_started_from="a"
+    )
+    assert run_name(path) == f"segmentation+depth path 25 % seed 0 · {path.trial_id[:8]}"
+    assert folder_name(path) == f"segmentation+depth_path_25pct_seed_0_{path.trial_id[:8]}"
+    assert folder_name(ONE) == f"depth_lambda_0.5_seed_1_{ONE.trial_id[:8]}"
+    assert run_name(DENSE).startswith("depth dense seed 1 · ")
+    assert "λ 0.5 fine_tune seed" in run_name(config(strength=0.5, retraining="fine_tune"))
+    many = config(tasks=tuple(f"attribute_{number}" for number in range(40)))
+    assert run_name(many).startswith("40 tasks λ 0.001 seed 0 · ")
+    assert len(run_name(many)) <= 128
+
+
 # TensorBoard
 
 
@@ -123,7 +236,8 @@ def events(folder: Path) -> EventAccumulator:
 
 
 def points(folder: Path, tag: str = "val_depth_mae") -> list[tuple[int, float]]:
-    return [(event.step, event.value) for event in events(folder).Scalars(tag)]
+    # Of files of the same second TensorBoard reads number 10 before number 9.
+    return sorted((event.step, event.value) for event in events(folder).Scalars(tag))
 
 
 def hyperparameters(folder: Path) -> dict[str, Any]:
@@ -135,27 +249,27 @@ def hyperparameters(folder: Path) -> dict[str, Any]:
 def test_tensorboard_has_every_epoch_of_two_interleaved_trials(store: Store, tmp_path: Path) -> None:
     failed = result(TWO, 3, "failed", "TrialFailed: the loss became not finite")
     tell(loggers_of(store, "tensorboard=true"), INTERLEAVED, result(ONE, 2), failed)
-    folder = tmp_path / "night" / "tensorboard"
-    assert sorted(path.name for path in folder.iterdir()) == sorted([ONE.trial_id, TWO.trial_id])
-    assert points(folder / ONE.trial_id) == curve(ONE, 2)
-    assert points(folder / TWO.trial_id) == curve(TWO, 3)
-    assert points(folder / ONE.trial_id, "group_sparsity") == [(0, 0.0), (1, 0.25)]
-    assert points(folder / ONE.trial_id, "final/test_depth_mae") == [(2, 0.75)]
-    assert "epoch" not in events(folder / ONE.trial_id).Tags()["scalars"]
-    found = hyperparameters(folder / TWO.trial_id)
+    one, two = folder_of(tmp_path, ONE), folder_of(tmp_path, TWO)
+    assert set(one.parent.iterdir()) == {one, two}
+    assert points(one) == curve(ONE, 2)
+    assert points(two) == curve(TWO, 3)
+    assert points(one, "group_sparsity") == [(0, 0.0), (1, 0.25)]
+    assert points(one, "final/test_depth_mae") == [(2, 0.75)]
+    assert "epoch" not in events(one).Tags()["scalars"]
+    found = hyperparameters(two)
     assert (found["lambda"], found["tasks"], found["seed"]) == (0.0, "depth+male", 2.0)
-    assert b"not finite" in events(folder / TWO.trial_id).Tensors("error/text_summary")[0].tensor_proto.string_val[0]
+    assert b"not finite" in events(two).Tensors("error/text_summary")[0].tensor_proto.string_val[0]
 
 
 def test_tensorboard_repeats_no_step_after_a_resume(store: Store, tmp_path: Path) -> None:
     interrupted_then_resumed(store, "tensorboard=true")
-    assert points(tmp_path / "night" / "tensorboard" / ONE.trial_id) == curve(ONE, 4)
+    assert points(folder_of(tmp_path, ONE)) == curve(ONE, 4)
 
 
 def test_tensorboard_takes_the_final_metrics_of_a_trial_for_no_epoch(store: Store, tmp_path: Path) -> None:
     tell(loggers_of(store, "tensorboard=true"), [(ONE, 0)], result(ONE, 1))
     tell(loggers_of(store, "tensorboard=true"), [(ONE, 0), (ONE, 1)])
-    assert points(tmp_path / "night" / "tensorboard" / ONE.trial_id) == curve(ONE, 2)
+    assert points(folder_of(tmp_path, ONE)) == curve(ONE, 2)
 
 
 def bucket(*trials: TrialConfig) -> Store:
@@ -163,21 +277,21 @@ def bucket(*trials: TrialConfig) -> Store:
     store = Store("/bucket", "night")
     store._files, store._root, store._local = _MockFileSystem(), "bucket/night", False
     for trial in trials:  # which a bucket would not need
-        store._files.create_dir(f"bucket/night/tensorboard/{trial.trial_id}", recursive=True)
+        store._files.create_dir(f"bucket/night/tensorboard/{folder_name(trial)}", recursive=True)
     return store
 
 
 def downloaded(store: Store, trial: TrialConfig, folder: Path) -> Path:
     folder.mkdir()
-    for name in store.names(f"tensorboard/{trial.trial_id}"):
-        (folder / name).write_bytes(store.read(f"tensorboard/{trial.trial_id}/{name}") or b"")
+    for name in store.names(f"tensorboard/{folder_name(trial)}"):
+        (folder / name).write_bytes(store.read(f"tensorboard/{folder_name(trial)}/{name}") or b"")
     return folder
 
 
 def test_tensorboard_in_an_object_store_goes_on_after_a_resume(tmp_path: Path) -> None:
     store = bucket(ONE)
     interrupted_then_resumed(store, "tensorboard=true")
-    assert len(store.names(f"tensorboard/{ONE.trial_id}")) == 2  # one of each sweep
+    assert len(store.names(f"tensorboard/{folder_name(ONE)}")) == 2  # one of each sweep
     assert points(downloaded(store, ONE, tmp_path / "all")) == curve(ONE, 4)
 
 
@@ -448,8 +562,11 @@ class Notebook:
             raise ConnectionError("the server is gone\nwith a page of HTML")
         self.told.append(f"{trial.seed}:{row['epoch']}")
 
-    def end(self, ended: TrialResult) -> None:
-        self.told.append(f"end {ended.config.seed}")
+    def end(self, ended: TrialResult, more: Mapping[str, float]) -> None:
+        self.told.append(" ".join([f"end {ended.config.seed}", *sorted(more)]))
+
+    def later(self, ended: TrialResult, more: Mapping[str, float]) -> None:
+        self.told.append(" ".join([f"later {ended.config.seed}", *sorted(more)]))
 
     def close(self) -> None:
         self.told.append("close")
