@@ -22,9 +22,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from benchmarks import feeding, pack
 from benchmarks import optimizer as optimizers
@@ -71,7 +73,8 @@ def seconds_an_epoch(one: Training, repetitions: int) -> float:
 def measure_optimizer(device: torch.device, small: bool) -> Found:
     layouts = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
     if small:
-        contestants = optimizers.contestants_on(device, torch.channels_last)
+        few = partial(nn.Sequential, nn.Conv2d(16, 16, 3), nn.Conv2d(16, 16, 3))
+        contestants = optimizers.contestants_on(device, torch.channels_last, few)
         return {"milliseconds": optimizers.medians_in_turn(contestants, device, rounds=1)}
     found: Found = {name: optimizers.measure(device, layout, rounds=15) for name, layout in layouts.items()}
     if device.type == "cuda":
@@ -112,7 +115,7 @@ def measure_feeding(device: torch.device, small: bool) -> Found:
 
 def measure_pack(device: torch.device, small: bool) -> Found:
     if small:
-        return pack.measure(device.type, steps=1, repetitions=1, trials=(2,))
+        return {"rows": [pack.measure_one("rooms", 2, device.type, steps=1, repetitions=1, beside=False)]}
     return pack.measure(device.type, steps=10, repetitions=3, trials=(1, 4, 8))
 
 
@@ -177,6 +180,8 @@ PARTS: dict[str, Callable[[torch.device, bool], Found]] = {
 def measure(device: torch.device, parts: list[str], small: bool = False) -> Found:
     """Each part, or the error that ended it, or that there was no time left: what was found is never lost."""
     set_deterministic()
+    if small:
+        torch.set_num_threads(1)  # a network of a few kilobytes gains nothing from more, and they wait for each other
     started = time.perf_counter()
     found: Found = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine(),

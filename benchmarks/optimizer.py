@@ -35,12 +35,18 @@ LR, STRENGTH, BETAS, EPS = 1e-4, 1e-5, (0.9, 0.999), 1e-8
 NAIVE_NEWTON_STEPS = 100
 
 
-def backbone(device: torch.device, layout: torch.memory_format) -> tuple[list[Tensor], list[Tensor]]:
-    """Weights of the convolutions, and all other parameters, each with a random gradient."""
-    torch.manual_seed(0)
+def dilated_resnet50() -> nn.Module:
     network = resnet50(weights=None, replace_stride_with_dilation=[False, True, True])
     network.fc = nn.Identity()
-    network = network.to(device).to(memory_format=layout)
+    return network
+
+
+def backbone(
+    device: torch.device, layout: torch.memory_format, make: Callable[[], nn.Module] = dilated_resnet50
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Weights of the convolutions, and all other parameters, each with a random gradient."""
+    torch.manual_seed(0)
+    network = make().to(device).to(memory_format=layout)
     for p in network.parameters():
         p.grad = 1e-3 * torch.randn_like(p)
     convolutions = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d)]
@@ -48,8 +54,13 @@ def backbone(device: torch.device, layout: torch.memory_format) -> tuple[list[Te
     return convolutions, [p for p in network.parameters() if id(p) not in known]
 
 
-def proximal(device: torch.device, layout: torch.memory_format, metric: Metric) -> ProximalAdamW:
-    convolutions, others = backbone(device, layout)
+def proximal(
+    device: torch.device,
+    layout: torch.memory_format,
+    metric: Metric,
+    make: Callable[[], nn.Module] = dilated_resnet50,
+) -> ProximalAdamW:
+    convolutions, others = backbone(device, layout, make)
     groups = [{"params": convolutions, "penalty": GroupLasso(STRENGTH)}, {"params": others}]
     return ProximalAdamW(groups, lr=LR, betas=BETAS, eps=EPS, metric=metric)
 
@@ -140,18 +151,20 @@ def medians_in_turn(
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def contestants_on(device: torch.device, layout: torch.memory_format) -> dict[str, Callable[[], object]]:
+def contestants_on(
+    device: torch.device, layout: torch.memory_format, make: Callable[[], nn.Module] = dilated_resnet50
+) -> dict[str, Callable[[], object]]:
     """One step of each, on weights of its own."""
-    convolutions, others = backbone(device, layout)
+    convolutions, others = backbone(device, layout, make)
     on_gpu = device.type == "cuda"
     adamw = torch.optim.AdamW(
         convolutions + others, lr=LR, betas=BETAS, eps=EPS, weight_decay=0.0, fused=True, capturable=on_gpu
     )
-    plain = plainly(proximal(device, layout, "adaptive").step)
+    plain = plainly(proximal(device, layout, "adaptive", make).step)
     return {
         "fused AdamW": adamw.step,
-        "euclidean": proximal(device, layout, "euclidean").step,
-        "adaptive": proximal(device, layout, "adaptive").step,
+        "euclidean": proximal(device, layout, "euclidean", make).step,
+        "adaptive": proximal(device, layout, "adaptive", make).step,
         "plain": plain,
     }
 
