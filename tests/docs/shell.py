@@ -30,7 +30,7 @@ LEAVES = ("epochs=1", "seeds=1", "lambdas=0", "combinations=leaf", "batch_size=4
 SMALLER = {"rooms": ROOMS, "mine.toml": ROOMS, "nyuv2-small": NYUV2_ALONE, "leaves.toml": LEAVES}
 # Programs of other people, which are not run: their words are not ours to test, but the files that they name are.
 OTHERS = frozenset({"aws", "kubectl", "sbatch", "docker"})
-PLACEHOLDER = re.compile(r"BUCKET|CLUSTER|results/nyuv2\b")
+PLACEHOLDER = re.compile(r"BUCKET|CLUSTER|HOST|results/nyuv2\b")
 TRIAL = "/trials/TRIAL_ID"
 
 
