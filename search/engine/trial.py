@@ -284,8 +284,8 @@ def _check_memory(
     if device.type != "cuda":
         check_memory(config, tasks, images, machine_memory(), pack=together)
         return
-    # "auto" takes no more than there is.
-    data = together * stored_bytes(arrays.values(), tasks) if config.resident is True else 0
+    # "auto" takes no more than there is; the trials of a pack share it.
+    data = stored_bytes(arrays.values(), tasks) if config.resident is True else 0
     memory = torch.cuda.get_device_properties(device).total_memory
     check_memory(config, tasks, images, memory, "this GPU", data, together)
 

@@ -8,6 +8,7 @@ to the device runs by itself. Conversion, augmentation and normalisation are don
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from mtl.tasks import Task
 
 # One split, by "image" and the tasks' names: memory maps of the cache, or tensors that `resident` made of them.
 SplitArrays = Mapping[str, np.ndarray] | Mapping[str, Tensor]
+
+# What `resident` has put on devices, by the array and the device, as long as a training reads it.
+_HELD: WeakValueDictionary[tuple[int, str], Tensor] = WeakValueDictionary()
 
 # ImageNet's statistics, so that pretrained backbones see what they were trained on.
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
@@ -59,8 +63,20 @@ def stored_bytes(arrays: Iterable[SplitArrays], tasks: Sequence[Task]) -> int:
 
 
 def resident(arrays: SplitArrays, tasks: Sequence[Task], device: torch.device) -> SplitArrays:
-    """A split's images and the tasks' targets as tensors in a device's memory, for batches that never leave it."""
-    return {name: torch.from_numpy(np.array(arrays[name])).to(device) for name in ("image", *(t.name for t in tasks))}
+    """A split's images and the tasks' targets as tensors in a device's memory, for batches that never leave it.
+
+    Trainings of one process that are given the same arrays share them: they only read them.
+    """
+    return {name: _held(arrays[name], device) for name in ("image", *(task.name for task in tasks))}
+
+
+def _held(array: np.ndarray | Tensor, device: torch.device) -> Tensor:
+    key = (id(array), str(device))
+    held = _HELD.get(key)
+    if held is None:
+        held = _HELD[key] = torch.from_numpy(np.array(array)).to(device)
+        held.source = array  # type: ignore[attr-defined]  # no other array can have its id as long as it is there
+    return held
 
 
 def training_batches(

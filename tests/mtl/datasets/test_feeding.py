@@ -130,6 +130,19 @@ def test_batches_are_those_of_the_plain_way_bit_for_bit(
     assert all(one[0].is_contiguous(memory_format=torch.channels_last) for one, _ in pairs)
 
 
+def test_trainings_of_one_process_share_what_is_resident_as_long_as_one_reads_it() -> None:
+    split = {name: np.array(array) for name, array in arrays()["train"].items()}
+    first, second = resident(split, TASKS, CPU), resident(split, TASKS[:1], CPU)
+    assert second["image"] is first["image"]
+    assert resident({**split, "image": split["image"].copy()}, TASKS, CPU)["image"] is not first["image"]
+    place = first["image"].data_ptr()
+    del first, second
+    changed = {**split, "image": split["image"] + 1}
+    del split
+    again = resident(changed, TASKS, CPU)
+    assert np.array_equal(again["image"].numpy(), changed["image"]), place
+
+
 @pytest.mark.parametrize("names", AUGMENTATIONS)
 def test_batches_of_resident_arrays_are_the_same_bit_for_bit(names: tuple[str, ...]) -> None:
     split = arrays()["train"]
