@@ -6,7 +6,7 @@ from pathlib import Path
 
 # What the commands' pages run: the parsimony beside this Python.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-os.environ["COLUMNS"] = "100"
+os.environ["COLUMNS"] = "88"
 
 import mtl
 
@@ -38,5 +38,6 @@ autodoc_preserve_defaults = True
 
 html_theme = "furo"
 html_title = "parsimony"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_sphinx = False
