@@ -33,6 +33,7 @@ from mtl.config import TrialConfig
 from mtl.datasets.batches import enlarge
 from mtl.datasets.batches.augmentation import Batch
 from mtl.datasets.batches.load import MEAN, STD, evaluation_batches, training_batches
+from mtl.passes import run_alone
 from mtl.tasks import Task
 from mtl.training import Training
 from search.recipe import expand
@@ -125,7 +126,7 @@ def network_share(config: TrialConfig, device: torch.device, steps: int, rounds:
     def epoch() -> float:
         # The training alone, whose last act is to bring the losses to the CPU.
         started = time.perf_counter()
-        trial._train_epoch(0)
+        run_alone(trial._train_epoch(0))
         return time.perf_counter() - started
 
     epoch()  # warms up

@@ -1,7 +1,7 @@
 """A table of shares or changes as coloured cells, each with its number where there is room for one."""
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rcParams
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 
@@ -10,6 +10,7 @@ from analysis.figures.palette import GREY, GROUND
 
 # Not in the palette, so that they stay as they are in the dark: the ground of a cell does as well.
 ON_LIGHT, ON_DARK = "#010102", "#fefeff"
+CELL = 8 / 9  # letters of cells, as a share of the figure's: 8 points on a screen, and 8 pixels on a phone
 LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
 
 
@@ -34,7 +35,9 @@ def draw_cells(
         if labels is not None:
             ink = ON_LIGHT if np.dot(shade[:3], LUMINANCE) > 0.5 else ON_DARK
             at = (column + 0.5, row + 0.5)
-            ax.text(*at, labels[row][column], ha="center", va="center", fontsize="small", color=ink)
+            ax.text(
+                *at, labels[row][column], ha="center", va="center", fontsize=CELL * rcParams["font.size"], color=ink
+            )
     ax.set_xlim(0, values.shape[1])
     ax.set_ylim(len(rows), 0)
     ax.set_yticks(np.arange(len(rows)) + 0.5, rows)
@@ -58,4 +61,8 @@ def mark_stages(ax: Axes, stages: list[str]) -> None:
         fits = middle - half >= free
         names.append(stages[start] if fits else "")
         free = middle + half if fits else free
-    ax.set_xticks([(start + end) / 2 for start, end in zip(starts, ends, strict=True)], names, fontsize="small")
+    ax.set_xticks(
+        [(start + end) / 2 for start, end in zip(starts, ends, strict=True)],
+        names,
+        fontsize=CELL * rcParams["font.size"],
+    )

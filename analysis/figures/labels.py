@@ -10,7 +10,7 @@ from matplotlib.transforms import Bbox
 
 from analysis.figures.palette import SOFT
 
-SMALL = 7.5  # points, of the letters on a screen
+SMALL = 8  # points, of the letters on a screen
 AWAY = 6  # points from a point to its words
 # Of the words' corner that is next to the point: to the right of it and above, and so on.
 SIDES = ((1, 1), (-1, 1), (1, -1), (-1, -1))

@@ -50,4 +50,4 @@ def test_gpu_hours_are_those_of_each_trial(tmp_path: Path, gpus: float, seconds:
     assert the_run(of_gpus)["of GPUs"] == said
     assert the_run(of_gpus, of_cpus)["of GPUs"] == said
     assert "of GPUs" not in the_run(of_cpus)
-    assert the_run(of_cpus)["training in all"] == "20.0 h, the sum over 2 trials"
+    assert the_run(of_cpus)["training in all"] == "20 h 00 min, the sum over 2 trials"

@@ -187,7 +187,7 @@ def test_other_drivers_claims(swept: Path, tmp_path: Path, monkeypatch: pytest.M
 def test_the_analysis(name: str, swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that is computed; drawing comes after it and reads no file."""
     monkeypatch.setattr(
-        search.commands.analyze, "analyze", lambda folders, objectives, out: compute(folders, objectives)
+        search.commands.analyze, "analyze", lambda folders, objectives, **_: compute(folders, objectives)
     )
     for damage_name, damage in itertools.chain(damages(name, SEED), of_fields(swept / "rooms" / name)):
         folder = copied(swept, tmp_path / "storage") / "rooms"
