@@ -10,11 +10,9 @@ DIR is NYU-v2 in any of its layouts. Without it a folder of the same number and 
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import platform
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +27,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from benchmarks.celebamask_folder import index_seconds, write_folder
+from benchmarks.parts import run_parts
 from mtl import training
 from mtl.datasets.base import SPLITS, Dataset
 from mtl.datasets.batches.load import training_batches
@@ -63,16 +62,7 @@ def main() -> None:
             "rate": lambda: measure_rate(*open_cached(root, Path(scratch))),
             "index": lambda: measure_index(Path(scratch) / "celeba", options.celeba_images),
         }
-        for name, measure in parts.items():
-            if options.only in (None, name):
-                print(f"{name} …", file=sys.stderr, flush=True)
-                result[name] = measure()
-    if options.json:
-        print(json.dumps(result, indent=1))
-    else:
-        for name in parts:
-            for key, value in result.get(name, {}).items():
-                print(f"{name:8}{key:52}{value}")
+        run_parts(result, parts, options.only, options.json)
 
 
 def open_cached(root: Path, scratch: Path) -> tuple[Dataset, Arrays]:

@@ -12,11 +12,9 @@ On made-up frames with the labels of NYU-v2. The functions take a device, and ar
 """
 
 import argparse
-import json
 import os
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -28,6 +26,7 @@ from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from benchmarks.parts import run_parts
 from mtl import training
 from mtl.config import TrialConfig
 from mtl.datasets.batches import enlarge
@@ -72,16 +71,7 @@ def main() -> None:
         "crop": lambda: measure_crop(side, device),
         "disk": lambda: measure_disk(frames(count if options.small else 512, (64, 64)), device),
     }
-    for name, measure in parts.items():
-        if options.only in (None, name):
-            print(f"{name} …", file=sys.stderr, flush=True)
-            result[name] = measure()
-    if options.json:
-        print(json.dumps(result, indent=1))
-    else:
-        for name in parts:
-            for key, value in result.get(name, {}).items():
-                print(f"{name:8}{key:60}{value}")
+    run_parts(result, parts, options.only, options.json)
 
 
 def frames(count: int, size: tuple[int, int], seed: int = 0) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ def test_both_ways_to_crop_are_timed() -> None:
     assert found["milliseconds_a_sample_by_reading"] > 0
 
 
-def test_a_step_s_share_is_between_its_epochs() -> None:
+def test_the_share_of_both_networks_is_measured() -> None:
     shares = feeding.measure_shares(CPU, small=True)
     assert list(shares) == ["nyuv2-small", "resnet50 at 256 x 256"]
     assert all(one["network_share"] > 0 and one["milliseconds_a_step"] > 0 for one in shares.values())

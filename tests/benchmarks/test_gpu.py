@@ -22,6 +22,7 @@ def test_every_part_runs_in_small() -> None:
     assert found["determinism"] == {"float32, the same bits": True, "bfloat16, the same bits": True}
     assert found["precision"]["bfloat16"] < 0.2
     assert all(row["milliseconds"] > 0 for row in found["step"].values())
+    assert all(row["milliseconds_a_step"] > 0 for row in found["feeding"]["share"].values())
     assert all(row["estimate [MB]"] > 0 for row in found["memory"].values())
 
 
