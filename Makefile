@@ -1,13 +1,13 @@
 # make sweep   the default sweep, its Pareto front and report      make test   the tests
 # make install .venv alone                                         make lint   formatter, linter, type checker
-# make docs    the documentation as a site, in build/docs
+# make docs    the documentation as a site, in build/docs           make study  the study; ARGS=--quick: in small
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 STORAGE ?= results
 
 .DEFAULT_GOAL := sweep
-.PHONY: install sweep test lint docs clean
+.PHONY: install sweep study test lint docs clean
 
 install: $(VENV)/.installed
 
@@ -28,6 +28,10 @@ $(VENV)/.runs: pyproject.toml
 sweep: $(VENV)/.runs
 	@$(BIN)/parsimony sweep rooms --storage $(STORAGE); status=$$?; \
 	  [ $$status -eq 2 ] || $(BIN)/parsimony analyze $(STORAGE)/rooms || exit; exit $$status
+
+# In full: ARGS="--nyuv2 DIR --celebamask DIR". Broken off, it goes on.
+study: $(VENV)/.runs
+	@$(BIN)/python -m benchmarks.study --run $(ARGS)
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from benchmarks.strategies import TARGETS, compared, fronts, height, held
+from benchmarks.strategy_tables import TARGETS, compared, fronts, height, held
 
 LEAST = min(TARGETS)
 
