@@ -28,6 +28,8 @@ ALTERNATIVES = ("narrow", "torch_pruning_norm", "torch_pruning_taylor", "magnitu
 WHOLE_FRONTS = ("path", "selection", "narrow")
 SLOWER = "path, twice the epochs a step"
 LONGER = ("narrow", "torch_pruning_taylor", "torch_pruning_norm")
+# Of the rows of tables; what is not named here comes last.
+ORDER = (*OURS[:1], SLOWER, *OURS[1:], "torch_pruning_norm", "torch_pruning_taylor", "magnitude", "random", "narrow")
 HELD = 0.02
 Rows = list[dict[str, Any]]
 
@@ -118,7 +120,8 @@ def main_table(rows: Rows) -> list[dict[str, str]]:
         {float(row["setting"].split()[1]) for row in rows if row["setting"].startswith("target")}, reverse=True
     )
     columns = ["strategy", "epochs", *map(percent, known)]
-    return [{column: line.get(column, "") for column in columns} for line in by_method.values()]
+    ordered = sorted(by_method, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    return [{column: by_method[name].get(column, "") for column in columns} for name in ordered]
 
 
 def percent(share: float) -> str:

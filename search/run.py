@@ -24,7 +24,7 @@ from search.store.files import read_sweep_file
 from search.store.lease import Lease
 from search.store.messages import say
 from search.store.results import TrialResult, mixed_versions, torch_version
-from search.store.reuse import is_baseline, reuse_trials
+from search.store.reuse import is_baseline, reuse_trials, without_baseline
 from search.store.storage import PATIENCE_SECONDS, Store
 from search.sweep import Sweep
 from search.sweep_file import Plan, prepare, record_machines
@@ -175,6 +175,12 @@ def _run_sweep(sweep: Sweep, runner: Runner, lease: Lease) -> list[TrialResult]:
     say(f"sweep {store}: {len(sweep.configs)} trials, {done_before} done before{others}, {len(to_run)} to run")
     if mixed := mixed_versions(results.values(), torch_version() if to_run else ""):
         say(f"sweep {store}: {mixed}")
+    known = [*sweep.configs, *(result.config for result in results.values() if result.status == "done")]
+    if tasks := without_baseline(known):
+        say(
+            f"sweep {store}: Δm stays unknown, as the dense (λ = 0) single-task models of {', '.join(tasks)} are not "
+            "among the trials of each seed; `--set combinations=all`, or the same sweep with combinations=single, has them"
+        )
     # A trial that an earlier run planned and never ran is not missing, unless this recipe has it too.
     plan = Plan(sweep.configs, keep=set(results))
     source = ListedTrials(to_run, policy)

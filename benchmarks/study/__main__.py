@@ -24,7 +24,7 @@ from benchmarks.study.parts import FULL, MASKS, NYU, PAPER, QUICK, TRIPLE, parts
 from benchmarks.study.record import BASELINES, LATENCIES, RECORDING, record
 from benchmarks.study.rows import with_dense_models
 from benchmarks.study.run import train
-from benchmarks.study.tables import tables
+from benchmarks.study.tables import tables, updated
 from mtl.errors import BadInput
 from search.engine.runner import RayRunner
 
@@ -45,8 +45,8 @@ def run(storage: Path, data: Mapping[str, Path | None], *, quick: bool) -> None:
         raise BadInput(f"some trials failed: parsimony status {storage}/NAME; the same command tries them again")
 
 
-def publish(folder: Path, out: Path) -> None:
-    """Write tables, figures and reports of the sweeps in the folder, and print the tables."""
+def publish(folder: Path, out: Path) -> str:
+    """Write tables, figures and reports of the sweeps in the folder; print the tables and return them."""
     found = tables(folder)
     write_bytes(out / "study.md", f"{found}\n".encode())
     for name, picture in draw(folder).items():
@@ -57,6 +57,7 @@ def publish(folder: Path, out: Path) -> None:
             analyze(there, out=out / names[0])
     print(found)
     print(f"\ntables, figures and reports: {out}", file=sys.stderr)
+    return found
 
 
 def main() -> int:
@@ -66,6 +67,7 @@ def main() -> int:
     parser.add_argument("--nyuv2", type=Path, metavar="DIR", help="the folder of NYU-v2")
     parser.add_argument("--celebamask", type=Path, metavar="DIR", help="the folder of CelebAMask-HQ")
     parser.add_argument("--storage", type=Path, help="where trials are kept (default results/study, or …/study-quick)")
+    parser.add_argument("--docs", type=Path, metavar="FILE", help="put the tables in the place of those in this page")
     parser.add_argument("--record", action="store_true", help="keep the rows in benchmarks/recordings/study")
     options = parser.parse_args()
     storage = options.storage or Path("results") / ("study-quick" if options.quick else "study")
@@ -76,7 +78,10 @@ def main() -> int:
             run(storage, {NYU: options.nyuv2, MASKS: options.celebamask}, quick=options.quick)
         if options.record:
             record(storage)
-        publish(storage if options.run else RECORDING, storage / "analysis")
+        found = publish(storage if options.run else RECORDING, storage / "analysis")
+        if options.docs:
+            page = updated(options.docs.read_text(encoding="utf-8"), found)
+            write_bytes(options.docs, page.encode())
     except BadInput as error:
         print(f"study: {error}", file=sys.stderr)
         return 2

@@ -1,5 +1,6 @@
 """The tables of docs/study.md, in Markdown, from the sweeps in a folder. What is not there has no table."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,6 +58,17 @@ def tables(folder: Path) -> str:
         for title, lines in parts.items()
         if lines
     )
+
+
+def updated(page: str, found: str) -> str:
+    """A page with these tables in the place of its own of the same titles. Raises ValueError for one that it lacks."""
+    for title, table in re.findall(r"(\*\*[^\n]+\*\*)\n\n((?:\|[^\n]*\n?)+)", found):
+        before = re.compile(rf"{re.escape(title)}\n(?:\n(?:\|[^\n]*\n)+)?")
+        place = before.search(page)
+        if place is None:
+            raise ValueError(f"no table {title}")
+        page = f"{page[: place.start()]}{title}\n\n{table.strip()}\n{page[place.end() :]}"
+    return page
 
 
 def with_other_budgets(rows: pd.DataFrame, sweep: Sweep, folder: Path) -> pd.DataFrame:

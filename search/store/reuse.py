@@ -18,6 +18,18 @@ def is_baseline(config: TrialConfig) -> bool:
     return config.dense and len(config.tasks) == 1 and config.retraining == "none"
 
 
+def without_baseline(configs: Iterable[TrialConfig]) -> list[str]:
+    """The tasks of these trials whose dense single-task model is not among them for some seed: delta_m of models with
+    these tasks stays unknown."""
+    wanted: dict[tuple[str, int], None] = {}
+    there = set()
+    for config in configs:
+        wanted |= dict.fromkeys((task, config.seed) for task in config.tasks)
+        if is_baseline(config):
+            there.add((config.tasks[0], config.seed))
+    return list(dict.fromkeys(task for task, seed in wanted if (task, seed) not in there))
+
+
 def reuse_trials(store: Store, wanted: Iterable[TrialConfig], more: Sequence[Store] = ()) -> list[TrialResult]:
     """Copy into this store the wanted trials that other sweeps in the same storage, or in `more`, have done.
 

@@ -50,7 +50,8 @@ def test_a_tiny_study_has_every_table_and_figure_and_its_rows_are_enough_for_the
     storage: Path, tmp_path: Path
 ) -> None:
     found = tables(storage)
-    assert found.count("**") == 2 * 15 and "nan" not in found
+    assert found.count("**") == 2 * 15
+    assert "nan" not in found
     assert "dense, Adam with coupled L2 (as published)" in found
     pictures = draw(storage)
     assert pictures.keys() == PICTURES.keys()

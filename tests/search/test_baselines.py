@@ -58,6 +58,23 @@ def test_a_sweep_of_nothing_but_known_baselines_trains_nothing(
         assert copied.read_bytes() == (storage / "first" / "trials" / trial / name).read_bytes()
 
 
+def test_a_sweep_without_single_tasks_says_that_delta_m_stays_unknown(
+    storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("search.run.Run.go", lambda *arguments, **options: None)
+    for name, combinations, missing in (
+        ("pair", "segmentation+depth", "segmentation, depth"),
+        ("some", "segmentation+depth,depth", "segmentation"),
+        ("each", "segmentation+depth,depth,segmentation", ""),
+    ):
+        sweep = open_sweep(
+            load_recipe("rooms", [*TINY, "lambdas=0", f"combinations={combinations}"]), str(storage), name, None
+        )
+        run_sweep(sweep, RayRunner("local"))
+        said = capsys.readouterr().err
+        assert (f"single-task models of {missing} are not" in said) if missing else ("Δm stays unknown" not in said)
+
+
 def test_what_is_not_the_same_trial_is_not_taken(storage: Path) -> None:
     other = opened(storage, "third", "lambdas=0", "lr=1e-2")
     assert reuse_trials(other.store, other.configs) == []
