@@ -179,7 +179,7 @@ def _run_sweep(sweep: Sweep, runner: Runner, lease: Lease) -> list[TrialResult]:
     if tasks := without_baseline(known):
         say(
             f"sweep {store}: Δm stays unknown, as the dense (λ = 0) single-task models of {', '.join(tasks)} are not "
-            "among the trials of each seed; `--set combinations=all`, or the same sweep with combinations=single, has them"
+            "among the trials of each seed: `--set combinations=all` has them, or another run with combinations=single"
         )
     # A trial that an earlier run planned and never ran is not missing, unless this recipe has it too.
     plan = Plan(sweep.configs, keep=set(results))
