@@ -97,7 +97,6 @@ def parts(scale: Scale) -> list[Part]:
     """All sweeps of the study, in the order in which they run."""
     triple, others, _ = scale.seeds
     few = f"lambdas={scale.few_lambdas}"
-    pruned = "torch_pruning_norm,torch_pruning_taylor,magnitude,random"
     half = f"path_epochs={-(-scale.epochs // 2)}"
     # As many epochs as the model at the end of a path has had.
     chain = f"epochs={scale.epochs + len(scale.targets) * -(-scale.epochs // 4)}"
@@ -114,7 +113,8 @@ def parts(scale: Scale) -> list[Part]:
         nyu(scale, "nyuv2", "single", others, "path,narrow", scale.targets),
         unstructured(scale, TABLE_3, others),
         nyu(scale, "nyuv2-bf16", TRIPLE, triple, "penalty,path,narrow", scale.compared, "precision=bfloat16", few),
-        nyu(scale, "nyuv2", TRIPLE, triple, pruned, scale.compared),
+        nyu(scale, "nyuv2", TRIPLE, triple, "torch_pruning_norm,torch_pruning_taylor", scale.compared),
+        nyu(scale, "nyuv2", TRIPLE, others, "magnitude,penalty_to_target,random", scale.compared),
     ]
 
 
