@@ -28,9 +28,14 @@ enum { LANES = 8 };
 enum { LANES = 4 };
 #endif
 
-/* LINE: floats in a line of cache. BLOCK: elements of x and b that half a megabyte of cache holds; without b and a copy
-   of x it may be larger. */
-enum { LINE = 16, BLOCK = 1 << 16, EUCLIDEAN_BLOCK = 1 << 18, ROWS_AHEAD = 8, ROWS_TO_ADD = 32, MANY_COLUMNS = 64, MAX_STEPS = 40 };
+/* LINE, PAGE: floats in a line of cache and in a page of memory. BLOCK: elements of x and b that half a megabyte of cache
+   holds. */
+enum { LINE = 16, PAGE = 1024, BLOCK = 1 << 16, ROWS_AHEAD = 8, ROWS_TO_ADD = 32, MANY_COLUMNS = 64, MAX_STEPS = 40 };
+
+/* In the Euclidean metric nothing is copied, and a block is read in order of memory, with whole rows where it can be:
+   processors then fetch ahead by themselves, which is worth more than a cache that holds the block. It is cut only for
+   the sake of threads, BLOCKS_FOR_EACH of them, and so that the sums of its columns stay in the innermost cache. */
+enum { LEAST_EUCLIDEAN_BLOCK = 1 << 18, BLOCKS_FOR_EACH = 4, MOST_COLUMNS = 8192, ROWS_AT_ONCE = 4, SHORT_GAP = 8 * LINE };
 
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
 typedef int32_t int_lanes __attribute__((vector_size(LANES * sizeof(int32_t))));
@@ -44,7 +49,7 @@ struct layer {
 
 struct job {
     const struct layer *layers;
-    int64_t layer_count;
+    int64_t layer_count, threads;
     _Atomic int64_t next_block; /* 0 at the end: there was no memory for any thread, and nothing is done */
 };
 
@@ -62,10 +67,22 @@ struct block {
     char *settled;         /* [groups] */
 };
 
+/* How many elements a block of the Euclidean metric may have. */
+static int64_t euclidean_block(const struct job *job) {
+    int64_t total = 0;
+    for (int64_t i = 0; i < job->layer_count; i++) {
+        const struct layer *layer = &job->layers[i];
+        total += layer->parts * layer->outer * layer->groups * layer->inner;
+    }
+    const int64_t share = total / (BLOCKS_FOR_EACH * job->threads);
+    return share > LEAST_EUCLIDEAN_BLOCK ? share : LEAST_EUCLIDEAN_BLOCK;
+}
+
 /* About as many as a block holds. Of small kernels a multiple of LINE, so that no lane is empty and no line of cache
    belongs to two blocks; and rows of two lines at least, as processors fetch lines in pairs. */
-static int64_t groups_in_block(const struct layer *layer) {
-    const int64_t groups = (layer->second_moment ? BLOCK : EUCLIDEAN_BLOCK) / (layer->outer * layer->inner);
+static int64_t groups_in_block(const struct layer *layer, int64_t euclidean_block) {
+    int64_t groups = (layer->second_moment ? BLOCK : euclidean_block) / (layer->outer * layer->inner);
+    if (!layer->second_moment && groups > MOST_COLUMNS / layer->inner) groups = MOST_COLUMNS / layer->inner;
     if (layer->inner >= LINE) return groups > 0 ? groups : 1;
     const int64_t least = layer->inner == 1 ? 2 * LINE : LINE;
     return groups > least ? groups / LINE * LINE : least;
@@ -77,8 +94,9 @@ static int64_t panel_rows(const struct layer *layer) {
     return (lines | 1) * lanes_in_line;
 }
 
-static int64_t blocks_in_part(const struct layer *layer) {
-    return (layer->groups + groups_in_block(layer) - 1) / groups_in_block(layer);
+static int64_t blocks_in_part(const struct layer *layer, int64_t euclidean_block) {
+    const int64_t groups = groups_in_block(layer, euclidean_block);
+    return (layer->groups + groups - 1) / groups;
 }
 
 /* 1 / a for 1 <= a < 1e37, to the last bits: three Newton steps from a guess in the exponent. */
@@ -324,51 +342,124 @@ static double norm_in_double(const struct block *block, int64_t group) {
     return sqrt(squares);
 }
 
+/* Sums over rows: x^2 into `squares`, and all bits that are set in a column into `more`. */
+static void sum_squares(struct block *block) {
+    const struct layer *layer = block->layer;
+    const int64_t stride = layer->groups * layer->inner, rows = layer->outer;
+    const int64_t full = block->columns / LANES, rest = block->columns % LANES;
+    /* Narrow rows lie pages apart, where no processor looks ahead by itself. */
+    const int is_narrow = block->columns < stride && block->columns < PAGE;
+    lanes *squares = block->squares, *some = block->slopes;
+    int_lanes *bits = (int_lanes *)block->more;
+    memset(squares, 0, block->panels * sizeof *squares);
+    memset(bits, 0, block->panels * sizeof *bits);
+    for (int64_t start = 0; start < rows; start += ROWS_TO_ADD) {
+        /* Short sums first: one long sum in float32 would lose a digit. */
+        const int64_t end = start + ROWS_TO_ADD < rows ? start + ROWS_TO_ADD : rows;
+        memset(some, 0, block->panels * sizeof *some);
+        for (int64_t row = start, count; row < end; row += count) {
+            const float *x = layer->x + row * stride + block->start;
+            count = end - row < ROWS_AT_ONCE ? 1 : ROWS_AT_ONCE;
+            for (int64_t i = 0; is_narrow && i < count && row + i + ROWS_AHEAD < rows; i++)
+                for (int64_t column = 0; column < block->columns; column += LINE)
+                    __builtin_prefetch(x + (i + ROWS_AHEAD) * stride + column);
+            for (int64_t panel = 0; count == ROWS_AT_ONCE && panel < full; panel++) {
+                lanes p = some[panel];
+                int_lanes set = bits[panel];
+                for (int i = 0; i < ROWS_AT_ONCE; i++) {
+                    const lanes value = load_some(x + i * stride + panel * LANES, LANES);
+                    p += value * value;
+                    set |= (int_lanes)value;
+                }
+                some[panel] = p;
+                bits[panel] = set;
+            }
+            for (int64_t panel = 0; count == 1 && panel < full; panel++) {
+                const lanes value = load_some(x + panel * LANES, LANES);
+                some[panel] += value * value;
+                bits[panel] |= (int_lanes)value;
+            }
+            for (int64_t i = 0; rest && i < count; i++) {
+                const lanes value = load_some(x + i * stride + full * LANES, rest);
+                some[full] += value * value;
+                bits[full] |= (int_lanes)value;
+            }
+        }
+        for (int64_t panel = 0; panel < block->panels; panel++) squares[panel] += some[panel];
+    }
+}
+
+/* Multiply some columns of all rows by their `theta`. */
+static void scale(const struct block *block, int64_t first_panel, int64_t end_panel) {
+    const struct layer *layer = block->layer;
+    const int64_t stride = layer->groups * layer->inner, rows = layer->outer;
+    const int64_t rest = end_panel * LANES > block->columns ? block->columns % LANES : 0;
+    const int64_t full = rest ? end_panel - 1 : end_panel;
+    for (int64_t row = 0, count; row < rows; row += count) {
+        float *x = layer->x + row * stride + block->start;
+        count = rows - row < ROWS_AT_ONCE ? 1 : ROWS_AT_ONCE;
+        for (int64_t panel = first_panel; panel < full; panel++) {
+            const lanes theta = block->theta[panel];
+            if (count == ROWS_AT_ONCE) {
+                for (int i = 0; i < ROWS_AT_ONCE; i++) {
+                    float *at = x + i * stride + panel * LANES;
+                    store_some(at, load_some(at, LANES) * theta, LANES);
+                }
+            } else {
+                float *at = x + panel * LANES;
+                store_some(at, load_some(at, LANES) * theta, LANES);
+            }
+        }
+        for (int64_t i = 0; rest && i < count; i++) {
+            float *at = x + i * stride + full * LANES;
+            store_some(at, load_some(at, rest) * block->theta[full], rest);
+        }
+    }
+}
+
 /* The whole step in the Euclidean metric, z = max(0, 1 - threshold / ||x||) x, in place. */
 static void shrink(struct block *block) {
     const struct layer *layer = block->layer;
-    const int64_t stride = layer->groups * layer->inner, rows = layer->outer;
-    float *x = layer->x + block->start;
-    memset(block->squares, 0, block->panels * sizeof *block->squares);
-    memset(block->more, 0, block->panels * sizeof *block->more);
-    for (int64_t row = 0; row < rows; row++) {
-        for (int64_t column = 0; column < block->columns && row + ROWS_AHEAD < rows; column += LINE)
-            __builtin_prefetch(x + (row + ROWS_AHEAD) * stride + column);
-        for (int64_t panel = 0; panel < block->panels; panel++) {
-            const lanes value = load_some(x + row * stride + panel * LANES, block->columns - panel * LANES);
-            block->more[panel] += value * value;
-        }
-        if (row % ROWS_TO_ADD && row + 1 < rows) continue;
-        for (int64_t panel = 0; panel < block->panels; panel++) {
-            block->squares[panel] += block->more[panel];
-            block->more[panel] = (lanes){0};
-        }
-    }
+    sum_squares(block);
+    memset(block->unsettled, 0, block->panels);
     for (int64_t group = 0; group < block->groups; group++) {
-        const float squares = group_sum(block, block->squares, group);
-        double norm = sqrtf(squares);
-        if (!(squares > 1e-24f && squares < 1e30f)) norm = norm_in_double(block, group);
-        for (int64_t i = group * layer->inner; i < (group + 1) * layer->inner; i++)
-            ((float *)block->theta)[i] = norm <= layer->threshold ? 0 : (float)(1 - layer->threshold / norm);
-    }
-    for (int64_t row = 0; row < rows; row++)
-        for (int64_t panel = 0; panel < block->panels; panel++) {
-            float *at = x + row * stride + panel * LANES;
-            const int64_t count = block->columns - panel * LANES;
-            store_some(at, load_some(at, count) * block->theta[panel], count);
+        const int64_t first = group * layer->inner, end = first + layer->inner;
+        int32_t bits = 0;
+        for (int64_t i = first; i < end; i++) bits |= ((const int32_t *)block->more)[i];
+        float theta = 1; /* of a group that is zero, without a negative zero */
+        if (bits) {
+            const float squares = group_sum(block, block->squares, group);
+            double norm = sqrtf(squares);
+            if (!(squares > 1e-24f && squares < 1e30f)) norm = norm_in_double(block, group);
+            theta = norm <= layer->threshold ? 0 : (float)(1 - layer->threshold / norm);
         }
+        for (int64_t i = first; i < end; i++) ((float *)block->theta)[i] = theta;
+        if (theta != 1) memset(block->unsettled + first / LANES, 1, (end - 1) / LANES - first / LANES + 1);
+    }
+    /* Columns that stay as they are are left out, but not a few of them between others. */
+    int64_t first = -1, end = 0;
+    for (int64_t panel = 0; panel < block->panels; panel++) {
+        if (!block->unsettled[panel]) continue;
+        if (first >= 0 && (panel - end) * LANES >= SHORT_GAP) {
+            scale(block, first, end);
+            first = -1;
+        }
+        if (first < 0) first = panel;
+        end = panel + 1;
+    }
+    if (first >= 0) scale(block, first, end);
 }
 
-static int64_t panels_in_block(const struct layer *layer) {
-    const int64_t groups = groups_in_block(layer);
+static int64_t panels_in_block(const struct layer *layer, int64_t euclidean_block) {
+    const int64_t groups = groups_in_block(layer, euclidean_block);
     return ((groups < layer->groups ? groups : layer->groups) * layer->inner + LANES - 1) / LANES;
 }
 
 /* Memory for the largest block of the job, in one piece; null if there is none. */
-static void *make_scratch(const struct job *job, struct block *block) {
+static void *make_scratch(const struct job *job, int64_t euclidean_block, struct block *block) {
     int64_t most_lanes = 0, most_panels = 0;
     for (int64_t i = 0; i < job->layer_count; i++) {
-        const int64_t panels = panels_in_block(&job->layers[i]);
+        const int64_t panels = panels_in_block(&job->layers[i], euclidean_block);
         if (panels > most_panels) most_panels = panels;
         const int64_t copied = job->layers[i].second_moment ? panels * panel_rows(&job->layers[i]) : 0;
         if (copied > most_lanes) most_lanes = copied;
@@ -392,23 +483,24 @@ static void *make_scratch(const struct job *job, struct block *block) {
 /* What each of the threads runs: the next block until there are none left. */
 void group_prox(struct job *job) {
     struct block block;
-    void *scratch = make_scratch(job, &block);
+    const int64_t most = euclidean_block(job);
+    void *scratch = make_scratch(job, most, &block);
     if (!scratch) return;
     const struct layer *layer = job->layers, *end = layer + job->layer_count;
     int64_t before = 0;
     for (;;) {
         const int64_t next = atomic_fetch_add(&job->next_block, 1);
         for (; layer < end; layer++) {
-            const int64_t blocks = layer->parts * blocks_in_part(layer);
+            const int64_t blocks = layer->parts * blocks_in_part(layer, most);
             if (next < before + blocks) break;
             before += blocks;
         }
         if (layer == end) break;
-        const int64_t part = (next - before) / blocks_in_part(layer);
-        const int64_t first_group = (next - before) % blocks_in_part(layer) * groups_in_block(layer);
+        const int64_t part = (next - before) / blocks_in_part(layer, most);
+        const int64_t first_group = (next - before) % blocks_in_part(layer, most) * groups_in_block(layer, most);
         block.layer = layer;
         block.start = (part * layer->outer * layer->groups + first_group) * layer->inner;
-        block.groups = groups_in_block(layer);
+        block.groups = groups_in_block(layer, most);
         if (block.groups > layer->groups - first_group) block.groups = layer->groups - first_group;
         block.columns = block.groups * layer->inner;
         block.panels = (block.columns + LANES - 1) / LANES;
