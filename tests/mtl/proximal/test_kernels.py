@@ -207,6 +207,15 @@ def test_processes_at_once_compile_once(tmp_path: Path) -> None:
     assert [path.suffix for path in (tmp_path / "cache" / "kernels").iterdir() if path.suffix != ".lock"] == [".so"]
 
 
+def test_a_header_counts_as_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARSIMONY_CACHE", str(tmp_path / "cache"))
+    source, header = tmp_path / "answer.c", tmp_path / "number.h"
+    source.write_text('#include "number.h"\nint answer(void) { return NUMBER; }\n')
+    for number in (1, 2):
+        header.write_text(f"#define NUMBER {number}\n")
+        assert compiler.load_library(source).answer() == number
+
+
 @pytest.fixture
 def _loaded_anew() -> Iterator[None]:
     group_prox.load.cache_clear()
