@@ -120,19 +120,21 @@ class ProximalAdamW(torch.optim.Optimizer):
 
     def _check_gradients(self) -> Tensor | None:
         """Raise for a gradient that is not finite; where the check is for later, 1.0 if there is one, else 0.0."""
-        named = [
-            (name, p.grad)
+        gradients = [p.grad for group in self.param_groups for p in group["params"] if _has_gradient(p)]
+        at_once = [g for g in gradients if self.check == "now" or (self.check == "auto" and g.device.type == "cpu")]
+        bad = find_not_finite(at_once)
+        if bad is None and len(at_once) == len(gradients):
+            return None
+        names = [
+            name
             for index, group in enumerate(self.param_groups)
             for name, p in zip(_names(group, index), group["params"], strict=True)
-            if p.grad is not None and p.grad.numel()
+            if _has_gradient(p)
         ]
-        now = [x for x in named if self.check == "now" or (self.check == "auto" and x[1].device.type == "cpu")]
-        bad = find_not_finite([gradient for _, gradient in now])
         if bad is not None:
-            raise TrialFailed(f"the gradient of {now[bad][0]} is not finite; the step was not taken")
-        if len(now) == len(named):
-            return None
-        return self._deferred.count(tuple(name for name, _ in named), [gradient for _, gradient in named])
+            name = next(name for name, g in zip(names, gradients, strict=True) if g is at_once[bad])
+            raise TrialFailed(f"the gradient of {name} is not finite; the step was not taken")
+        return self._deferred.count(tuple(names), gradients)
 
     def _step_group(self, group: dict[str, Any], refused: Tensor | None) -> None:
         taken = [(p, layout) for p, layout in zip(group["params"], group["layouts"], strict=True) if p.grad is not None]
@@ -252,6 +254,10 @@ def penalised_parameters(model: nn.Module, penalty: Penalty) -> list[dict[str, A
     others = [(name, p) for name, p in named if id(p) not in layouts]
     first = {"params": penalised, "layouts": [layouts[id(p)] for _, p in penalised], "penalty": penalty}
     return [group for group in (first, {"params": others}) if group["params"]]
+
+
+def _has_gradient(p: Tensor) -> bool:
+    return p.grad is not None and p.grad.numel() > 0
 
 
 def _names(group: dict[str, Any], index: int) -> list[str]:

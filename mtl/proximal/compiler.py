@@ -27,8 +27,9 @@ class CannotCompile(Exception):
 def load_library(source: Path) -> ctypes.CDLL:
     """The compiled source, from CACHE_ROOT/kernels/NAME-HASH.so if it is there; see `mtl.cache_root` for the root.
 
-    The hash covers the source, the flags, the compiler and the processor. Where processes start together, one compiles
-    and the others wait for it. ATEN_CPU_CAPABILITY counts as it does for torch. Raises CannotCompile.
+    The hash covers the source, the headers beside it, the flags, the compiler and the processor. Where processes start
+    together, one compiles and the others wait for it. ATEN_CPU_CAPABILITY counts as it does for torch. Raises
+    CannotCompile.
     """
     compiler = next((path for name in COMPILERS if (path := shutil.which(name))), None)
     if compiler is None:
@@ -38,7 +39,8 @@ def load_library(source: Path) -> ctypes.CDLL:
             [compiler, "--version"], capture_output=True, text=True, timeout=COMPILE_SECONDS, check=True
         )
         flags = _flags()
-        key = "\0".join([source.read_text(), *flags, compiler, version.stdout, _processor()])
+        headers = [path.read_text() for path in sorted(source.parent.glob("*.h"))]
+        key = "\0".join([source.read_text(), *headers, *flags, compiler, version.stdout, _processor()])
         folder = default_cache_root() / "kernels"
         library = folder / f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
         if not library.exists():

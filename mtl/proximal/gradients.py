@@ -1,14 +1,59 @@
 """Gradients that are not finite, found before they reach the weights."""
 
+import ctypes
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from mtl.proximal.compiler import CannotCompile
+from mtl.proximal.groups import is_dense
+from mtl.proximal.threads import Run, load_threaded, turned_off
+
+SOURCE = Path(__file__).with_name("not_finite.c")
+
+
+class _Piece(ctypes.Structure):
+    """`struct piece` of not_finite.c."""
+
+    _fields_ = (("x", ctypes.c_void_p), ("count", ctypes.c_int64), ("is_bad", ctypes.c_int64))
+
+
+class _Job(ctypes.Structure):
+    """`struct job` of not_finite.c."""
+
+    _fields_ = (("pieces", ctypes.POINTER(_Piece)), ("piece_count", ctypes.c_int64), ("next_chunk", ctypes.c_int64))
+
+
+@cache
+def load() -> Run | None:
+    """The compiled search; None where there is none. Asked for once in a process."""
+    try:
+        return load_threaded(SOURCE, "find_not_finite")
+    except CannotCompile:
+        return None
+
 
 def find_not_finite(gradients: Sequence[Tensor]) -> int | None:
     """Index of the first gradient with a NaN or an infinity, None if there is none. Waits for their device."""
+    run = load() if gradients and turned_off() is None and all(map(_fits, gradients)) else None
+    if run is None:
+        return _find_by_sums(gradients)
+    # torch's own sums and norms take a pass too, but start their threads anew for each tensor.
+    pieces = (_Piece * len(gradients))(*[_Piece(g.data_ptr(), g.numel(), 0) for g in gradients])
+    run(_Job(pieces, len(gradients), 0), torch.get_num_threads())
+    return next((i for i, piece in enumerate(pieces) if piece.is_bad), None)
+
+
+def _fits(gradient: Tensor) -> bool:
+    return gradient.device.type == "cpu" and gradient.dtype == torch.float32 and is_dense(gradient)
+
+
+def _find_by_sums(gradients: Sequence[Tensor]) -> int | None:
+    """The same for gradients of any kind, without a compiler."""
     if not gradients:
         return None
     # A sum is finite only if all its terms are, and takes one pass; one that overflows is looked at again.

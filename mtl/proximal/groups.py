@@ -73,24 +73,33 @@ def split_view(weight: Tensor, kind: GroupKind, layout: Layout = PLAIN) -> Tenso
     C/g, h * w) where the weight is contiguous and (g, F/g * h * w, C/g, 1) where it is channels_last. There is one part
     but for grouped convolutions that are not depthwise. The groups' order is that of the channels either way.
     """
-    # A 1 x 1 kernel is both contiguous and channels_last; it counts as contiguous.
-    last = not weight.is_contiguous() and is_dense(weight)
-    ordered = weight.movedim(1, -1) if last else weight.contiguous()
+    ordered = weight.movedim(1, -1) if _channels_last(weight) else weight.contiguous()
+    return ordered.view(split_shape(weight, kind, layout))
+
+
+def split_shape(weight: Tensor, kind: GroupKind, layout: Layout = PLAIN) -> tuple[int, int, int, int]:
+    """That of `split_view`."""
     if kind == "elements":
-        return ordered.view(1, 1, weight.numel(), 1)
+        return 1, 1, weight.numel(), 1
     if kind == "layer":
-        return ordered.view(1, 1, 1, weight.numel())
+        return 1, 1, 1, weight.numel()
+    last = _channels_last(weight)
     first, second, kernel = weight.shape[0], weight.shape[1], prod(weight.shape[2:])
     if (kind == "input_channels") == layout.transposed:
-        return ordered.view(1, 1, first, second * kernel)
+        return 1, 1, first, second * kernel
     if layout.block > 1 and kind == "input_channels":
-        return ordered.view(1, first, second // layout.block, layout.block)
+        return 1, first, second // layout.block, layout.block
     parts, outer = layout.groups, first // layout.groups
     if parts > 1 and second == 1:
-        return ordered.view(1, 1, parts, outer * kernel)
+        return 1, 1, parts, outer * kernel
     if parts > 1 and outer == 1 and not last:
-        return ordered.view(1, 1, parts * second, kernel)
-    return ordered.view(parts, outer * kernel, second, 1) if last else ordered.view(parts, outer, second, kernel)
+        return 1, 1, parts * second, kernel
+    return (parts, outer * kernel, second, 1) if last else (parts, outer, second, kernel)
+
+
+def _channels_last(weight: Tensor) -> bool:
+    """A 1 x 1 kernel is both contiguous and channels_last; it counts as contiguous."""
+    return not weight.is_contiguous() and is_dense(weight)
 
 
 def group_view(weight: Tensor, kind: GroupKind, layout: Layout = PLAIN) -> Tensor:
@@ -154,6 +163,8 @@ def dense(weight: Tensor) -> Tensor:
 
 def same_order(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors of one shape have their elements in the same order in memory."""
+    if a.stride() == b.stride():
+        return True
     return all(size <= 1 or i == j for size, i, j in zip(a.shape, a.stride(), b.stride(), strict=True))
 
 

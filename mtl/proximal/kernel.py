@@ -1,7 +1,6 @@
-"""The group lasso's proximal step in C, for float32 weights on CPU; the threads are torch's own."""
+"""The group lasso's proximal step in C, for float32 weights on CPU."""
 
 import ctypes
-import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -10,8 +9,9 @@ import torch
 from torch import Tensor
 
 from mtl.proximal.blocks import AdamMetric
-from mtl.proximal.compiler import CannotCompile, load_library
-from mtl.proximal.groups import PLAIN, GroupKind, Layout, as_layouts, is_dense, same_order, split_view
+from mtl.proximal.compiler import CannotCompile
+from mtl.proximal.groups import PLAIN, GroupKind, Layout, as_layouts, is_dense, same_order, split_shape
+from mtl.proximal.threads import load_threaded, turned_off
 
 SOURCE = Path(__file__).with_name("group_prox.c")
 SMALLEST_THRESHOLD = 1e-20  # the kernel divides by it, in float32
@@ -36,29 +36,26 @@ class _Layer(ctypes.Structure):
 class _Job(ctypes.Structure):
     """`struct job` of group_prox.c."""
 
-    _fields_ = (("layers", ctypes.POINTER(_Layer)), ("layer_count", ctypes.c_int64), ("next_block", ctypes.c_int64))
+    _fields_ = (
+        ("layers", ctypes.POINTER(_Layer)),
+        ("layer_count", ctypes.c_int64),
+        ("threads", ctypes.c_int64),
+        ("next_block", ctypes.c_int64),
+    )
 
 
 class Kernel:
-    """The compiled function and the pool of threads that torch's operators run on."""
+    """The compiled function."""
 
     def __init__(self) -> None:
-        library = load_library(SOURCE)
-        self._function = ctypes.cast(library.group_prox, ctypes.c_void_p)
-        try:
-            # Looked up in torch's library, this is the OpenMP that torch itself was linked with. A second OpenMP would
-            # have its own threads, which would wait in a busy loop beside torch's.
-            torch_cpu = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
-            self._parallel = torch_cpu.GOMP_parallel
-        except (OSError, AttributeError) as error:
-            raise CannotCompile(f"torch's OpenMP is not to be found: {error}") from error
-        self._parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
-        self._parallel.restype = None
+        self._run = load_threaded(SOURCE, "group_prox")
 
     def __call__(self, layers: Sequence[_Layer]) -> bool:
         """Whether there was memory to do it; if not, nothing has been done."""
-        job = _Job((_Layer * len(layers))(*layers), len(layers), 0)
-        self._parallel(self._function, ctypes.byref(job), torch.get_num_threads(), 0)
+        # The largest first: at the end the threads then wait for a small one.
+        ordered = sorted(layers, key=lambda layer: -layer.parts * layer.outer * layer.groups * layer.inner)
+        job = _Job((_Layer * len(layers))(*ordered), len(layers), torch.get_num_threads(), 0)
+        self._run(job, job.threads)
         return job.next_block > 0
 
 
@@ -73,8 +70,8 @@ def load() -> Kernel | CannotCompile:
 
 def why_unavailable() -> str | None:
     """Why the plain path is taken on this machine; None where the kernel is in use. Compiles it if need be."""
-    if os.environ.get("PARSIMONY_KERNELS") == "0":
-        return "PARSIMONY_KERNELS=0"
+    if (reason := turned_off()) is not None:
+        return reason
     kernel = load()
     return str(kernel) if isinstance(kernel, CannotCompile) else None
 
@@ -97,11 +94,10 @@ def group_prox_(
         metric = metrics[i] if metrics else None
         if not _fits(weight, metric) or thresholds[i] < SMALLEST_THRESHOLD:
             continue
-        view = split_view(weight, kind, layouts[i])
-        parts, outer, groups, inner = view.shape
+        parts, outer, groups, inner = split_shape(weight, kind, layouts[i])
         if outer > 1 or (kind == "input_channels" and layouts[i] != PLAIN):
             layers[i] = _Layer(
-                x=view.data_ptr(),
+                x=weight.data_ptr(),
                 second_moment=metric.second_moment.data_ptr() if metric else None,
                 parts=parts,
                 outer=outer,

@@ -16,7 +16,7 @@ int main(void) {
     if (fread(x, sizeof *x, count, stdin) != count) return 1;
     if (with_metric && fread(second_moment, sizeof *x, count, stdin) != count) return 1;
     layer = (struct layer){x, second_moment, sizes[0], sizes[1], sizes[2], sizes[3], numbers[0], numbers[1], numbers[2]};
-    struct job job = {&layer, 1, 0};
+    struct job job = {&layer, 1, 1, 0};
     group_prox(&job);
     return fwrite(x, sizeof *x, count, stdout) != count;
 }

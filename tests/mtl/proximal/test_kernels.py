@@ -98,6 +98,54 @@ def test_many_layers_and_threads(threads: int) -> None:
         torch.set_num_threads(before)
 
 
+# Larger than a block where there are threads to share it: narrow pieces of rows, or more columns than a block takes.
+LARGE = [(602, 1500, 1, 1), (21, 9001), (70, 600, 3, 3), (33, 30, 200)]
+
+
+def on_threads(count: int, weights: list[Tensor], thresholds: list[float], metrics: list[AdamMetric] | None) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        assert group_prox.group_prox_(weights, thresholds, metrics, "input_channels") == []
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_results_do_not_depend_on_the_number_of_threads(adaptive: bool) -> None:
+    results = []
+    for threads in (1, 2, 7):
+        problems = [problem(shape, 2, 1.0, layout) for shape in LARGE for layout in (False, True)]
+        weights, metrics = [w for w, _ in problems], [m for _, m in problems] if adaptive else None
+        on_threads(threads, weights, [1e-3] * len(weights), metrics)
+        results.append(weights)
+    assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("threads", [1, 7])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("shape", LARGE)
+def test_euclidean_leaves_some_groups_as_they_are(shape: tuple[int, ...], channels_last: bool, threads: int) -> None:
+    """Those of which 1 - threshold / norm is 1 in float32, and those that are zero, alone and many side by side."""
+    weight, _ = problem(shape, 0, 1.0, channels_last)
+    groups = group_view(weight, "input_channels")
+    generator = torch.Generator().manual_seed(0)
+    kind = torch.randint(4, (shape[1],), generator=generator)
+    kind[shape[1] // 3 : 2 * shape[1] // 3] = 0
+    threshold = 0.5 * float(group_norm(groups).median())
+    groups[:, kind == 0] *= 1e9
+    groups[:, kind == 1] = -0.0
+    groups[:, kind == 2] *= 0.1
+    before, expected = weight.clone(), in_float64(weight, threshold, None)
+    on_threads(threads, [weight], [threshold], None)
+    errors = group_norm(group_view(weight - expected, "input_channels"))
+    assert (errors <= 5e-7 * group_norm(group_view(before.double(), "input_channels"))).all()
+    assert torch.equal(groups[:, kind == 0], group_view(before, "input_channels")[:, kind == 0])
+    assert (groups[:, (kind == 1) | (kind == 2)] == 0).all()
+    assert (groups[:, kind == 3] != 0).any()
+    assert not torch.signbit(weight[weight == 0]).any()
+
+
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_nan_stays_nan(adaptive: bool) -> None:
     weight, metric = problem((32, 16, 3, 3), 0, 1.0, False)
@@ -157,6 +205,15 @@ def test_processes_at_once_compile_once(tmp_path: Path) -> None:
         assert [process.communicate(timeout=DEADLINE_SECONDS)[0] for process in started] == ["True\n"] * count
     assert calls.read_text() == "call\n"
     assert [path.suffix for path in (tmp_path / "cache" / "kernels").iterdir() if path.suffix != ".lock"] == [".so"]
+
+
+def test_a_header_counts_as_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARSIMONY_CACHE", str(tmp_path / "cache"))
+    source, header = tmp_path / "answer.c", tmp_path / "number.h"
+    source.write_text('#include "number.h"\nint answer(void) { return NUMBER; }\n')
+    for number in (1, 2):
+        header.write_text(f"#define NUMBER {number}\n")
+        assert compiler.load_library(source).answer() == number
 
 
 @pytest.fixture

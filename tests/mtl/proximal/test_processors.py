@@ -72,6 +72,7 @@ def check(weight: Tensor, before: Tensor, expected: Tensor, layout: Layout) -> N
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_processors_without_wide_registers_get_the_same(channels_last: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     results: dict[str, list[Tensor]] = {}
+    shrunk: dict[str, list[Tensor]] = {}
     for capability in ("", "avx2", "default"):
         if capability:
             monkeypatch.setenv("ATEN_CPU_CAPABILITY", capability)
@@ -82,9 +83,17 @@ def test_processors_without_wide_registers_get_the_same(channels_last: bool, mon
             assert group_prox.group_prox_([weight], [threshold], [metric], "input_channels", [layout]) == []
             check(weight, before, expected, layout)
             results.setdefault(capability, []).append(weight)
+            euclidean = before.clone()
+            norms = group_norm(group_view(euclidean, "input_channels", layout))
+            half = 0.5 * float(norms.median())
+            assert group_prox.group_prox_([euclidean], [half], None, "input_channels", [layout]) == []
+            metric = AdamMetric(torch.ones_like(before), 1.0, 0.0)
+            check(euclidean, before, expected_of(before, metric, half, layout), layout)
+            shrunk.setdefault(capability, []).append(euclidean)
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     if " avx512f " in flags and " fma " in flags:
-        assert all(torch.equal(a, b) for a, b in zip(results[""], results["avx2"], strict=True))
+        for made in (results, shrunk):
+            assert all(torch.equal(a, b) for a, b in zip(made[""], made["avx2"], strict=True))
 
 
 @pytest.mark.parametrize("processor", [name for name, there in HAS_ALL.items() if there])
