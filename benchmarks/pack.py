@@ -22,7 +22,7 @@ import torch
 
 from mtl.config import TrialConfig
 from mtl.packed import Pack
-from mtl.passes import Passes, run_alone
+from mtl.passes import Passes, Step, run_alone
 from mtl.tasks import Task
 from mtl.training import Arrays, Training, set_deterministic
 from search.recipe import expand
@@ -147,7 +147,7 @@ def first_steps(training: Training, count: int) -> Passes[None]:
         asked = next(passes)
         while left:
             answer = yield asked
-            left -= 1
+            left -= isinstance(asked, Step)
             try:
                 asked = passes.send(answer)
             except StopIteration:

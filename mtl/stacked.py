@@ -68,6 +68,12 @@ class Stack:
 
         return vmap(one, randomness="error")({**parameters, **buffers}, images, targets or {})
 
+    def drop_gradients(self) -> None:
+        """Leave the networks without gradients, so that their memory is free for the next ones."""
+        for own in self._networks:
+            for parameter in own.values():
+                parameter.grad = None
+
     def hand_out_gradients(self) -> None:
         """Give each network its part of the gradients that `parameters` have, and leave these without."""
         for name, stacked in self.parameters.items():
