@@ -73,6 +73,8 @@ def step_together(optimizers: "Sequence[ProximalAdamW]") -> list[TrialFailed | N
                 _collect(
                     number, place, optimizer, refused.get(number), len(optimizers) > 1, updates, shrinkings, copies
                 )
+    if updates:
+        torch._foreach_add_([state["step"] for update in updates.values() for state in update.states], 1)
     for update in updates.values():
         _update(update)
     _refuse_steps(list(updates.values()))
@@ -167,15 +169,13 @@ def _update(update: _Update) -> None:
     lr = settings["lr"]
     if isinstance(lr, Tensor) and lr.device.type != "cpu":
         lr = lr.to(device, non_blocking=True)
-    steps = [state["step"] for state in update.states]
-    torch._foreach_add_(steps, 1)
     torch._fused_adamw_(
         update.weights,
         update.gradients,
         [state["exp_avg"] for state in update.states],
         [state["exp_avg_sq"] for state in update.states],
         [],
-        steps,
+        [state["step"] for state in update.states],
         lr=lr,
         beta1=settings["betas"][0],
         beta2=settings["betas"][1],
@@ -205,7 +205,7 @@ def _shrink(shrinking: _Shrinking, refused: dict[int, Tensor]) -> None:
         metrics = metrics_of_states(shrinking.states, shrinking.beta, shrinking.eps)
     if len(shrinking.parts) == 1:
         rate, flag = shrinking.rates[0], refused.get(shrinking.owners[0])
-        step_size = rate if flag is None else rate * (1 - flag)
+        step_size = rate if flag is None else rate * (1 - flag.double())
         shrinking.penalty.prox_(shrinking.weights, step_size, metrics, shrinking.layouts)
         return
     device = shrinking.weights[0].device
