@@ -2,8 +2,8 @@
 
 A GPU that trains small networks waits for the next operation more than for its numbers, so that their number says what
 a pack can gain where no GPU is at hand. Counted are torch's operations but for views, and launches of the proximal
-step's kernel. On a CPU a training is made to take the GPU's ways: bfloat16, a resident dataset, all mirrored at once,
-gradients that are checked later, the kernel in Triton (which is counted and not run).
+step's kernel. A training on the CPU is made to take the GPU's ways: a resident dataset, all mirrored at once, gradients
+that are checked later, the kernel in Triton (which is counted and not run); and bfloat16, if its recipe asks for a GPU.
 """
 
 from collections.abc import Iterator, Sequence
@@ -64,7 +64,7 @@ def _launches(func: Any, args: Sequence[Any]) -> int:
 
 
 def count_operations(trainings: Sequence[Training]) -> float:
-    """Of a step of one of these: alone if there is one, or in a pack of all of them."""
+    """Of a step of one of these, which are on the CPU: alone if there is one, or in a pack of all of them."""
     pack = Pack()
 
     def run(steps: int) -> None:
@@ -76,8 +76,7 @@ def count_operations(trainings: Sequence[Training]) -> float:
     counts = []
     with ExitStack() as ways:
         operations = Operations()
-        if trainings[0].device.type == "cpu":
-            ways.enter_context(_as_on_a_gpu(trainings, operations))
+        ways.enter_context(_as_on_a_gpu(trainings, operations))
         run(WARM_UP)
         for steps in (1, 1 + STEPS):  # the difference is without what an epoch begins with
             operations.count = 0

@@ -67,7 +67,7 @@ def measure(device: str, steps: int = 10, repetitions: int = 5, trials: Sequence
     for row in rows:
         first = next(one for one in rows if one["network"] == row["network"])
         row["gain"] = row["packed"] / first["alone"]  # over the first number of trials, one after the other
-        row["operations"] = operations_a_step(row["network"], row["trials"], device)
+        row["operations"] = operations_a_step(row["network"], row["trials"])
         row["times_fewer"] = first["operations"] / row["operations"]
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
     named = torch.cuda.get_device_name() if device == "cuda" else "one thread"
@@ -145,11 +145,12 @@ def noise(config: TrialConfig) -> Arrays:
     return {"train": arrays, "val": arrays, "test": arrays}
 
 
-def operations_a_step(name: str, count: int, device: str) -> float:
-    """What a step of one trial gives a GPU to do, alone or in a pack of so many. Neither images nor batches count."""
-    small = ["image_size=32", "batch_size=2"]
-    made = trainings(name, count, device, small if device == "cuda" else [*small, "gpus_per_trial=1"])
-    return count_operations(made)
+def operations_a_step(name: str, count: int) -> float:
+    """What a step of one trial gives a GPU to do, alone or in a pack of so many: counted on the CPU.
+
+    The sizes of images and batches do not change it.
+    """
+    return count_operations(trainings(name, count, "cpu", ["image_size=32", "batch_size=2", "gpus_per_trial=1"]))
 
 
 def seconds(run: Callable[[], object], device: str) -> float:
