@@ -5,7 +5,8 @@
                  torch.compile, for `nyuv2-small` and for a ResNet-50 at 256 x 256
     feeding      the share of a step's time that is the network's; wanted: 0.95; and samples a second that arrive,
                  beside a torch DataLoader
-    pack         training steps x trials a second of K trials in one process; wanted: 2.5 times one trial at K = 8
+    pack         training steps x trials a second of K trials in one process; wanted: 2.5 times one trial at K = 8;
+                 and the operations that a step of one trial gives the GPU
     memory       the estimate of what a trial takes over what it took; the check before a sweep rests on it
     determinism  whether two trainings come to the same bits, in float32 and bfloat16
     precision    how far bfloat16 is from float32 after an epoch, beside another seed
@@ -115,7 +116,8 @@ def measure_feeding(device: torch.device, small: bool) -> Found:
 
 def measure_pack(device: torch.device, small: bool) -> Found:
     if small:
-        return {"rows": [pack.measure_one("rooms", 2, device.type, steps=1, repetitions=1, beside=False)]}
+        row = pack.measure_one("rooms", 2, device.type, steps=1, repetitions=1, beside=False)
+        return {"rows": [row | {"operations": pack.operations_a_step("rooms", 2)}]}
     return pack.measure(device.type, steps=10, repetitions=3, trials=(1, 4, 8))
 
 

@@ -2,8 +2,9 @@
 
 Training steps x trials a second of K trials that differ in seed, in one process, for the networks of `nyuv2-small` and
 `rooms` with all three tasks: as one pack, one after the other, and in K processes at once (two on a CPU). Whole steps:
-batches, losses, optimizer and penalty too, which stay each trial's own; `share` is that of the batched pass in the time
-of a pack. Images are noise. On a GPU as sweeps run there: bfloat16 and the dataset in its memory.
+batches, losses, optimizer and penalty too; `share` is that of the batched pass in the time of a pack. `operations` are
+what a step of one trial gives a GPU to do (benchmarks.operations). Images are noise. On a GPU as sweeps run there:
+bfloat16 and the dataset in its memory.
 """
 
 import argparse
@@ -20,9 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.operations import WARM_UP, count_operations, first_steps
 from mtl.config import TrialConfig
 from mtl.packed import Pack
-from mtl.passes import Passes, run_alone
+from mtl.passes import run_alone
 from mtl.tasks import Task
 from mtl.training import Arrays, Training, set_deterministic
 from search.recipe import expand
@@ -36,7 +38,6 @@ TASKS = [
     Task("depth", "depth"),
     Task("normals", "normals"),
 ]
-WARM_UP = 3  # steps: the first of a pack is served both ways
 spawn = multiprocessing.get_context("spawn")
 
 
@@ -66,6 +67,8 @@ def measure(device: str, steps: int = 10, repetitions: int = 5, trials: Sequence
     for row in rows:
         first = next(one for one in rows if one["network"] == row["network"])
         row["gain"] = row["packed"] / first["alone"]  # over the first number of trials, one after the other
+        row["operations"] = operations_a_step(row["network"], row["trials"])
+        row["times_fewer"] = first["operations"] / row["operations"]
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
     named = torch.cuda.get_device_name() if device == "cuda" else "one thread"
     return {"machine": machine, "device": named, "steps": steps, "repetitions": repetitions, "rows": rows}
@@ -109,8 +112,11 @@ def measure_one(
     return row
 
 
-def trainings(name: str, count: int, device: str) -> list[Training]:
-    """So many trials of a recipe's network with all tasks, which differ in their seeds; their data are noise."""
+def trainings(name: str, count: int, device: str, more: Sequence[str] = ()) -> list[Training]:
+    """So many trials of a recipe's network with all tasks, which differ in their seeds; their data are noise.
+
+    more: fields of the recipe, as --set takes them.
+    """
     sets = [
         f"seeds={count}",
         "lr_schedule=constant",
@@ -118,7 +124,7 @@ def trainings(name: str, count: int, device: str) -> list[Training]:
         "compressors=penalty",
         "targets=",
     ]
-    sets += ["gpus_per_trial=1", "resident=true"] if device == "cuda" else []
+    sets += [*(["gpus_per_trial=1", "resident=true"] if device == "cuda" else []), *more]
     recipe = load_recipe(name, [*sets, "search_space=", "path_epochs=0"] if name == "rooms" else sets)
     configs = [config for config in expand(recipe, "noise") if config.strength > 0]
     chosen = [next(one for one in configs if one.seed == seed) for seed in range(count)]
@@ -139,20 +145,12 @@ def noise(config: TrialConfig) -> Arrays:
     return {"train": arrays, "val": arrays, "test": arrays}
 
 
-def first_steps(training: Training, count: int) -> Passes[None]:
-    """So many steps of an epoch, as a generator of passes; epochs follow one another as long as they are needed."""
-    left = count
-    while left:
-        passes = training._train_epoch(0)
-        asked = next(passes)
-        while left:
-            answer = yield asked
-            left -= 1
-            try:
-                asked = passes.send(answer)
-            except StopIteration:
-                break
-        passes.close()
+def operations_a_step(name: str, count: int) -> float:
+    """What a step of one trial gives a GPU to do, alone or in a pack of so many: counted on the CPU.
+
+    The sizes of images and batches do not change it.
+    """
+    return count_operations(trainings(name, count, "cpu", ["image_size=32", "batch_size=2", "gpus_per_trial=1"]))
 
 
 def seconds(run: Callable[[], object], device: str) -> float:

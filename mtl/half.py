@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import _functorch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -39,7 +40,7 @@ class Autocast(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in NORMS and args[0].dtype == torch.bfloat16:
+        if func in NORMS and args[0].dtype == torch.bfloat16 and _functorch.is_batchedtensor(args[0]):
             return func(args[0].float(), *args[1:], **kwargs).to(torch.bfloat16)
         dtype = torch.bfloat16 if func in SHORTER else torch.float32 if func in self._longer else None
         if dtype is None:

@@ -5,14 +5,14 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adamw import adamw
 
 from mtl.errors import BadInput, TrialFailed
 from mtl.penalties import Penalty
 from mtl.proximal.blocks import AdamMetric
-from mtl.proximal.gradients import DeferredCheck, find_not_finite
+from mtl.proximal.gradients import DeferredCheck
 from mtl.proximal.groups import PLAIN, Layout, like
 from mtl.proximal.layers import grouped_layers
+from mtl.together import metrics_of_states, step_together
 
 Metric = Literal["adaptive", "euclidean"]
 Check = Literal["auto", "now", "later"]
@@ -65,7 +65,7 @@ class ProximalAdamW(torch.optim.Optimizer):
                 raise BadInput(f"ProximalAdamW: {name} {value!r}; allowed: {', '.join(map(repr, allowed))}")
         self.metric = metric
         self.check = check
-        self._deferred = DeferredCheck()
+        self.deferred = DeferredCheck()
         defaults = {
             "lr": lr,
             "betas": betas,
@@ -107,75 +107,40 @@ class ProximalAdamW(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        refused = self._check_gradients()
-        for group in self.param_groups:
-            self._step_group(group, refused)
+        (failure,) = step_together([self])
+        if failure is not None:
+            raise failure
         return loss
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether somebody is to be called with each `step`."""
+        return bool(self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks)
 
     def raise_refused(self) -> None:
         """Raise TrialFailed if gradients have been refused since the last call; waits for the device."""
-        if refused := self._deferred.take():
+        if refused := self.deferred.take():
             name, count = next(iter(refused.items()))
             raise TrialFailed(f"the gradient of {name} was not finite in {count} steps, which were not taken")
 
-    def _check_gradients(self) -> Tensor | None:
-        """Raise for a gradient that is not finite; where the check is for later, 1.0 if there is one, else 0.0."""
-        gradients = [p.grad for group in self.param_groups for p in group["params"] if _has_gradient(p)]
-        at_once = [g for g in gradients if self.check == "now" or (self.check == "auto" and g.device.type == "cpu")]
-        bad = find_not_finite(at_once)
-        if bad is None and len(at_once) == len(gradients):
-            return None
-        names = [
+    def gradients(self) -> list[Tensor]:
+        """The gradients that there are, without those of no elements."""
+        return [p.grad for group in self.param_groups for p in group["params"] if _has_gradient(p)]
+
+    def gradient_names(self) -> tuple[str, ...]:
+        """What errors call each of `gradients`."""
+        return tuple(
             name
             for index, group in enumerate(self.param_groups)
             for name, p in zip(_names(group, index), group["params"], strict=True)
             if _has_gradient(p)
-        ]
-        if bad is not None:
-            name = next(name for name, g in zip(names, gradients, strict=True) if g is at_once[bad])
-            raise TrialFailed(f"the gradient of {name} is not finite; the step was not taken")
-        return self._deferred.count(tuple(names), gradients)
-
-    def _step_group(self, group: dict[str, Any], refused: Tensor | None) -> None:
-        taken = [(p, layout) for p, layout in zip(group["params"], group["layouts"], strict=True) if p.grad is not None]
-        if not taken:
-            return
-        parameters, layouts = [p for p, _ in taken], [layout for _, layout in taken]
-        states = [self._state_of(p) for p in parameters]
-        weights = [state.get("master", p) for state, p in zip(states, parameters, strict=True)]
-        for p, weight in zip(parameters, weights, strict=True):
-            if weight is not p:
-                weight.copy_(torch.where(weight.to(p.dtype) == p, weight, p.to(weight.dtype)))
-        adamw(
-            weights,
-            # torch 2.15's fused kernel on CPU pairs elements by their places in memory, whatever the strides are.
-            [like(p.grad.to(weight.dtype), weight) for p, weight in zip(parameters, weights, strict=True)],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [],
-            [state["step"] for state in states],
-            # One pass over memory, 5 times as fast as the loop over tensors on CPU.
-            fused=True,
-            found_inf=refused,
-            amsgrad=False,
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=False,
         )
-        penalty: Penalty | None = group["penalty"]
-        if penalty is not None and not penalty.is_off:
-            # A refused step has length 0, for which every prox is the identity.
-            step_size = group["lr"] if refused is None else group["lr"] * (1 - refused)
-            metrics = self._metrics(states, group) if self.metric == "adaptive" else None
-            penalty.prox_(weights, step_size, metrics, layouts)
-        for p, weight in zip(parameters, weights, strict=True):
-            if weight is not p:
-                p.copy_(weight)
 
-    def _state_of(self, p: Tensor) -> dict[str, Any]:
+    def checked_now(self, gradient: Tensor) -> bool:
+        """Whether this gradient is looked at in its step, and not later."""
+        return self.check == "now" or (self.check == "auto" and gradient.device.type == "cpu")
+
+    def state_of(self, p: Tensor) -> dict[str, Any]:
         """The parameter's state, made at its first step."""
         state: dict[str, Any] = self.state[p]
         if not state:
@@ -187,26 +152,17 @@ class ProximalAdamW(torch.optim.Optimizer):
                 state["master"] = p.to(dtype)
         return state
 
-    def _metrics(self, states: list[dict[str, Any]], group: dict[str, Any]) -> list[AdamMetric]:
-        """sqrt(v_hat) + eps for each weight, the diagonal by which Adam divides the gradient's mean."""
-        # In float64, as 1 - 0.999 in float32 has a relative error of 6e-5.
-        corrections = 1 - group["betas"][1] ** torch.stack([state["step"] for state in states]).double()
-        corrections = torch.where(corrections == 0, 1, corrections)  # before the first step v is 0
-        values = corrections.tolist() if corrections.device.type == "cpu" else corrections.unbind()
-        return [
-            AdamMetric(state["exp_avg_sq"], value, group["eps"]) for state, value in zip(states, values, strict=True)
-        ]
-
     def metrics_of(self, parameters: Sequence[Tensor]) -> list[AdamMetric] | None:
         """Those of the parameters' next proximal steps; None where they are Euclidean, or before the first step."""
         if self.metric == "euclidean" or not all(self.state.get(p) for p in parameters):
             return None
         groups = {p: group for group in self.param_groups for p in group["params"]}
-        return [self._metrics([self.state[p]], groups[p])[0] for p in parameters]
+        states = [(self.state[p], groups[p]) for p in parameters]
+        return [metrics_of_states([state], group["betas"][1], group["eps"])[0] for state, group in states]
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: torch's keeps what all optimizers have."""
-        return super().__getstate__() | {"metric": self.metric, "check": self.check, "_deferred": self._deferred}
+        return super().__getstate__() | {"metric": self.metric, "check": self.check, "deferred": self.deferred}
 
     def state_dict(self) -> dict[str, Any]:
         """As torch's, without layouts and with each penalty as its strength alone: plain data, to be read back with

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 
 from mtl.half import Autocast
-from mtl.passes import Pass, Passes, Result
+from mtl.passes import Asked, Pass, Passes, Result, Step
 from mtl.stacked import Stack, structure
 from mtl.task_weighting.base import WeightedSum
+from mtl.together import step_together
 from mtl.training import Training
 
 Answer = Mapping[str, Tensor]
@@ -39,8 +40,9 @@ class Pack:
         rows = pack.run([training.epoch() for training in trainings])
 
     In each round every training is asked for its next pass. Passes that are alike run as one: one forward pass of the
-    batched network with the losses, and one backward pass of the sum of what the task weightings make of them. Each
-    training keeps its own data order, random numbers, optimizer, schedule, penalty and metrics.
+    batched network with the losses, and one backward pass of the sum of what the task weightings make of them. So do
+    the optimizers' steps, alike or not. Each training keeps its own data order, random numbers, optimizer, schedule,
+    penalty and metrics.
 
     These are served one after the other: passes of trainings whose weighting looks at gradients, of networks that are
     not alike (such as some that have lost channels), of compiled ones, and of networks that cannot be batched. To know
@@ -78,8 +80,11 @@ class Pack:
         while active := [one for one in members if not one.ended]:
             self._share_out(len(active))
             asking = [one for one in active if one.go_on()]
-            for group in self._grouped(asking):
+            for group in self._grouped([one for one in asking if isinstance(one.asked, Pass)]):
                 for one, answer in zip(group, self._serve(group), strict=True):
+                    one.answer = answer
+            if stepping := [one for one in asking if isinstance(one.asked, Step)]:
+                for one, answer in zip(stepping, self._take_steps(stepping), strict=True):
                     one.answer = answer
         self._share_out(1)
         for one in members:
@@ -91,7 +96,7 @@ class Pack:
         """Members whose passes are alike, together; the largest groups that there may be."""
         groups: dict[Hashable, list[_Member]] = {}
         for one in asking:
-            groups.setdefault(self._kind(one.asked), []).append(one)
+            groups.setdefault(self._kind(one.asked_pass), []).append(one)
         most = self._most
         return [
             group[start : start + most]
@@ -114,7 +119,7 @@ class Pack:
         return self._structures[number], asked.targets is not None, asked.images.shape, shapes
 
     def _serve(self, group: "Sequence[_Member]") -> Served:
-        kind = self._kind(group[0].asked)
+        kind = self._kind(group[0].asked_pass)
         if len(group) == 1 or self._proven.get(kind) is False:
             return self._serve_alone(group)
         trainings = [one.asked.training for one in group]
@@ -148,6 +153,17 @@ class Pack:
             self._say(f"{len(group)} trials of a pack train one after the other, as one they cannot: {reason}")
         return served
 
+    def _take_steps(self, group: "Sequence[_Member]") -> Served:
+        """The steps of the optimizers; those that somebody listens to, each by itself."""
+        trainings = [one.asked.training for one in group]
+        if any(one.optimizer.has_hooks for one in trainings):
+            return self._serve_alone(group)
+        try:
+            failures = step_together([one.optimizer for one in trainings])
+        except Exception as error:  # it is nobody's own, such as memory that ran out: each goes back to its checkpoint
+            return [error] * len(group)
+        return [failure or {} for failure in failures]
+
     def _serve_fewer(self, group: "Sequence[_Member]") -> Served:
         """The same after the device's memory has run out."""
         for one in group:
@@ -164,7 +180,7 @@ class Pack:
     def _serve_alone(self, group: "Sequence[_Member]") -> Served:
         served: Served = []
         for one in group:
-            self.alone += 1
+            self.alone += isinstance(one.asked, Pass)
             try:
                 with one:
                     served.append(one.asked.training.serve(one.asked))
@@ -174,7 +190,7 @@ class Pack:
 
     def _serve_as_one(self, group: "Sequence[_Member]", stack: Stack) -> list[Answer]:
         trainings = [one.asked.training for one in group]
-        first, passes = trainings[0], [one.asked for one in group]
+        first, passes = trainings[0], [one.asked_pass for one in group]
         images = torch.stack([one.images for one in passes])
         targets = None
         if (given := passes[0].targets) is not None:
@@ -196,8 +212,9 @@ class Pack:
         ]
         if targets is None:
             return each
+        stack.drop_gradients()
         for training in trainings:
-            training.optimizer.zero_grad()
+            training.weighting.zero_grad()
         weightings = [cast(WeightedSum, training.weighting) for training in trainings]
         if all(one.pure and type(one) is type(weightings[0]) for one in weightings):
             totals = _weighted(weightings, found)
@@ -240,12 +257,16 @@ class _Member(Generic[Result]):
     """One of the generators that a pack drives. Within `with` torch's random numbers are its own."""
 
     passes: Passes[Result]
-    asked: Pass = field(init=False)
+    asked: Asked = field(init=False)
     answer: Answer | Exception | None = None
     ended: bool = False
     result: Result | None = None
     failed: Exception | None = None
     random: list[Tensor] = field(default_factory=lambda: _random())
+
+    @property
+    def asked_pass(self) -> Pass:
+        return cast(Pass, self.asked)
 
     def go_on(self) -> bool:
         """Send the answer and take the next pass; False at the end."""

@@ -1,7 +1,8 @@
 """Passes through a network as a training asks for them: whoever drives the training serves them, alone or many at once.
 
-A training is written as a generator that yields a `Pass` wherever its network must run, and is sent what came of it.
-So `run_alone` trains one network as a plain loop would, and `mtl.packed.Pack` several at once.
+A training is written as a generator that yields a `Pass` wherever its network must run, and is sent what came of it,
+and a `Step` where its optimizer must. So `run_alone` trains one network as a plain loop would, and `mtl.packed.Pack`
+several at once.
 """
 
 from collections.abc import Generator, Mapping
@@ -31,7 +32,15 @@ class Pass:
     targets: Tensors | None = None
 
 
-Passes = Generator[Pass, Tensors, Result]
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A step of a training's optimizer, from the gradients that its last pass has left; the answer is empty."""
+
+    training: "Training"
+
+
+Asked = Pass | Step
+Passes = Generator[Asked, Tensors, Result]
 
 
 def run_alone(passes: Passes[Result]) -> Result:

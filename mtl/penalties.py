@@ -6,7 +6,8 @@ are handled together, and the layout of each (see `mtl.proximal.groups`); withou
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from math import isfinite, sqrt
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from mtl.errors import BadInput
 from mtl.proximal import triton_kernel
-from mtl.proximal.blocks import AdamMetric, apply_in_blocks_
+from mtl.proximal.blocks import AdamMetric, apply_in_blocks_, on_device
 from mtl.proximal.groups import (
     GROUP_KINDS,
     PLAIN,
@@ -59,6 +60,13 @@ class Penalty(ABC):
         """Whether the strength is known to be 0; one on a device is not looked at, as that would stop the device."""
         return not isinstance(self.strength, Tensor) and self.strength == 0
 
+    @property
+    def kind(self) -> Hashable | None:
+        """Equal for penalties that differ in their strengths alone, for `prox_each_`; None for a user's own."""
+        if type(self).__module__ != __name__:
+            return None
+        return type(self), *((name, value) for name, value in sorted(vars(self).items()) if name != "strength")
+
     def check(self, weight: Tensor, name: str, layout: Layout = PLAIN) -> None:
         """Raise BadInput, with the parameter's name, for a weight that this penalty cannot be put on."""
         check_groupable(weight, self.groups, name, layout)
@@ -101,9 +109,27 @@ class Penalty(ABC):
         if not self.is_off:
 
             def operator(x: Tensor, d: Tensor | None, size: int) -> Tensor:
-                return self._prox(x, d, size, step_size)
+                return self._prox(x, d, size, step_size, self.strength)
 
             apply_in_blocks_(weights, metrics, self.groups, operator, layouts)
+
+    def prox_each_(
+        self,
+        weights: Sequence[Tensor],
+        step_sizes: Tensor,
+        strengths: Tensor,
+        metrics: Sequence[AdamMetric] | None,
+        layouts: Sequence[Layout] | None = None,
+    ) -> None:
+        """As `prox_`, with a step size and a strength of its own for each of n weights, in place of this penalty's.
+
+        step_sizes, strengths: (n,) float64, on the weights' device.
+        """
+
+        def operator(x: Tensor, d: Tensor | None, size: int, step_size: Tensor, strength: Tensor) -> Tensor:
+            return self._prox(x, d, size, step_size, strength)
+
+        apply_in_blocks_(weights, metrics, self.groups, operator, layouts, (step_sizes, strengths))
 
     def vanishing(
         self,
@@ -156,8 +182,13 @@ class Penalty(ABC):
         """(outer, groups, inner) twice -> (groups,): what `violation` takes the largest of."""
 
     @abstractmethod
-    def _prox(self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float) -> Tensor:
-        """The proximal operator on groups of `size` elements, x and d of shape (outer, groups, inner)."""
+    def _prox(
+        self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float, strength: Tensor | float
+    ) -> Tensor:
+        """The proximal operator on groups of `size` elements, x and d of shape (outer, groups, inner).
+
+        step_size, strength: a number or 0-d tensor, or one for each group, (groups,).
+        """
 
 
 class L1(Penalty):
@@ -169,12 +200,29 @@ class L1(Penalty):
     def _distance(self, x: Tensor, gradient: Tensor) -> Tensor:
         return _l1_residual(x, gradient, self.strength).abs().flatten()
 
-    def _prox(self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float) -> Tensor:
-        threshold = step_size * self.strength
+    def _prox(
+        self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float, strength: Tensor | float
+    ) -> Tensor:
+        threshold = _over(step_size * strength, x)
         return soft_threshold(x, threshold if d is None else threshold / d)
 
     def _vanishing(self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float) -> Tensor:
         return (_scaled(x, d).abs() / step_size).flatten()
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What a proximal step is given: weights, and the metric, if any, and the layout of each."""
+
+    weights: Sequence[Tensor]
+    metrics: Sequence[AdamMetric] | None
+    layouts: Sequence[Layout]
+
+    def chosen(self, indices: Sequence[int]) -> "_Given":
+        if len(indices) == len(self.weights):
+            return self
+        metrics = self.metrics and [self.metrics[i] for i in indices]
+        return _Given([self.weights[i] for i in indices], metrics, [self.layouts[i] for i in indices])
 
 
 class _GroupPenalty(Penalty):
@@ -189,18 +237,18 @@ class _GroupPenalty(Penalty):
     def _on_device_(
         self,
         weights: Sequence[Tensor],
-        step_size: Tensor | float,
+        step_strength: Tensor | float,
         metrics: Sequence[AdamMetric] | None,
-        layouts: Sequence[Layout] | None,
+        layouts: Sequence[Layout],
         element_share: float,
-    ) -> tuple[Sequence[Tensor], Sequence[AdamMetric] | None, Sequence[Layout]]:
-        """The proximal step of the (sparse) group lasso where the device has a kernel; the weights that are left."""
-        layouts = as_layouts(layouts, len(weights))
+    ) -> list[int]:
+        """The proximal step of the (sparse) group lasso where there is a kernel for CUDA; the weights that are left.
+
+        step_strength: step size times strength; if 1-d, one for each weight.
+        """
         if not weights or not triton_kernel.serves(weights[0].device):
-            return weights, metrics, layouts
-        strength = step_size * self.strength
-        left = triton_kernel.group_prox_(weights, strength, element_share, metrics, self.groups, layouts)
-        return [weights[i] for i in left], metrics and [metrics[i] for i in left], [layouts[i] for i in left]
+            return list(range(len(weights)))
+        return triton_kernel.group_prox_(weights, step_strength, element_share, metrics, self.groups, layouts)
 
 
 class GroupLasso(_GroupPenalty):
@@ -226,20 +274,44 @@ class GroupLasso(_GroupPenalty):
     ) -> None:
         if self.is_off:
             return
-        weights, metrics, layouts = self._on_device_(weights, step_size, metrics, layouts, 0.0)
-        if all(w.device.type == "cpu" for w in weights):
-            threshold = float(step_size * self.strength)
-            thresholds = [
-                threshold * sqrt(group_size(w, self.groups, layout)) if w.numel() else 0.0
-                for w, layout in zip(weights, layouts, strict=True)
-            ]
-            left = group_prox_(weights, thresholds, metrics, self.groups, layouts)
-            weights, metrics = [weights[i] for i in left], [metrics[i] for i in left] if metrics else None
-            layouts = [layouts[i] for i in left]
-        super().prox_(weights, step_size, metrics, layouts)
+        given = _Given(weights, metrics, as_layouts(layouts, len(weights)))
+        given = given.chosen(self._by_kernel_(given, step_size * self.strength))
+        super().prox_(given.weights, step_size, given.metrics, given.layouts)
 
-    def _prox(self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float) -> Tensor:
-        threshold = step_size * self.strength * sqrt(size)
+    def prox_each_(
+        self,
+        weights: Sequence[Tensor],
+        step_sizes: Tensor,
+        strengths: Tensor,
+        metrics: Sequence[AdamMetric] | None,
+        layouts: Sequence[Layout] | None = None,
+    ) -> None:
+        given = _Given(weights, metrics, as_layouts(layouts, len(weights)))
+        left = self._by_kernel_(given, step_sizes * strengths)
+        step_sizes, strengths = (_chosen(values, left) for values in (step_sizes, strengths))
+        given = given.chosen(left)
+        super().prox_each_(given.weights, step_sizes, strengths, given.metrics, given.layouts)
+
+    def _by_kernel_(self, given: "_Given", step_strength: Tensor | float) -> list[int]:
+        """The steps that a kernel takes, on CUDA or on CPU; the weights that are left."""
+        left = self._on_device_(given.weights, step_strength, given.metrics, given.layouts, 0.0)
+        rest = given.chosen(left)
+        if not all(w.device.type == "cpu" for w in rest.weights):
+            return left
+        if isinstance(step_strength, Tensor) and step_strength.ndim:
+            thresholds = [step_strength.tolist()[i] for i in left]
+        else:
+            thresholds = [float(step_strength)] * len(left)
+        thresholds = [
+            threshold * sqrt(group_size(w, self.groups, layout)) if w.numel() else 0.0
+            for threshold, w, layout in zip(thresholds, rest.weights, rest.layouts, strict=True)
+        ]
+        return [left[i] for i in group_prox_(rest.weights, thresholds, rest.metrics, self.groups, rest.layouts)]
+
+    def _prox(
+        self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float, strength: Tensor | float
+    ) -> Tensor:
+        threshold = step_size * strength * sqrt(size)
         return group_soft_threshold(x, threshold) if d is None else weighted_group_soft_threshold(x, d, threshold)
 
     def _vanishing(self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float) -> Tensor:
@@ -278,12 +350,30 @@ class SparseGroupLasso(_GroupPenalty):
     ) -> None:
         if self.is_off:
             return
-        weights, metrics, layouts = self._on_device_(weights, step_size, metrics, layouts, self.element_share)
-        super().prox_(weights, step_size, metrics, layouts)
+        given = _Given(weights, metrics, as_layouts(layouts, len(weights)))
+        step_strength = step_size * self.strength
+        given = given.chosen(self._on_device_(weights, step_strength, metrics, given.layouts, self.element_share))
+        super().prox_(given.weights, step_size, given.metrics, given.layouts)
 
-    def _prox(self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float) -> Tensor:
-        elements, group = self._strengths(step_size * sqrt(size))
-        elements = elements * step_size
+    def prox_each_(
+        self,
+        weights: Sequence[Tensor],
+        step_sizes: Tensor,
+        strengths: Tensor,
+        metrics: Sequence[AdamMetric] | None,
+        layouts: Sequence[Layout] | None = None,
+    ) -> None:
+        given = _Given(weights, metrics, as_layouts(layouts, len(weights)))
+        left = self._on_device_(weights, step_sizes * strengths, metrics, given.layouts, self.element_share)
+        step_sizes, strengths = (_chosen(values, left) for values in (step_sizes, strengths))
+        given = given.chosen(left)
+        super().prox_each_(given.weights, step_sizes, strengths, given.metrics, given.layouts)
+
+    def _prox(
+        self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float, strength: Tensor | float
+    ) -> Tensor:
+        elements = _over(step_size * (strength * self.element_share), x)
+        group = strength * (1 - self.element_share) * (step_size * sqrt(size))
         if d is None:
             return group_soft_threshold(soft_threshold(x, elements), group)
         return weighted_group_soft_threshold(soft_threshold(x, elements / d), d, group)
@@ -328,8 +418,10 @@ class GroupMCP(_GroupPenalty):
     def _distance(self, x: Tensor, gradient: Tensor) -> Tensor:
         return _group_residual(x, gradient, (self.strength * _root_size(x) - group_norm(x) / self.gamma).clamp(min=0))
 
-    def _prox(self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float) -> Tensor:
-        strength = self.strength * sqrt(size)
+    def _prox(
+        self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float, strength: Tensor | float
+    ) -> Tensor:
+        strength = strength * sqrt(size)
         if d is None:
             return group_firm_threshold(x, step_size, strength, self.gamma)
         return weighted_group_firm_threshold(x, d, step_size, strength, self.gamma)
@@ -343,6 +435,16 @@ class GroupMCP(_GroupPenalty):
 
 
 PENALTIES: dict[str, type[Penalty]] = {"group_lasso": GroupLasso, "group_mcp": GroupMCP, "l1": L1}
+
+
+def _over(value: Tensor | float, x: Tensor) -> Tensor | float:
+    """One for each group, (groups,), so that it broadcasts over x; a number for all of them as it is."""
+    return spread(value, x) if isinstance(value, Tensor) and value.ndim else value
+
+
+def _chosen(values: Tensor, indices: Sequence[int]) -> Tensor:
+    """(n,) -> (indices,), without waiting for their device."""
+    return values if len(indices) == len(values) else values[on_device(torch.tensor(indices).long(), values.device)]
 
 
 def _scaled(x: Tensor, d: Tensor | None) -> Tensor:
@@ -363,5 +465,4 @@ def _group_residual(x: Tensor, gradient: Tensor, strength: Tensor | float) -> Te
     norm = group_norm(x)
     at_zero = (group_norm(gradient) - strength).clamp(min=0)
     direction = x / spread(torch.where(norm == 0, 1, norm), x)
-    slopes = spread(strength, x) if isinstance(strength, Tensor) and strength.ndim else strength
-    return torch.where(norm == 0, at_zero, group_norm(gradient + slopes * direction))
+    return torch.where(norm == 0, at_zero, group_norm(gradient + _over(strength, x) * direction))

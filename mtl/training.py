@@ -25,7 +25,7 @@ from mtl.objectives.constant_predictor import best_constant
 from mtl.objectives.losses import align, loss_settings, task_loss
 from mtl.objectives.metrics import TaskMetrics
 from mtl.optimizer import ProximalAdamW
-from mtl.passes import Pass, Passes, Tensors, run_alone
+from mtl.passes import Asked, Pass, Passes, Step, Tensors, run_alone
 from mtl.penalties import PENALTIES
 from mtl.selection.compression import make_compression
 from mtl.selection.groups import ChannelGroups
@@ -272,7 +272,7 @@ class Training:
             if self.compression:
                 self.compression.observe()
             try:
-                self.optimizer.step()
+                yield Step(self)
             except TrialFailed:
                 self._check_losses(torch.stack(steps), epoch)  # names the loss, where it is why the gradient is bad
                 raise
@@ -290,8 +290,11 @@ class Training:
         self.weighting.epoch_ended(means)
         return {f"train_{name}_loss": mean for name, mean in means.items()}
 
-    def serve(self, asked: Pass) -> Tensors:
-        """Run a pass of this training by itself."""
+    def serve(self, asked: Asked) -> Tensors:
+        """Run a pass, or take a step, of this training by itself."""
+        if isinstance(asked, Step):
+            self.optimizer.step()
+            return {}
         if asked.targets is None:
             with torch.inference_mode(), self.autocast():
                 outputs: Tensors = self.model(asked.images)

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,8 +15,9 @@ from mtl.proximal.groups import GroupKind, Layout, as_layouts, dense, group_view
 CPU_BLOCK = 2**17
 CUDA_BLOCK = 2**22
 
-# (x, d, elements of a group) -> z; x, d and z of shape (outer, groups, inner), d None in the Euclidean metric.
-Operator = Callable[[Tensor, Tensor | None, int], Tensor]
+# (x, d, elements of a group, numbers …) -> z; x, d and z of shape (outer, groups, inner), d None in the Euclidean
+# metric.
+Operator = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,11 @@ def apply_in_blocks_(
     kind: GroupKind,
     operator: Operator,
     layouts: Sequence[Layout] | None = None,
+    numbers: Sequence[Tensor] = (),
 ) -> None:
-    """Replace each weight's groups x by operator(x, d, group size), d from the weight's metric.
+    """Replace each weight's groups x by operator(x, d, group size, *numbers), d from the weight's metric.
 
+    numbers: (weights,) each, on their device; the operator is given them for each group, (groups,) each.
     Weights of less than 32 bits are computed in float32 and rounded at the end.
     """
     layouts = as_layouts(layouts, len(weights))
@@ -70,7 +74,12 @@ def apply_in_blocks_(
         if metrics:
             parts = [metrics[p.index].diagonal(moments[p.index][:, p.groups].to(dtype)).to(dtype) for p in pieces]
             d = _joined(parts)
-        z = operator(x, d, x.shape[0] * x.shape[2])
+        own: list[Tensor] = []
+        if numbers:
+            owners = np.repeat([p.index for p in pieces], [len(p) for p in pieces])
+            index = on_device(torch.from_numpy(owners), x.device)
+            own = [values[index].to(dtype) for values in numbers]
+        z = operator(x, d, x.shape[0] * x.shape[2], *own)
         for p, part in zip(pieces, z.split([len(p) for p in pieces], dim=1), strict=True):
             views[p.index][:, p.groups] = part
     for weight, copy, view, layout in zip(weights, copies, views, layouts, strict=True):
@@ -97,6 +106,11 @@ def _blocks(views: Sequence[Tensor]) -> Iterator[list[_Piece]]:
                     pieces = []
                 pieces.append(piece)
         yield pieces
+
+
+def on_device(values: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU's, brought to a device without waiting for it."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

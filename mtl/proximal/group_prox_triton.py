@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 # Columns of the tables that the kernel reads.
-LAYER_COLUMNS = 6  # weights, second moment, elements of a group, stride of rows, inner, index of the bias correction
+LAYER_COLUMNS = 6  # weights, second moment, elements of a group, stride of rows, inner, index of the weight
 TILE_COLUMNS = 3  # layer, first element in memory, groups
 
 
@@ -16,8 +16,8 @@ def group_prox(
     layers: tl.tensor,  # int64 (layers, LAYER_COLUMNS)
     tiles: tl.tensor,  # int64 (tiles, TILE_COLUMNS)
     root_sizes: tl.tensor,  # float32 (layers,)
-    corrections: tl.tensor,  # float64, Adam's bias corrections; not read in the Euclidean metric
-    step_strength: tl.tensor,  # float32 (1,), step size times strength
+    corrections: tl.tensor,  # float64 (weights,), Adam's bias corrections; not read in the Euclidean metric
+    step_strength: tl.tensor,  # float32 (weights,), step size times strength
     eps: tl.tensor,
     element_share: tl.tensor,
     max_steps: tl.tensor,
@@ -46,7 +46,8 @@ def group_prox(
     size = tl.load(row + 2).to(tl.int32)
     stride = tl.load(row + 3).to(tl.int32)
     inner = tl.load(row + 4).to(tl.int32)
-    strength = tl.load(step_strength)
+    weight = tl.load(row + 5)
+    strength = tl.load(step_strength + weight)
     if strength == 0:
         return
     threshold = strength * tl.load(root_sizes + layer)
@@ -55,7 +56,7 @@ def group_prox(
         threshold = threshold * (1 - element_share)
     correction = 1.0
     if adaptive:
-        correction = tl.load(corrections + tl.load(row + 5)).to(tl.float32)
+        correction = tl.load(corrections + weight).to(tl.float32)
 
     axis: tl.constexpr = 0 if neighbours else 1
     one = tl.arange(0, tile_elements)

@@ -84,6 +84,7 @@ class _Plan:
         kind: GroupKind,
         layouts: Sequence[Layout],
     ) -> None:
+        self.weights = len(weights)
         self.left: list[int] = []
         alike: dict[Tile, list[tuple[int, int, int, torch.Size]]] = defaultdict(list)
         for i, weight in enumerate(weights):
@@ -188,9 +189,10 @@ def group_prox_(
 
     It takes float32 on CUDA, contiguous or channels_last, with second moments in the same order, in groups of input
     channels or filters. The threshold of a group of n is step_strength * (1 - element_share) * sqrt(n), that of
-    elements step_strength * element_share. Never waits for the device: `step_strength`, a tensor on it, may come from a
-    captured graph, which reads it at each replay; where the weights lie is looked up when they are first seen, before
-    any capture. If the kernel cannot be compiled, the reason is said once in a warning, and all weights are left.
+    elements step_strength * element_share; a tensor (weights,) has one for each weight. Never waits for the device:
+    `step_strength`, a tensor on it, may come from a captured graph, which reads it at each replay; where the weights
+    lie is looked up when they are first seen, before any capture. If the kernel cannot be compiled, the reason is said
+    once in a warning, and all weights are left.
     """
     everything = list(range(len(weights)))
     if kind not in KINDS or not weights or not serves(weights[0].device):
@@ -245,9 +247,9 @@ def _run(
         return
     device = plan.launches[0].layers.device
     if isinstance(step_strength, Tensor):
-        strength = step_strength.to(device, torch.float32).reshape(1)
+        strength = step_strength.to(device, torch.float32).expand(plan.weights).contiguous()
     else:
-        strength = torch.full((1,), step_strength, device=device)
+        strength = torch.full((plan.weights,), step_strength, device=device)
     given = {"eps": eps, "element_share": element_share, "max_steps": MAX_ROOT_STEPS, "tolerance": TOLERANCE}
     switches = {"adaptive": corrections is not None, "sparse": element_share > 0}
     kernel = _kernel(interpreted())

@@ -106,7 +106,7 @@ def test_in_float64_trainings_in_a_pack_are_those_alone(monkeypatch: pytest.Monk
 def test_trainings_in_a_pack_are_those_alone(said: list[str]) -> None:
     """In float32, with one whose channels go, and one whose weighting looks at gradients."""
     fields = [
-        {"strength": 1.0, "lr": 1e-4, "seed": 3},
+        {"strength": 1.0, "lr": 1e-4, "seed": 33},  # for which no channel is so near to going that rounding tips it
         {"strength": 0.0, "seed": 1, "compressor": "selection", "target_macs": 0.3, "task_weighting": "dwa"},
         {"strength": 3e-3, "seed": 2, "task_weighting": "equal"},
         {"strength": 1e-3, "seed": 4, "task_weighting": "famo"},
@@ -168,6 +168,60 @@ def test_each_has_the_random_numbers_that_it_has_alone() -> None:
     first, other, twin = packed(pack, make(**same), make(seed=1, task_weighting="rlw"), make(**same))
     assert apart([first], [twin], "_loss") < 1e-5 < 1e-3 < apart([first], [other], "_loss")
     assert pack.fused
+
+
+def test_a_training_goes_on_in_a_pack_from_a_checkpoint_of_its_own(said: list[str]) -> None:
+    """With others that have taken other numbers of steps; also the counts of batches and steps are its own."""
+    fields = [{"seed": seed, "epochs": 3, "strength": 1e-3 * seed, "lr": LR / (1 + seed)} for seed in range(3)]
+    trainings = [make(**one) for one in fields]
+    for training, epochs in zip(trainings, (2, 1, 0), strict=True):
+        for _ in range(epochs):
+            training.run_epoch()
+    resumed = [make(**one) for one in fields]
+    for training, before in zip(resumed, trainings, strict=True):
+        training.load_state_dict(torch.load(io.BytesIO(_bytes(before)), weights_only=True))
+    pack, singly = Pack(said.append), alone(*fields)
+    packed(pack, *resumed)
+    assert apart(singly, resumed, "_loss") < 1e-4
+    for one, other in zip(singly, resumed, strict=True):
+        counted = [name for name, value in one.model.state_dict().items() if not value.is_floating_point()]
+        assert counted
+        assert all(torch.equal(one.model.state_dict()[name], other.model.state_dict()[name]) for name in counted)
+        steps = [
+            [float(state["step"]) for state in each.optimizer.state_dict()["state"].values()] for each in (one, other)
+        ]
+        assert steps[0] == steps[1]
+    assert pack.fused
+    assert said == []
+
+
+def test_an_optimizer_that_is_listened_to_steps_by_itself(said: list[str]) -> None:
+    trainings, seen = [make(seed=seed, epochs=1) for seed in range(2)], []
+    trainings[1].optimizer.register_step_post_hook(lambda *_: seen.append(1))
+    packed(Pack(said.append), *trainings)
+    assert len(seen) == 3
+    assert apart(alone({"seed": 0, "epochs": 1}, {"seed": 1, "epochs": 1}), trainings, "_loss") < 1e-4
+
+
+def test_an_error_of_the_steps_fails_all_that_took_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left half done is nobody's: each goes back to its checkpoint."""
+
+    def scarce(optimizers: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("mtl.packed.step_together", scarce)
+    trainings, ended = [make(seed=seed, epochs=1) for seed in range(2)], []
+
+    def watched(training: Training) -> Any:
+        try:
+            return (yield from training.epoch())
+        except torch.OutOfMemoryError:
+            ended.append(training)
+            raise
+
+    with pytest.raises(torch.OutOfMemoryError):
+        Pack().run([watched(one) for one in trainings])
+    assert ended == trainings
 
 
 def test_a_checkpoint_of_a_training_in_a_pack_is_its_own_and_goes_on_alone() -> None:

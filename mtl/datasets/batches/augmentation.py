@@ -73,17 +73,15 @@ def flip(images: Tensor, targets: Mapping[str, Tensor], tasks: Sequence[Task], c
 def flip_without_waiting(images: Tensor, targets: Mapping[str, Tensor], tasks: Sequence[Task], chosen: Tensor) -> Batch:
     """`flip` that mirrors everything and takes what was chosen, so that nobody need know what that is."""
 
-    def mirrored(x: Tensor, dim: int) -> Tensor:
-        return torch.where(chosen.view(-1, *[1] * (x.ndim - 1)), x.flip(dim), x)
+    def mirrored(x: Tensor, dim: int, sign: Tensor | None = None) -> Tensor:
+        flipped = x.flip(dim) if sign is None else x.flip(dim).mul_(sign)
+        return torch.where(chosen.view(-1, *[1] * (x.ndim - 1)), flipped, x)
 
     flipped = dict(targets)
     for task in tasks:
         if task.dense:
-            flipped[task.name] = mirrored(targets[task.name], 2)
-        if task.kind == "normals":
-            sign = torch.ones(len(chosen), 1, 1, 3, device=chosen.device)
-            sign[..., 0] -= 2 * chosen.view(-1, 1, 1)
-            flipped[task.name] = flipped[task.name] * sign
+            sign = _mirrored_normal(chosen.device) if task.kind == "normals" else None
+            flipped[task.name] = mirrored(targets[task.name], 2, sign)
         if task.mirrored:  # a left eye is then a right one
             partners = _partners(task.mirrored, chosen.device)[flipped[task.name].long()]
             flipped[task.name] = torch.where(chosen.view(-1, 1, 1), partners, flipped[task.name])
@@ -144,6 +142,13 @@ def _mirrored_points(task: Task, target: Tensor) -> Tensor:
     """(N, 2 points), x and y in turn, in the image mirrored left to right."""
     points = target.view(len(target), -1, 2)[:, list(task.points)]
     return torch.stack([1 - points[..., 0], points[..., 1]], dim=-1).flatten(1)
+
+
+@functools.lru_cache(maxsize=16)
+def _mirrored_normal(device: torch.device) -> Tensor:
+    """(3,) what a normal is multiplied by in a mirrored image; once on a device it need not be sent for each batch."""
+    with torch.inference_mode(False):
+        return torch.tensor([-1.0, 1.0, 1.0]).to(device)
 
 
 @functools.lru_cache(maxsize=64)

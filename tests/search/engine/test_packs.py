@@ -31,7 +31,8 @@ from tests.support.commands import refused
 from tests.support.in_process import TINY
 from tests.support.small import TASKS, config
 
-SMALL = ["image_size=24", "backbone_width=4", "head_channels=4", "epochs=2", "lr=3e-4", "lambdas=0,1e-3,3e-3"]
+# At a higher rate Adam makes steps of rounding where gradients are next to nothing: see tests/mtl/test_packed.py.
+SMALL = ["image_size=24", "backbone_width=4", "head_channels=4", "epochs=2", "lr=1e-4", "lambdas=0,1e-3,3e-3"]
 
 
 def opened(storage: Path, *sets: str) -> Sweep:
