@@ -109,12 +109,12 @@ def parts(scale: Scale) -> list[Part]:
         unstructured(scale, TRIPLE, triple),
         *faces(scale),
         nyu(scale, "nyuv2-half", TRIPLE, triple, "path", scale.targets, half),
-        nyu(scale, "nyuv2-longer", TRIPLE, others, "narrow", scale.compared[1:], chain),
+        nyu(scale, "nyuv2-longer", TRIPLE, others, "narrow", scale.compared[1:3], chain),
         nyu(scale, "nyuv2", "single", others, "path,narrow", scale.targets),
         unstructured(scale, TABLE_3, others),
         nyu(scale, "nyuv2-bf16", TRIPLE, triple, "penalty,path,narrow", scale.compared, "precision=bfloat16", few),
         nyu(scale, "nyuv2", TRIPLE, triple, "torch_pruning_norm,torch_pruning_taylor", scale.compared),
-        nyu(scale, "nyuv2", TRIPLE, others, "magnitude,penalty_to_target,random", scale.compared),
+        nyu(scale, "nyuv2", TRIPLE, others, "magnitude,penalty_to_target,random", scale.compared[1:3]),
     ]
 
 
@@ -144,11 +144,15 @@ def paper_setting(scale: Scale) -> Part:
 
 def faces(scale: Scale) -> list[Part]:
     """The paper's six combinations of CelebAMask-HQ."""
-    every, triple = ("penalty,path,narrow", "penalty,path,selection,narrow")
-    of_all, of_others = scale.seeds[2], scale.seeds[1]
+
+    def part(combinations: str, seeds: int, compressors: str, targets: Sequence[float], *more: str) -> Part:
+        fields = (*scale.faces, *made(combinations, seeds, compressors, targets), *more)
+        return Part("celebamask", MASKS, "celebamask-small", fields)
+
+    strong = "lambdas=0,3e-3"
     return [
-        Part("celebamask", MASKS, "celebamask-small", (*scale.faces, *made(FACES, of_others, every, scale.targets))),
-        Part("celebamask", MASKS, "celebamask-small", (*scale.faces, *made(ALL_FACES, of_all, triple, scale.targets))),
+        part(ALL_FACES, scale.seeds[2], "penalty,path,selection,narrow", scale.targets),
+        part(FACES, scale.seeds[1], "penalty,path,narrow", scale.compared[:3], strong),
     ]
 
 
