@@ -64,11 +64,12 @@ def measure(device: str, steps: int = 10, repetitions: int = 5, trials: Sequence
     torch.set_num_threads(1)
     set_deterministic()
     rows = [measure_one(name, count, device, steps, repetitions) for name in NETWORKS for count in trials]
+    alone = {name: operations_a_step(name, 1) for name in NETWORKS}
     for row in rows:
         first = next(one for one in rows if one["network"] == row["network"])
         row["gain"] = row["packed"] / first["alone"]  # over the first number of trials, one after the other
         row["operations"] = operations_a_step(row["network"], row["trials"])
-        row["times_fewer"] = first["operations"] / row["operations"]
+        row["times_fewer"] = alone[row["network"]] / row["operations"]
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
     named = torch.cuda.get_device_name() if device == "cuda" else "one thread"
     return {"machine": machine, "device": named, "steps": steps, "repetitions": repetitions, "rows": rows}
