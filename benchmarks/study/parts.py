@@ -149,10 +149,9 @@ def faces(scale: Scale) -> list[Part]:
         fields = (*scale.faces, *made(combinations, seeds, compressors, targets), *more)
         return Part("celebamask", MASKS, "celebamask-small", fields)
 
-    strong = "lambdas=0,3e-3"
     return [
-        part(ALL_FACES, scale.seeds[2], "penalty,path,selection,narrow", scale.targets),
-        part(FACES, scale.seeds[1], "penalty,path,narrow", scale.compared[:3], strong),
+        part(ALL_FACES, scale.seeds[2], "penalty,path,selection,narrow", scale.targets, "lambdas=0,1e-3,3e-3,1e-2"),
+        part(FACES, scale.seeds[1], "penalty,path,narrow", scale.compared[:3], "lambdas=0,1e-2"),
     ]
 
 

@@ -299,13 +299,13 @@ def between(effect: Interval) -> str:
 
 def latencies(rows: pd.DataFrame) -> Lines:
     lines: dict[tuple[str, str], dict[str, str]] = {}
-    for _, row in rows.sort_values("cost", ascending=False).iterrows():
+    for _, row in rows.sort_values(["cost", "width"], ascending=[False, True]).iterrows():
         setting = f"λ = {text.strength(row['lambda'])}" if row["lambda"] else percent(row["target_macs"])
         line = lines.setdefault((row["method"], setting), {"model": f"{row['method']}, {setting}"})
         line["share of the MACs"] = f"{100 * row['cost']:.0f} %"
         where = f"{row['width']} × {row['height']}"
         line[f"{where} [ms]"] = f"{row['milliseconds']:.2f}"
-        line[f"times as fast as dense, {where}"] = f"{1 / row['share']:.2f}"
+        line[f"times the dense speed, {where}"] = f"{1 / row['share']:.2f}"
     return list(lines.values())
 
 
