@@ -26,7 +26,7 @@ from benchmarks.study.rows import with_dense_models
 from benchmarks.study.run import train
 from benchmarks.study.tables import tables, updated
 from mtl.errors import BadInput
-from search.engine.runner import RayRunner
+from search.engine.runner import LocalRunner, RayRunner
 
 SWEEPS = (("nyuv2", "nyuv2-l1"), ("nyuv2-paper",), ("celebamask",), ("nyuv2-bf16",))
 
@@ -36,7 +36,8 @@ def run(storage: Path, data: Mapping[str, Path | None], *, quick: bool) -> None:
     scale = QUICK if quick else FULL
     every = parts(scale)
     storage.mkdir(parents=True, exist_ok=True)
-    failed = not train(every, storage, data, lambda: RayRunner("local"))
+    # Trials of a second each are done sooner than Ray starts for every part.
+    failed = not train(every, storage, data, LocalRunner if quick else lambda: RayRunner("local"))
     train_baselines(next(part for part in every if part.name == PAPER), storage, data, storage / BASELINES)
     if not (storage / LATENCIES).is_file():
         measured = measure_latencies(with_dense_models(storage / "nyuv2"), TRIPLE, rounds=5 if quick else ROUNDS)
