@@ -16,7 +16,6 @@ COST, LAMBDA = "cost", "lambda"
 PICTURES = {
     "study-nyuv2": ("nyuv2", COST),
     "study-nyuv2-lambda": ("nyuv2", LAMBDA),
-    "study-paper-setting": ("nyuv2-paper", COST),
     "study-celebamask": ("celebamask", COST),
 }
 

@@ -13,7 +13,7 @@ from benchmarks.study.parts import ALL_FACES, FULL, MASKS, NYU, PAPER, QUICK, TR
 from benchmarks.study.record import BASELINES, LATENCIES, RECORDING, record
 from benchmarks.study.rows import trials, with_dense_models
 from benchmarks.study.run import train
-from benchmarks.study.tables import narrow_beside, tables
+from benchmarks.study.tables import narrow_beside, tables, updated
 from search.engine.runner import LocalRunner
 from search.recipe import expand
 from search.recipe_file import load_recipe
@@ -86,6 +86,16 @@ def test_a_narrow_network_stands_beside_at_no_more_cost() -> None:
     assert narrow_beside(rows, 0.6).endswith("at 49 % of the MACs")
     assert narrow_beside(rows, 0.4).endswith("at 20 % of the MACs")
     assert narrow_beside(rows, 0.1).endswith("at 20 % of the MACs"), "the smallest, where none is so cheap"
+
+
+def test_a_page_gets_new_tables_in_the_place_of_its_old_ones() -> None:
+    page = "Text.\n\n**one**\n\n| a |\n|---|\n| 1 |\n| 2 |\n\nMore.\n\n**two**\n\nEnd.\n"
+    found = "**two**\n\n| b |\n|---|\n| 3 |\n\n**one**\n\n| a |\n|---|\n| 4 |"
+    new = updated(page, found)
+    assert new == page.replace("| 1 |\n| 2 |", "| 4 |").replace("**two**\n", "**two**\n\n| b |\n|---|\n| 3 |\n")
+    assert updated(new, found) == new
+    with pytest.raises(ValueError, match="no table"):
+        updated("Text.", found)
 
 
 def test_the_full_study_has_all_combinations_costs_and_seeds() -> None:
