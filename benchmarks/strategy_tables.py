@@ -132,7 +132,7 @@ def other_table(rows: Rows) -> list[dict[str, str]]:
     """The dense models, and the strategies that have no target."""
     return [
         {
-            "strategy": f"{row['method']} {row['setting']}".strip(),
+            "strategy": f"{row['method']} {strength_in_words(row['setting'])}".strip(),
             "epochs": str(row["epochs"]),
             "share of the MACs": f"{100 * row['cost']:.0f} %",
             "Δm [%]": points(row["delta_m"], row["half_interval"]),
@@ -140,6 +140,11 @@ def other_table(rows: Rows) -> list[dict[str, str]]:
         for row in rows
         if not row["setting"].startswith("target")
     ]
+
+
+def strength_in_words(setting: str) -> str:
+    name, _, value = setting.partition(" ")
+    return f"λ = {text.strength(float(value))}" if name == "lambda" else setting
 
 
 def report(rows: pd.DataFrame, form: str) -> str:

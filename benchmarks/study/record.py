@@ -24,11 +24,11 @@ def record(storage: Path, recording: Path = RECORDING) -> None:
         shutil.copyfile(found, kept / SWEEP)
         results = pd.read_parquet(sweep / RESULTS)
         penalised = results.loc[results["lambda"] > 0, "trial_id"]
-        history = pd.read_parquet(sweep / HISTORY)
-        layers = pd.read_parquet(sweep / LAYERS)
         _write(results, kept / RESULTS)
-        _write(history.loc[history["trial_id"].isin(penalised), DYNAMICS], kept / HISTORY)
-        _write(layers[layers["trial_id"].isin(penalised)], kept / LAYERS)
+        if len(penalised):
+            history, layers = pd.read_parquet(sweep / HISTORY), pd.read_parquet(sweep / LAYERS)
+            _write(history.loc[history["trial_id"].isin(penalised), DYNAMICS], kept / HISTORY)
+            _write(layers[layers["trial_id"].isin(penalised)], kept / LAYERS)
     for name in (LATENCIES, BASELINES):
         if (storage / name).is_file():
             shutil.copyfile(storage / name, recording / name)

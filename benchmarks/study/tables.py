@@ -16,6 +16,7 @@ from analysis.read.load import Sweep
 from benchmarks.strategy_tables import (
     ALTERNATIVES,
     SLOWER,
+    TARGETS,
     WHOLE_FRONTS,
     compared,
     fronts,
@@ -53,11 +54,12 @@ def tables(folder: Path) -> str:
         parts |= face_tables(trials(faces)) | {"the paper's claims, on CelebAMask-HQ": claims(faces)}
     if (folder / LATENCIES).is_file():
         parts["time of one image, compacted"] = latencies(pd.read_parquet(folder / LATENCIES))
-    return "\n\n".join(
-        f"**{title}**\n\n{tabulate(lines, 'keys', 'github', disable_numparse=True)}"
+    shown = {
+        title: tabulate(lines, "keys", "github", disable_numparse=True).replace(" ± ", "\u00a0±\u00a0")  # on one line
         for title, lines in parts.items()
         if lines
-    )
+    }
+    return "\n\n".join(f"**{title}**\n\n{table}" for title, table in shown.items())
 
 
 def updated(page: str, found: str) -> str:
@@ -136,7 +138,7 @@ def by_combination(rows: pd.DataFrame) -> Lines:
     lines = []
     for tasks, some in by_tasks(rows):
         for method in WHOLE_FRONTS:
-            own = some[(some["method"] == method) & some["target_macs"].notna()]
+            own = some[(some["method"] == method) & some["target_macs"].isin(TARGETS)]
             if own.empty:
                 continue
             cells = {percent(target): mean_of(one["delta_m"]) for target, one in own.groupby("target_macs")}
