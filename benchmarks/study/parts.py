@@ -146,7 +146,7 @@ def faces(scale: Scale) -> list[Part]:
     """The paper's six combinations of CelebAMask-HQ."""
 
     def part(combinations: str, seeds: int, compressors: str, targets: Sequence[float], *more: str) -> Part:
-        fields = (*scale.faces, *made(combinations, seeds, compressors, targets), *more)
+        fields = (*scale.faces, *made(combinations, seeds, compressors, targets), "path_epochs=0", *more)
         return Part("celebamask", MASKS, "celebamask-small", fields)
 
     return [
