@@ -10,6 +10,8 @@ def run(options: argparse.Namespace) -> int:
     if options.name:
         print(format_recipe(load_recipe(options.name, options.set)), end="")
         return 0
-    for name in recipe_names():
-        print(f"{name:16}{load_recipe(name).title}")
+    names = recipe_names()
+    width = max(map(len, names)) + 2
+    for name in names:
+        print(f"{name:{width}}{load_recipe(name).title}")
     return 0

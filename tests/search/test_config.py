@@ -16,7 +16,15 @@ PAPERS_LAMBDAS = (0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 
 
 def test_shipped_recipes() -> None:
-    assert recipe_names() == ["celebamask-hq", "cityscapes", "nyuv2", "nyuv2-mtan", "nyuv2-small", "rooms"]
+    assert recipe_names() == [
+        "celebamask-hq",
+        "celebamask-small",
+        "cityscapes",
+        "nyuv2",
+        "nyuv2-mtan",
+        "nyuv2-small",
+        "rooms",
+    ]
     for name in recipe_names():
         assert load_recipe(name).title
     for name in ("nyuv2", "celebamask-hq"):
@@ -121,7 +129,9 @@ def test_bad_value_is_one_line_that_names_field_value_and_what_is_allowed(overri
 
 
 def test_unknown_recipe_lists_the_known(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="celebamask-hq, cityscapes, nyuv2, nyuv2-mtan, nyuv2-small, rooms"):
+    with pytest.raises(
+        BadInput, match="celebamask-hq, celebamask-small, cityscapes, nyuv2, nyuv2-mtan, nyuv2-small, rooms"
+    ):
         load_recipe("room")
     broken = tmp_path / "mine.toml"
     broken.write_text("dataset = \n")

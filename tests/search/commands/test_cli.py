@@ -16,7 +16,10 @@ from tests.support.commands import refused
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["room"], ["'room'", "allowed: celebamask-hq, cityscapes, nyuv2, nyuv2-mtan, nyuv2-small, rooms"]),
+        (
+            ["room"],
+            ["'room'", "allowed: celebamask-hq, celebamask-small, cityscapes, nyuv2, nyuv2-mtan, nyuv2-small, rooms"],
+        ),
         (["rooms", "--set", "lamdas=1"], ["unknown field 'lamdas'", "lambdas"]),
         (["rooms", "--set", "lambdas=-1"], ["lambdas = -1", "allowed"]),
         (["rooms", "--set", "lambdas=x"], ["lambdas = x", "allowed"]),
@@ -138,7 +141,7 @@ def test_close_matches(words: list[str], meant: str, empty: Path, capsys: pytest
 def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes"]) == 0
     listed = capsys.readouterr().out.splitlines()
-    names = ["celebamask-hq", "cityscapes", "nyuv2", "nyuv2-mtan", "nyuv2-small", "rooms"]
+    names = ["celebamask-hq", "celebamask-small", "cityscapes", "nyuv2", "nyuv2-mtan", "nyuv2-small", "rooms"]
     assert [line.split()[0] for line in listed] == names
     assert main(["recipes", "nyuv2"]) == 0
     assert 'backbone = "resnet50"' in capsys.readouterr().out
