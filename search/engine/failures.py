@@ -1,6 +1,6 @@
 """Why a trial's process died, in one line and in detail; and how often it died by its own fault.
 
-The loss of a machine is not the fault of its trials.
+The loss of a machine is not the fault of its trials, nor that of the connection to it.
 """
 
 import re
@@ -16,6 +16,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 # Part of the message of Ray's ActorDiedError. Ray has a message for preemption too, but no cloud of `ray up` causes it.
 NODE_DIED = "its node has died"
+# Of its ActorUnavailableError: a machine that is lost may first not answer, and an overloaded one answers too late.
+UNREACHABLE = re.compile(r"The actor \w+ is unavailable")
 LOG_BYTES = 2**16
 # On another machine a process must be started to read the log, which takes seconds.
 LOG_SECONDS = 60.0
@@ -72,6 +74,8 @@ def explain(error: str, read: ReadLog = read_log) -> Death:
     error = COLOUR.sub("", error)
     if NODE_DIED in error:
         return Death("its machine was lost", error)
+    if UNREACHABLE.search(error):
+        return Death("its machine could not be reached", error)
     if NO_MEMORY.search(error):
         return Death("Ray ended its process because the machine's memory ran out", error)
     if NO_START.search(error):
@@ -123,7 +127,7 @@ class Deaths:
     def died(self, trial_id: str, error: str) -> int:
         """Note a death, with Ray's message about it; returns how many deaths were the trial's own fault."""
         node = self._where.pop(trial_id, None)
-        if NODE_DIED not in error:
+        if NODE_DIED not in error and not UNREACHABLE.search(COLOUR.sub("", error)):
             self._nodes[trial_id].append(node)
         living = self._living()
         return sum(node is None or node in living for node in self._nodes[trial_id])

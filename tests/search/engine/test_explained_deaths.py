@@ -68,6 +68,12 @@ Fatal Python error: Aborted
         (MEMORY, None, "Ray ended its process because the machine's memory ran out"),
         (STEP, None, "TrialFailed: no such thing"),
         ("The actor died because its node has died. Node Id: 2b", None, "its machine was lost"),
+        (
+            "The actor ab6f is unavailable: The actor is temporarily unavailable: RpcError: keepalive watchdog "
+            "timeout rpc_code: 14. The task may or may not have been executed on the actor.",
+            None,
+            "its machine could not be reached",
+        ),
         ("", None, "its process died"),
     ],
 )

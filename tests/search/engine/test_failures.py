@@ -1,5 +1,7 @@
 """Deaths of a trial's process: its own, or those of the machine that it ran on."""
 
+from ray.exceptions import ActorUnavailableError
+
 from search.engine.failures import Deaths
 
 
@@ -18,6 +20,15 @@ def test_a_death_with_its_machine_is_not() -> None:
     assert deaths.died("trial", "Worker unexpectedly exits") == 0
     # Nothing had been heard of it from its next machine; Ray knows what became of that.
     assert deaths.died("trial", "The actor died because its node has died. Node Id: b") == 0
+
+
+def test_a_machine_that_does_not_answer_is_not_the_trials_fault() -> None:
+    deaths = Deaths(lambda: {"a", "b"})
+    deaths.runs_on("trial", "b")
+    # As Ray words an ActorUnavailableError.
+    assert deaths.died("trial", str(ActorUnavailableError("RpcError: keepalive watchdog timeout", b"\xab" * 16))) == 0
+    deaths.runs_on("trial", "b")
+    assert deaths.died("trial", "The actor died unexpectedly") == 1
 
 
 def test_a_death_is_forgiven_once_its_machine_is_missed() -> None:
