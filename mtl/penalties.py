@@ -234,37 +234,6 @@ class _GroupPenalty(Penalty):
             raise BadInput(f"{type(self).__name__}: groups {groups!r}; allowed: {', '.join(GROUP_KINDS)}")
         self.groups = groups
 
-    def _on_device_(
-        self,
-        weights: Sequence[Tensor],
-        step_strength: Tensor | float,
-        metrics: Sequence[AdamMetric] | None,
-        layouts: Sequence[Layout],
-        element_share: float,
-    ) -> list[int]:
-        """The proximal step of the (sparse) group lasso where there is a kernel for CUDA; the weights that are left.
-
-        step_strength: step size times strength; if 1-d, one for each weight.
-        """
-        if not weights or not triton_kernel.serves(weights[0].device):
-            return list(range(len(weights)))
-        return triton_kernel.group_prox_(weights, step_strength, element_share, metrics, self.groups, layouts)
-
-
-class GroupLasso(_GroupPenalty):
-    """strength * sum_g sqrt(n_g) ||w_g||_2, n_g the group's size (Yuan & Lin 2006; arXiv 2308.12114, eq. 3).
-
-    A weight (F, C, h, w) alone is taken for that of a plain convolution. Those of grouped, depthwise and transposed
-    convolutions look the same, but their W[:, c] is not input channel c: give their `Layout` with them, as
-    `mtl.optimizer.penalised_parameters` does for a whole model.
-    """
-
-    def _value(self, x: Tensor) -> Tensor:
-        return self.strength * _root_size(x) * group_norm(x).sum()
-
-    def _distance(self, x: Tensor, gradient: Tensor) -> Tensor:
-        return _group_residual(x, gradient, self.strength * _root_size(x))
-
     def prox_(
         self,
         weights: Sequence[Tensor],
@@ -293,8 +262,38 @@ class GroupLasso(_GroupPenalty):
         super().prox_each_(given.weights, step_sizes, strengths, given.metrics, given.layouts)
 
     def _by_kernel_(self, given: "_Given", step_strength: Tensor | float) -> list[int]:
+        """The proximal steps that a kernel takes; the weights that are left, here all.
+
+        step_strength: step size times strength; if 1-d, one for each weight.
+        """
+        return list(range(len(given.weights)))
+
+    def _on_device_(self, given: "_Given", step_strength: Tensor | float, element_share: float) -> list[int]:
+        """The proximal step of the (sparse) group lasso where there is a kernel for CUDA; the weights that are left."""
+        if not given.weights or not triton_kernel.serves(given.weights[0].device):
+            return list(range(len(given.weights)))
+        return triton_kernel.group_prox_(
+            given.weights, step_strength, element_share, given.metrics, self.groups, given.layouts
+        )
+
+
+class GroupLasso(_GroupPenalty):
+    """strength * sum_g sqrt(n_g) ||w_g||_2, n_g the group's size (Yuan & Lin 2006; arXiv 2308.12114, eq. 3).
+
+    A weight (F, C, h, w) alone is taken for that of a plain convolution. Those of grouped, depthwise and transposed
+    convolutions look the same, but their W[:, c] is not input channel c: give their `Layout` with them, as
+    `mtl.optimizer.penalised_parameters` does for a whole model.
+    """
+
+    def _value(self, x: Tensor) -> Tensor:
+        return self.strength * _root_size(x) * group_norm(x).sum()
+
+    def _distance(self, x: Tensor, gradient: Tensor) -> Tensor:
+        return _group_residual(x, gradient, self.strength * _root_size(x))
+
+    def _by_kernel_(self, given: "_Given", step_strength: Tensor | float) -> list[int]:
         """The steps that a kernel takes, on CUDA or on CPU; the weights that are left."""
-        left = self._on_device_(given.weights, step_strength, given.metrics, given.layouts, 0.0)
+        left = self._on_device_(given, step_strength, 0.0)
         rest = given.chosen(left)
         if not all(w.device.type == "cpu" for w in rest.weights):
             return left
@@ -341,33 +340,9 @@ class SparseGroupLasso(_GroupPenalty):
         elements, group = self._strengths(_root_size(x))
         return _group_residual(x, _l1_residual(x, gradient, elements), group)
 
-    def prox_(
-        self,
-        weights: Sequence[Tensor],
-        step_size: Tensor | float,
-        metrics: Sequence[AdamMetric] | None,
-        layouts: Sequence[Layout] | None = None,
-    ) -> None:
-        if self.is_off:
-            return
-        given = _Given(weights, metrics, as_layouts(layouts, len(weights)))
-        step_strength = step_size * self.strength
-        given = given.chosen(self._on_device_(weights, step_strength, metrics, given.layouts, self.element_share))
-        super().prox_(given.weights, step_size, given.metrics, given.layouts)
-
-    def prox_each_(
-        self,
-        weights: Sequence[Tensor],
-        step_sizes: Tensor,
-        strengths: Tensor,
-        metrics: Sequence[AdamMetric] | None,
-        layouts: Sequence[Layout] | None = None,
-    ) -> None:
-        given = _Given(weights, metrics, as_layouts(layouts, len(weights)))
-        left = self._on_device_(weights, step_sizes * strengths, metrics, given.layouts, self.element_share)
-        step_sizes, strengths = (_chosen(values, left) for values in (step_sizes, strengths))
-        given = given.chosen(left)
-        super().prox_each_(given.weights, step_sizes, strengths, given.metrics, given.layouts)
+    def _by_kernel_(self, given: "_Given", step_strength: Tensor | float) -> list[int]:
+        """The steps that the kernel for CUDA takes; the weights that are left."""
+        return self._on_device_(given, step_strength, self.element_share)
 
     def _prox(
         self, x: Tensor, d: Tensor | None, size: int, step_size: Tensor | float, strength: Tensor | float

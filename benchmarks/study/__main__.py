@@ -16,13 +16,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from analysis.analyze import analyze
+from analysis.compute.merge import load_sweeps
 from analysis.files import write_bytes
 from benchmarks.study.baselines import train_baselines
 from benchmarks.study.figures import draw
 from benchmarks.study.latencies import ROUNDS, measure_latencies
 from benchmarks.study.parts import FULL, MASKS, NYU, PAPER, QUICK, TRIPLE, parts
 from benchmarks.study.record import BASELINES, LATENCIES, RECORDING, record
-from benchmarks.study.rows import with_dense_models
 from benchmarks.study.run import train
 from benchmarks.study.tables import tables, updated
 from mtl.errors import BadInput
@@ -40,7 +40,7 @@ def run(storage: Path, data: Mapping[str, Path | None], *, quick: bool) -> None:
     failed = not train(every, storage, data, LocalRunner if quick else lambda: RayRunner("local"))
     train_baselines(next(part for part in every if part.name == PAPER), storage, data, storage / BASELINES)
     if not (storage / LATENCIES).is_file():
-        measured = measure_latencies(with_dense_models(storage / "nyuv2"), TRIPLE, rounds=5 if quick else ROUNDS)
+        measured = measure_latencies(load_sweeps([storage / "nyuv2"]), TRIPLE, rounds=5 if quick else ROUNDS)
         measured.to_parquet(storage / LATENCIES, index=False)
     if failed:
         raise BadInput(f"some trials failed: parsimony status {storage}/NAME; the same command tries them again")

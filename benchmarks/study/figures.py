@@ -4,11 +4,11 @@ from pathlib import Path
 
 from analysis.compute.best import with_best
 from analysis.compute.fronts import with_fronts
+from analysis.compute.merge import load_sweeps
 from analysis.compute.settings import settings_table
 from analysis.figures.costs import cost_figure
 from analysis.figures.drawing import Drawing, style
 from analysis.figures.lambda_curves import metrics_figure
-from benchmarks.study.rows import with_dense_models
 from mtl.vocabulary.files import RESULTS
 
 COST, LAMBDA = "cost", "lambda"
@@ -33,7 +33,7 @@ def draw(folder: Path) -> dict[str, bytes]:
 
 def picture(folder: Path, what: str) -> Drawing | str:
     """A figure of a sweep, or why there is none."""
-    sweep = with_dense_models(folder)
+    sweep = load_sweeps([folder])
     marked, _ = with_best(sweep, with_fronts(sweep, settings_table(sweep)))
     with style():
         return cost_figure(marked) if what == COST else metrics_figure(sweep, marked)

@@ -1,28 +1,19 @@
 """The study's trials as rows: what each model costs and gains beside the dense model of the same tasks and seed."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from analysis.compute.costs import DENSE, strategies, targets
-from analysis.compute.merge import load_sweeps
 from analysis.read.load import Sweep
 from mtl.vocabulary.delta_m import relative_change
-
-PENALTIES = ("group_lasso", "l1")
-
-
-def with_dense_models(*folders: Path) -> Sweep:
-    """The sweeps, merged; each trial with its gain over the dense model (see `analysis.compute.costs`)."""
-    return load_sweeps(folders)
 
 
 def trials(sweep: Sweep) -> pd.DataFrame:
     """The done trials with the columns of `benchmarks.strategy_tables`, `tasks`, and the results' own."""
     done = sweep.trials("done")
-    methods = strategies(done).replace(PENALTIES[0], "penalty")
+    methods = strategies(done).replace("group_lasso", "penalty")
     rows = done.assign(method=methods, target_macs=targets(done), cost=done["model_macs_share"])
     rows = rows.assign(epochs=done["epochs_in_all"], delta_m=done["test_over_dense"])
     return rows.assign(constant_delta_m=constants(sweep, rows)).reset_index(drop=True)

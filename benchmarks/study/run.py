@@ -1,5 +1,6 @@
 """The study's sweeps, run one after the other on a local Ray; what is done already is not trained again."""
 
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -52,5 +53,8 @@ def on_data(part: Part, storage: Path, data: Mapping[str, Path | None]) -> tuple
     assert part.dataset == MASKS
     faces = storage / "drawn-faces"
     if not faces.is_dir():
-        write_folder(faces, DRAWN_FACES)
+        new = storage / "drawn-faces.new"  # renamed when it is whole
+        shutil.rmtree(new, ignore_errors=True)
+        write_folder(new, DRAWN_FACES)
+        new.rename(faces)
     return list(part.fields), str(faces)

@@ -11,6 +11,7 @@ from tabulate import tabulate
 from analysis import text
 from analysis.compute.claims import judge_claims
 from analysis.compute.intervals import Interval
+from analysis.compute.merge import load_sweeps
 from analysis.compute.published import TABLES, published_numbers
 from analysis.read.load import Sweep
 from benchmarks.strategy_tables import (
@@ -29,7 +30,7 @@ from benchmarks.strategy_tables import (
 )
 from benchmarks.study.parts import ALL_FACES, TRIPLE
 from benchmarks.study.record import BASELINES, LATENCIES
-from benchmarks.study.rows import over, trials, with_dense_models
+from benchmarks.study.rows import over, trials
 from mtl.vocabulary.files import RESULTS
 
 Lines = list[dict[str, str]]
@@ -41,16 +42,16 @@ def tables(folder: Path) -> str:
     parts: dict[str, Lines] = {}
     if (folder / "nyuv2" / RESULTS).is_file():
         names = [name for name in ("nyuv2", "nyuv2-l1") if (folder / name / RESULTS).is_file()]
-        sweep = with_dense_models(*(folder / name for name in names))
+        sweep = load_sweeps([folder / name for name in names])
         rows = with_other_budgets(trials(sweep), sweep, folder)
         parts |= nyu_tables(rows) | {"the paper's claims, on NYU-v2": claims(sweep)}
         if (folder / "nyuv2-bf16" / RESULTS).is_file():
-            half = trials(with_dense_models(folder / "nyuv2-bf16"))
+            half = trials(load_sweeps([folder / "nyuv2-bf16"]))
             parts["bfloat16 and float32: Δm over the dense model of the same precision [%]"] = precisions(rows, half)
     if (folder / "nyuv2-paper" / RESULTS).is_file():
         parts["trained and measured as in the paper"] = paper_setting(folder)
     if (folder / "celebamask" / RESULTS).is_file():
-        faces = with_dense_models(folder / "celebamask")
+        faces = load_sweeps([folder / "celebamask"])
         parts |= face_tables(trials(faces)) | {"the paper's claims, on CelebAMask-HQ": claims(faces)}
     if (folder / LATENCIES).is_file():
         parts["time of one image, compacted"] = latencies(pd.read_parquet(folder / LATENCIES))
@@ -78,10 +79,10 @@ def with_other_budgets(rows: pd.DataFrame, sweep: Sweep, folder: Path) -> pd.Dat
     dense = rows[(rows["tasks"] == TRIPLE) & (rows["method"] == "dense")]
     tables = [rows]
     if (folder / "nyuv2-half" / RESULTS).is_file():
-        slower = over(trials(with_dense_models(folder / "nyuv2-half")), dense, sweep)
+        slower = over(trials(load_sweeps([folder / "nyuv2-half"])), dense, sweep)
         tables.append(slower[slower["method"] == "path"].assign(method=SLOWER))
     if (folder / "nyuv2-longer" / RESULTS).is_file():
-        longer = over(trials(with_dense_models(folder / "nyuv2-longer")), dense, sweep)
+        longer = over(trials(load_sweeps([folder / "nyuv2-longer"])), dense, sweep)
         tables.append(longer.assign(method=longer["method"] + ", longer"))
     return pd.concat(tables, ignore_index=True)
 
@@ -221,7 +222,7 @@ def unstructured(rows: pd.DataFrame) -> Lines:
 
 def paper_setting(folder: Path) -> Lines:
     """Metrics of the dense models by both optimizers, of the penalty, and of narrow networks."""
-    sweep = with_dense_models(folder / "nyuv2-paper")
+    sweep = load_sweeps([folder / "nyuv2-paper"])
     rows = trials(sweep)
     metrics = [name for name in NAMES if f"test_{name}" in rows]
     lines = []

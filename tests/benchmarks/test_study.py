@@ -2,21 +2,26 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 
-from benchmarks.study.baselines import train_baselines
+from analysis.compute.merge import load_sweeps
+from benchmarks.study.baselines import CoupledTraining, train_baselines
 from benchmarks.study.figures import PICTURES, draw
 from benchmarks.study.latencies import measure_latencies
 from benchmarks.study.parts import ALL_FACES, FULL, MASKS, NYU, PAPER, QUICK, TRIPLE, parts
 from benchmarks.study.record import BASELINES, LATENCIES, RECORDING, record
-from benchmarks.study.rows import trials, with_dense_models
-from benchmarks.study.run import train
+from benchmarks.study.rows import over, trials
+from benchmarks.study.run import on_data, train
 from benchmarks.study.tables import narrow_beside, tables, updated
 from search.engine.runner import LocalRunner
+from search.engine.trial import trial_data
 from search.recipe import expand
 from search.recipe_file import load_recipe
+from search.sweep import open_sweep
 from tests.support.paths import ROOT
 
 WITHOUT_DATA = {NYU: None, MASKS: None}
@@ -41,7 +46,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kept = [part for part in every if {f"combinations={TRIPLE}", f"combinations={ALL_FACES}"} & set(part.fields)]
     assert train(kept, folder, WITHOUT_DATA, LocalRunner)
     train_baselines(next(part for part in every if part.name == PAPER), folder, WITHOUT_DATA, folder / BASELINES)
-    latencies = measure_latencies(with_dense_models(folder / "nyuv2"), TRIPLE, rounds=1)
+    latencies = measure_latencies(load_sweeps([folder / "nyuv2"]), TRIPLE, rounds=1)
     latencies.to_parquet(folder / LATENCIES, index=False)
     return folder
 
@@ -72,10 +77,31 @@ def test_baselines_that_are_there_are_not_trained_again(storage: Path, tmp_path:
 
 def test_the_coupled_baseline_is_another_training_of_the_same_seed(storage: Path) -> None:
     coupled = pd.read_parquet(storage / BASELINES).set_index("seed")
-    rows = trials(with_dense_models(storage / "nyuv2-paper"))
+    rows = trials(load_sweeps([storage / "nyuv2-paper"]))
     dense = rows[rows["method"] == "dense"].set_index("seed")
     assert coupled.index.tolist() == dense.index.tolist()
     assert (coupled["test_depth_mae"] != dense["test_depth_mae"]).all()
+
+
+def test_longer_models_are_measured_against_the_dense_models_that_are_given() -> None:
+    sweep = SimpleNamespace(
+        tasks={"a": "a_iou", "b": "b_error"},
+        metrics={"a_iou": SimpleNamespace(maximize=True), "b_error": SimpleNamespace(maximize=False)},
+    )
+    dense = pd.DataFrame({"seed": [1, 0], "test_a_iou": [0.5, 0.2], "test_b_error": [2.0, 1.0]})
+    rows = pd.DataFrame({"seed": [0, 1], "test_a_iou": [0.3, 0.5], "test_b_error": [1.5, 1.0]})
+    found = over(rows, dense, sweep)["delta_m"]  # type: ignore[arg-type]
+    assert found.tolist() == pytest.approx([(0.5 - 0.5) / 2, (0 + 0.5) / 2])
+
+
+def test_the_published_dense_models_decay_all_parameters_but_the_task_weights(storage: Path) -> None:
+    part = next(part for part in parts(TINY) if part.name == PAPER)
+    sweep = open_sweep(load_recipe(part.recipe, on_data(part, storage, WITHOUT_DATA)[0]), str(storage), part.name, None)
+    training = CoupledTraining(sweep.configs[0], *trial_data(sweep.configs[0], None), torch.device("cpu"))
+    network, learned = training.optimizer.param_groups
+    assert {id(p) for p in network["params"]} == {id(p) for p in training.model.parameters()}
+    assert (network["weight_decay"], network["lr"], learned["weight_decay"]) == (0.1, 1e-4, 0.0)
+    assert not network["decoupled_weight_decay"]
 
 
 def test_a_narrow_network_stands_beside_at_no_more_cost() -> None:
