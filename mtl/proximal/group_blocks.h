@@ -13,15 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* LANES floats are one register. Of vectors that take two or four, compilers make twice the time: they keep them in
-   memory. */
-#if defined __AVX512F__
-enum { LANES = 16 };
-#elif defined __AVX__
-enum { LANES = 8 };
-#else
-enum { LANES = 4 };
-#endif
+#include "lanes.h"
 
 /* LINE, PAGE: floats in a line of cache and in a page of memory. BLOCK: elements of x and b that half a megabyte of cache
    holds. */

@@ -6,14 +6,9 @@
 #include <stdint.h>
 #include <string.h>
 
-/* LANES floats are one register; SUMS of them hide how long an addition takes. */
-#if defined __AVX512F__
-enum { LANES = 16 };
-#elif defined __AVX__
-enum { LANES = 8 };
-#else
-enum { LANES = 4 };
-#endif
+#include "lanes.h"
+
+/* SUMS of registers hide how long an addition takes. */
 enum { SUMS = 8, CHUNK = 1 << 16 };
 
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
